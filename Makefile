@@ -1,0 +1,74 @@
+# The developer's whole interface. `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+# The first of these that is Python 3.11 or newer builds .venv; `make PYTHON=/path/to/python` names another.
+PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
+PYTHON ?= $(shell for python in $(PYTHONS); do \
+	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then echo "$$python"; break; fi; done)
+PYTEST := $(BIN)/python -m pytest
+# bench is checked as soon as it is there
+SOURCES := src tests scripts $(wildcard bench)
+TYPED := src tests $(wildcard bench)
+
+.PHONY: help install serve test test-slow lint format types imports docs-check check bench lock build clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP) ## build .venv from the lock (every other target does it when needed)
+
+$(STAMP): requirements-dev.lock pyproject.toml scripts/install.py
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "make install: Mixdown needs Python 3.11 or newer, and none of these is: $(PYTHONS)." >&2; \
+		echo "Install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make install: $(PYTHON) is not Python 3.11 or newer" >&2; exit 1; }
+	@"$(PYTHON)" scripts/install.py
+
+serve: $(STAMP) ## start the server on 127.0.0.1:6493 (ARGS="--port 8080 ...")
+	@exec $(BIN)/mixdown serve $(ARGS)
+
+test: $(STAMP) ## run the test suite, without the slow tests (ARGS="-k word ...")
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: $(STAMP) ## run the slow tests: crashes, browsers, other languages' SDKs
+	@$(PYTEST) -m slow $(ARGS)
+
+lint: $(STAMP) ## check style with ruff
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/ruff format --check --quiet $(SOURCES) || \
+		{ echo "ruff format would change files: run make format" >&2; exit 1; }
+
+format: $(STAMP) ## let ruff rewrite what it can
+	@$(BIN)/ruff check --quiet --fix-only $(SOURCES)
+	@$(BIN)/ruff format --quiet $(SOURCES)
+
+types: $(STAMP) ## check types with mypy, strictly
+	@$(BIN)/mypy $(TYPED)
+
+imports: $(STAMP) ## check that imports go one way
+	@$(BIN)/lint-imports
+
+docs-check: $(STAMP) ## check the links, anchors and make targets that the documents name
+	@$(BIN)/python scripts/docs_check.py
+
+check: lint types imports docs-check test test-slow ## all of the checks and tests
+
+bench: $(STAMP) ## measure this machine (ARGS=...)
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: $(STAMP) ## renew requirements-dev.lock after a change of pyproject.toml (ARGS=--upgrade for newer packages)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" $(ARGS) \
+		--output-file requirements-dev.lock pyproject.toml
+
+build: $(STAMP) ## build the wheel and the source archive into dist/
+	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python
+
+clean: ## remove what the tools made; the data of servers stays
+	@rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@find src tests scripts $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
