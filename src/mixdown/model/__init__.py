@@ -1,0 +1,1 @@
+"""What a record means: updates, operators, limits, texts. Pure: no clock, no I/O."""

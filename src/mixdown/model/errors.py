@@ -1,0 +1,83 @@
+"""Every error that Mixdown raises on purpose, in one tree.
+
+::
+
+    MixdownError                  message (what was wrong), hint (what to do next)
+    ├── SettingsError             a setting has a value that cannot be used
+    ├── StoreError                the data folder cannot be used as it is
+    │   ├── FolderBusyError       another server holds the folder
+    │   ├── SchemaTooNewError     the folder was written by a newer Mixdown
+    │   └── CorruptStoreError     a file or chunk is damaged, or a watermark is above the log's head
+    ├── CatalogError              a project, account or token that cannot be made, found or changed
+    ├── RequestError              a request that is answered with an HTTP error status
+    │   ├── BodyError             the body cannot be read (400, 413)
+    │   ├── AuthError             401 or 403
+    │   └── QueryError            a read that cannot be answered (400)
+    └── OverloadedError           503: come back after retry_after_s seconds
+"""
+
+from __future__ import annotations
+
+
+class MixdownError(Exception):
+    """Base of all: `message` says what was wrong and where, `hint` what to do next (may be empty)."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class SettingsError(MixdownError):
+    """A setting has a value that cannot be used."""
+
+
+class StoreError(MixdownError):
+    """The data folder cannot be used as it is."""
+
+
+class FolderBusyError(StoreError):
+    """Another server holds the data folder."""
+
+
+class SchemaTooNewError(StoreError):
+    """The data folder was written by a newer Mixdown."""
+
+
+class CorruptStoreError(StoreError):
+    """A file or chunk is damaged, or a watermark stands above the log's head."""
+
+
+class CatalogError(MixdownError):
+    """A project, account or token that cannot be made, found or changed."""
+
+
+class RequestError(MixdownError):
+    """A request that is answered with the HTTP status `status`."""
+
+    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class BodyError(RequestError):
+    """The body of a write cannot be read: 400 (broken gzip) or 413 (too large)."""
+
+
+class AuthError(RequestError):
+    """Missing or wrong credentials (401), or credentials without this right (403)."""
+
+
+class QueryError(RequestError):
+    """A read that cannot be answered as asked: 400."""
+
+
+class OverloadedError(MixdownError):
+    """The server cannot take more now; `retry_after_s` is in whole seconds (503)."""
+
+    def __init__(self, message: str, *, retry_after_s: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s

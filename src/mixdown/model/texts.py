@@ -1,0 +1,40 @@
+"""Every error text that a writer can meet, in one table (contract ingestion §6.5).
+
+`docs/http-api.md` lists each of them; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+DATA_MISSING: Final = "data, missing or empty"
+DATA_INVALID: Final = "data, invalid JSON"
+DATA_NOT_OBJECT: Final = "data, must be an object"
+DATA_NOT_UTF8: Final = "data, string should be valid utf8"
+TOKEN_MISSING: Final = "$token, missing or empty"
+TOKEN_UNKNOWN: Final = "$token, no project has this token"
+DISTINCT_ID_MISSING: Final = "$distinct_id, missing or empty"
+GROUP_KEY_MISSING: Final = "$group_key, missing or empty"
+GROUP_ID_MISSING: Final = "$group_id, missing or empty"
+OPERATION_MISSING: Final = "no operation, missing or empty"
+ONE_OPERATION: Final = "only one operation is allowed per update"
+UNSET_NOT_LIST: Final = "$unset, must be a list of strings"
+DISTINCT_ID_ON_GROUP: Final = "$distinct_id, must not be present"
+RECORD_TOO_LARGE: Final = "record, must be at most {limit} bytes of JSON"
+SOME_FAILED: Final = "some data points in the request failed validation"
+BODY_NOT_GZIP: Final = "could not decompress request body"
+BODY_TOO_LARGE: Final = "request exceeds max limit of {limit} bytes"
+TOO_MANY_RECORDS: Final = "request exceeds max limit of {limit} records"
+PLACEHOLDER: Final = "'{field}' is invalid: must not be a placeholder value"
+NOT_AN_OBJECT: Final = "{field}, must be an object"
+NESTED_TOO_DEEPLY: Final = "{field}, nested too deeply"
+STRICT_NUMBER: Final = "{field}, must be a number"
+STRICT_UNION_LIST: Final = "{field}, must be a list of strings or numbers"
+STRICT_UNSET_EMPTY: Final = "$unset, must name at least one property"
+STRICT_OVERFLOW: Final = "{field}, number is out of range"
+STRICT_NESTED: Final = "{field}, objects must have fewer than 255 keys and at most 3 levels"
+STRICT_TOO_LARGE: Final = "{field}, must be at most {limit} bytes of JSON"
+INTERNAL: Final = "internal error"
+OVERLOADED_BACKLOG: Final = "the server is behind: too many records wait to be folded"
+OVERLOADED_DISK: Final = "the server is short of disk space"
+SHUTTING_DOWN: Final = "the server is shutting down"

@@ -1,0 +1,1 @@
+"""Durable state behind protocols: the log, profiles, catalog, refusals and query sessions."""

@@ -1,0 +1,277 @@
+"""What a store must do, for every engine: one protocol for each kind of durable state.
+
+Positions number the records of the log from 0 upwards and are never used again. A *watermark* is
+the position of the next record that a reader has not yet taken; the *head* is the position that the
+next record will get. All methods block (they are called from threads) and raise `StoreError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+from mixdown.store.chunk import Chunk, Outcome
+
+ProfileKey = tuple[int, str, str]
+"""(project, group key or "" for users, id)."""
+
+
+class RefusedRecord(msgspec.Struct, frozen=True):
+    """A refusal as it is kept: what arrived, where, and why it was not stored.
+
+    `id` and `time_ms` are given by the log (0 before). `project` is 0 where no project has the
+    token. `record` is JSON text; `whole` is false where only its first kilobyte was kept, or where
+    a body was refused before it could be read. `request_key` makes a retried request's refusals
+    count once.
+    """
+
+    project: int
+    endpoint: str
+    index: int
+    field: str
+    message: str
+    record: str
+    whole: bool
+    sdk: str = ""
+    request_key: bytes | None = None
+    id: int = 0
+    time_ms: int = 0
+
+
+class Append(msgspec.Struct, frozen=True):
+    """One request's share of a group commit: an encoded segment (b"" when every record was refused)."""
+
+    segment: bytes
+    count: int
+    id_hashes: frozenset[int]
+    refusals: tuple[RefusedRecord, ...] = ()
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """Where a group commit went: positions `first` to `end - 1`, at chunk time `time_ms`."""
+
+    first: int
+    end: int
+    time_ms: int
+
+
+class Turn(Protocol):
+    """A held turn at the log: nobody else appends until it ends."""
+
+    def append(self, appends: Sequence[Append], now_ms: int) -> Appended:
+        """Append all as one chunk with its refusals, in one transaction, on disk when it returns.
+
+        The chunk's time is `now_ms`, or the time of the chunk before it if that is later. Where
+        every record was refused no chunk is written, but the refusals are.
+        """
+
+
+class Log(Protocol):
+    """The durable sequence of chunks."""
+
+    def turn(self) -> AbstractContextManager[Turn]:
+        """Wait for one's turn at the log, across processes, and hold it."""
+
+    def head(self) -> int:
+        """The position that the next record will get."""
+
+    def tail_position(self) -> int:
+        """The position of the oldest record still held (equals `head()` when the log is empty)."""
+
+    def read(self, watermark: int, *, max_records: int, max_bytes: int) -> list[Chunk]:
+        """Chunks from `watermark` on, in order: at least one if there is any, then up to the limits.
+
+        A chunk whose checksum does not match is left out and reported by `damaged`.
+        """
+
+    def damaged(self) -> list[tuple[int, int, str]]:
+        """Chunks set aside because they cannot be read: (first, count, reason)."""
+
+    def set_aside(self, chunk: Chunk, reason: str) -> None:
+        """Note that a chunk cannot be read, so that `damaged` tells; its positions stay used."""
+
+    def trim(self, below: int, older_than_ms: int) -> int:
+        """Drop chunks that end at or below position `below` and are older than the time; how many."""
+
+    def size_bytes(self) -> int:
+        """Bytes of the bodies of all chunks held (for limits and metrics; may be a second old)."""
+
+    def close(self) -> None:
+        """Release files. A closed log raises on use."""
+
+
+class Refusals(Protocol):
+    """Refused records, kept within bounds (10,000 and 64 MB a project; 1,000 and 8 MB without project)."""
+
+    def listing(
+        self, projects: Sequence[int] | None, *, before_id: int | None = None, limit: int = 100
+    ) -> list[RefusedRecord]:
+        """Newest first; `projects` None means all, 0 in it stands for records with an unknown token."""
+
+    def by_ids(self, ids: Sequence[int]) -> list[RefusedRecord]:
+        """The refusals with these ids, in the order of their ids."""
+
+    def remove(self, ids: Sequence[int]) -> int:
+        """Forget refusals (they were sent again, or dismissed); how many there were."""
+
+    def counts(self) -> Mapping[int, tuple[int, int]]:
+        """For each project (0: none) how many are kept, and their bytes."""
+
+    def add(self, refusals: Sequence[RefusedRecord], now_ms: int) -> None:
+        """Keep refusals outside a group commit (the fold's `internal error`s)."""
+
+
+class FoldResult(msgspec.Struct, frozen=True):
+    """What one fold transaction writes: documents (None: the profile is gone), keys, the watermark.
+
+    `profiles` is sorted by key. `keys` are (idempotency key, chunk time in ms, outcome or None).
+    """
+
+    watermark: int
+    profiles: Sequence[tuple[ProfileKey, bytes | None]]
+    keys: Sequence[tuple[bytes, int, Outcome | None]]
+    now_ms: int
+
+
+class State(Protocol):
+    """Profiles as the fold writes and readers read them."""
+
+    def watermark(self) -> int:
+        """The position up to which (exclusive) the log has been folded into this state."""
+
+    def documents(self, keys: Sequence[ProfileKey]) -> list[bytes | None]:
+        """The documents (JSON bytes) of these profiles, in the order asked; None where there is none."""
+
+    def known_keys(self, keys: Sequence[bytes], *, since_ms: int) -> dict[bytes, Outcome | None]:
+        """Those of `keys` that a fold wrote at or after chunk time `since_ms`, with their outcomes."""
+
+    def write(self, result: FoldResult) -> None:
+        """Write everything in `result` in one transaction."""
+
+    def ids(self, project: int, group_key: str) -> Iterator[str]:
+        """All ids of a project's users ("") or groups, ascending by code point."""
+
+    def count(self, project: int, group_key: str) -> int:
+        """How many profiles there are."""
+
+    def page(self, project: int, group_key: str, *, offset: int, limit: int) -> list[tuple[str, bytes]]:
+        """(id, document) ascending by id."""
+
+    def group_keys(self, project: int) -> dict[str, int]:
+        """The project's group keys and their data_group_id (positive, below 2^53, never changing)."""
+
+    def key_window(self) -> tuple[int, int]:
+        """How many idempotency keys are held, and the chunk time (ms) of the oldest (0 if none)."""
+
+    def close(self) -> None:
+        """Release files."""
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A project as the catalog holds it; the secret only as its SHA-256."""
+
+    id: int
+    name: str
+    token: str
+    secret_hash: bytes
+    id_merge: str = "simplified"
+    created_ms: int = 0
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A service account; `project_id` 0 with role `owner` sees every project."""
+
+    username: str
+    password_hash: bytes
+    project_id: int
+    role: str
+    created_ms: int = 0
+
+
+class Catalog(Protocol):
+    """Projects, service accounts and small facts. Every change raises `version`."""
+
+    def version(self) -> int:
+        """Changes whenever anything in the catalog was changed, by any process; cheap."""
+
+    def projects(self) -> list[Project]:
+        """All projects, by id."""
+
+    def accounts(self) -> list[Account]:
+        """All service accounts, by username."""
+
+    def create_project(self, name: str, *, token: str, secret_hash: bytes, id_merge: str, now_ms: int) -> Project:
+        """Make a project. Raises `CatalogError` when name or token is taken."""
+
+    def change_project(
+        self,
+        project_id: int,
+        *,
+        name: str | None = None,
+        token: str | None = None,
+        secret_hash: bytes | None = None,
+        id_merge: str | None = None,
+    ) -> Project:
+        """Change what is given. Raises `CatalogError` when there is no such project, or a name or token is taken."""
+
+    def delete_project(self, project_id: int) -> None:
+        """Delete a project and its accounts; its id is never used again. Raises `CatalogError`."""
+
+    def create_account(self, account: Account) -> None:
+        """Make a service account. Raises `CatalogError` when the name is taken or the project is missing."""
+
+    def delete_account(self, username: str) -> None:
+        """Raises `CatalogError` when there is none."""
+
+    def fact(self, name: str) -> bytes | None:
+        """A small durable fact (such as the key that signs cookies)."""
+
+    def set_fact(self, name: str, value: bytes) -> None:
+        """Keep a fact; does not raise `version`."""
+
+    def close(self) -> None:
+        """Release files."""
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A frozen result set: its ids are read page by page."""
+
+    id: str
+    project: int
+    group_key: str
+    total: int
+    page_size: int
+    created_ms: int
+    output_properties: tuple[str, ...] | None = None
+
+
+class Sessions(Protocol):
+    """Query sessions: at most 100 a project (the oldest go first), gone after 7 days."""
+
+    def create(self, session: Session, ids: Iterable[str]) -> None:
+        """Keep a session and the ids of its result set, in order."""
+
+    def get(self, session_id: str, project: int, *, now_ms: int) -> Session | None:
+        """The session, if it is the project's and not expired."""
+
+    def page_ids(self, session_id: str, page: int) -> list[str]:
+        """The ids of one page (0-based); [] past the end."""
+
+    def close(self) -> None:
+        """Release files."""
+
+
+class Store(Protocol):
+    """All durable state of one server, opened by one process."""
+
+    log: Log
+    refusals: Refusals
+    state: State
+    catalog: Catalog
+    sessions: Sessions
+
+    def close(self) -> None:
+        """Close all parts."""
