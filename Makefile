@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in $(PYTHONS); do \
 PYTEST := $(BIN)/python -m pytest
 # bench is checked as soon as it is there
 SOURCES := src tests scripts $(wildcard bench)
-TYPED := src tests $(wildcard bench)
+TYPED := src tests scripts $(wildcard bench)
 
 .PHONY: help install serve test test-slow lint format types imports docs-check check bench lock build clean
 
@@ -20,6 +20,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## build .venv from the lock (every other target does it when needed)
+	@:
 
 $(STAMP): requirements-dev.lock pyproject.toml scripts/install.py
 	@if [ -z "$(PYTHON)" ]; then \
@@ -51,7 +52,7 @@ types: $(STAMP) ## check types with mypy, strictly
 	@$(BIN)/mypy $(TYPED)
 
 imports: $(STAMP) ## check that imports go one way
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo --cache-dir .import_linter_cache
 
 docs-check: $(STAMP) ## check the links, anchors and make targets that the documents name
 	@$(BIN)/python scripts/docs_check.py

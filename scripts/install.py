@@ -1,8 +1,8 @@
 """Build `.venv`: the pinned packages of requirements-dev.lock, and this project, editable.
 
-`make install` runs it with the Python that the environment is to have. It may be interrupted at any moment and
-run again, and several may run at once: they take turns. It does nothing when what is there is what is asked for.
-It needs the standard library alone, and never touches anything outside `.venv`.
+`make install` runs it with the Python that the environment is to have. It may be interrupted at any moment
+and run again, and several may run at once: they take turns. It does nothing when what is there is what is
+asked for. It needs the standard library alone, and never touches anything but `.venv` and its lock file.
 """
 
 import fcntl
@@ -64,7 +64,7 @@ def main() -> None:
     try:
         install(wanted)
     except subprocess.CalledProcessError:
-        sys.exit("make install: this Python cannot make virtual environments; on Debian: apt install python3-venv")
+        sys.exit("make install: this Python has no venv; on Debian: apt install python3-venv")
 
 
 if __name__ == "__main__":
