@@ -1,0 +1,313 @@
+"""The profile query behind `engage` (contract query §2, §7): pages of users or groups as answer bytes.
+
+What enters: a `ProfileQuery` whose numbers have been checked, and the time. What leaves: the whole JSON
+answer, made of the documents as they are stored. Everything here blocks and belongs in a thread. It
+must never decode a document unless the caller asked for some of its properties only, nor hold more than
+`ANSWER_LIMIT_BYTES` of them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import Final, TypeVar
+
+import msgspec
+import orjson
+
+from mixdown.model.errors import QueryError
+from mixdown.query.sessions import WholeSession, is_live, live_id, read_whole
+from mixdown.store.protocols import Session, Store
+
+DEFAULT_PAGE_SIZE: Final = 1000
+PAGE_SIZE_LIMIT: Final = 10_000
+IDS_LIMIT: Final = 10_000
+ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
+REUSE_WITHIN_MS: Final = 24 * 3600 * 1000
+REUSE_LIMIT: Final = 256
+UNCACHED: Final = (
+    "request for page in uncached query for params: this session_id is unknown or has expired; "
+    "start again at page 0 without session_id"
+)
+_BATCH: Final = 1000
+_NO_DOCUMENT: Final = b"{}"
+_Document = TypeVar("_Document", bytes, bytes | None)
+
+
+class ProfileQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of `engage` in one project.
+
+    `data_group_id` is "" for users, else the id or the name of a group key; `distinct_ids` None means
+    all; `output_properties` None means all of them; `limit` caps the total (0: no cap).
+    """
+
+    project: int
+    data_group_id: str = ""
+    distinct_ids: tuple[str, ...] | None = None
+    output_properties: tuple[str, ...] | None = None
+    page: int = 0
+    page_size: int = DEFAULT_PAGE_SIZE
+    session_id: str = ""
+    limit: int = 0
+
+    @property
+    def rows_a_page(self) -> int:
+        """The page size in force: never above the cap (contract query §2.1, `limit`)."""
+        return min(self.page_size, self.limit) if self.limit else self.page_size
+
+
+class _Page(msgspec.Struct, frozen=True):
+    """What an answer is made of; `rows` are encoded JSON objects."""
+
+    page: int
+    page_size: int
+    total: int
+    session_id: str
+    rows: list[bytes]
+
+
+class ProfileQueries:
+    """Answers profile queries from one store; safe to use from many threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._reusable = _Reusable()
+
+    def answer(self, query: ProfileQuery, *, now_ms: int) -> bytes:
+        """The JSON answer to `query` (contract query §2.2). Raises `QueryError` (400), `StoreError`.
+
+        A page of a known session comes from its frozen ids; a profile that was deleted since has a row
+        with empty `$properties`, so that pages keep their length. Page 0 without one starts a session.
+        A later page is computed live without `session_id`, and refused with an unknown one.
+        """
+        if query.session_id:
+            known = self._page_of_known(query, now_ms)
+            if known is not None:
+                return _encode(known, now_ms)
+        if query.page == 0:
+            return _encode(self._first_page(query, now_ms), now_ms)
+        if query.session_id and not is_live(query.session_id, query.project):
+            raise QueryError(UNCACHED, status=400)
+        return _encode(self._live_page(query), now_ms)
+
+    def _page_of_known(self, query: ProfileQuery, now_ms: int) -> _Page | None:
+        whole = read_whole(query.session_id, query.project, now_ms=now_ms)
+        if whole is not None:
+            if query.page == 0:
+                return None
+            return _Page(query.page, whole.page_size, whole.total, query.session_id, [])
+        session = self._store.sessions.get(query.session_id, query.project, now_ms=now_ms)
+        return None if session is None else self._page_of(session, query.page)
+
+    def _page_of(self, session: Session, page: int) -> _Page:
+        rows: list[bytes] = []
+        if page * session.page_size < session.total:
+            ids = self._store.sessions.page_ids(session.id, page)
+            render = _renderer(session.output_properties)
+            rows = [
+                render(profile_id, document or _NO_DOCUMENT)
+                for profile_id, document in self._documents(session.project, session.group_key, ids)
+            ]
+        return _Page(page, session.page_size, session.total, session.id, rows)
+
+    def _first_page(self, query: ProfileQuery, now_ms: int) -> _Page:
+        group_key = self._group_key(query)
+        size = query.rows_a_page
+        watermark = self._store.state.watermark()
+        reused = self._reusable.find(query, watermark, now_ms)
+        if reused:
+            session = self._store.sessions.get(reused, query.project, now_ms=now_ms)
+            if session is not None:
+                return self._page_of(session, 0)
+        ids = self._matching(query, group_key)
+        first = list(islice(ids, size + 1))
+        if len(first) <= size:
+            rows = self._existing_rows(query, group_key, first)
+            whole = WholeSession(query.project, len(rows), size, now_ms)
+            return _Page(0, size, len(rows), whole.id, rows)
+        frozen = _FrozenIds(chain(first, ids))
+        session = Session(
+            id=secrets.token_hex(16),
+            project=query.project,
+            group_key=group_key,
+            total=frozen.total,
+            page_size=size,
+            created_ms=now_ms,
+            output_properties=query.output_properties,
+        )
+        self._store.sessions.create(session, frozen)
+        self._reusable.keep(query, watermark, session)
+        return self._page_of(session, 0)
+
+    def _live_page(self, query: ProfileQuery) -> _Page:
+        group_key = self._group_key(query)
+        size = query.rows_a_page
+        offset = query.page * size
+        rows: list[bytes] = []
+        if query.distinct_ids is not None:
+            ids = list(self._matching(query, group_key))
+            total = len(ids)
+            rows = self._existing_rows(query, group_key, ids[offset : offset + size])
+        else:
+            total = self._store.state.count(query.project, group_key)
+            total = min(total, query.limit) if query.limit else total
+            if offset < total:
+                render = _renderer(query.output_properties)
+                wanted = min(size, total - offset)
+                found = self._store.state.page(query.project, group_key, offset=offset, limit=wanted)
+                rows = [render(profile_id, document) for profile_id, document in _bounded(found)]
+        return _Page(query.page, size, total, live_id(query.project), rows)
+
+    def _group_key(self, query: ProfileQuery) -> str:
+        """The name of the group key that `data_group_id` gives by id or by name (contract query §7)."""
+        asked = query.data_group_id
+        if not asked:
+            return ""
+        known = self._store.state.group_keys(query.project)
+        by_id = {str(number): name for name, number in known.items()}
+        name = by_id.get(asked, asked)
+        if name not in known:
+            keys = ", ".join(f"{key} ({number})" for key, number in sorted(known.items())[:20]) or "none"
+            raise QueryError(
+                f"data_group_id, no group key of this project has this id or name; its group keys: {keys}",
+                status=400,
+            )
+        return name
+
+    def _matching(self, query: ProfileQuery, group_key: str) -> Iterator[str]:
+        """The ids of the result set, ascending by code point, cut at `limit`."""
+        ids: Iterator[str]
+        if query.distinct_ids is None:
+            ids = iter(self._store.state.ids(query.project, group_key))
+        else:
+            asked = sorted(set(query.distinct_ids))
+            ids = (
+                profile_id
+                for profile_id, document in self._documents(query.project, group_key, asked, bounded=False)
+                if document is not None
+            )
+        return islice(ids, query.limit) if query.limit else ids
+
+    def _existing_rows(self, query: ProfileQuery, group_key: str, ids: Sequence[str]) -> list[bytes]:
+        render = _renderer(query.output_properties)
+        found = self._documents(query.project, group_key, ids)
+        return [render(profile_id, document) for profile_id, document in found if document is not None]
+
+    def _documents(
+        self, project: int, group_key: str, ids: Sequence[str], *, bounded: bool = True
+    ) -> Iterator[tuple[str, bytes | None]]:
+        """(id, document or None) for each id, read a thousand at a time."""
+        found = (
+            pair
+            for start in range(0, len(ids), _BATCH)
+            for pair in self._documents_of(project, group_key, ids[start : start + _BATCH])
+        )
+        return iter(_bounded(found)) if bounded else found
+
+    def _documents_of(
+        self, project: int, group_key: str, ids: Sequence[str]
+    ) -> Iterator[tuple[str, bytes | None]]:
+        keys = [(project, group_key, profile_id) for profile_id in ids]
+        return zip(ids, self._store.state.documents(keys), strict=True)
+
+
+class _FrozenIds:
+    """The ids of a result set, packed: a million take some 20 MB. Iterates as often as asked."""
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self._packed: list[bytes] = []
+        self.total = 0
+        rest = iter(ids)
+        while batch := list(islice(rest, _BATCH)):
+            self.total += len(batch)
+            self._packed.append("\0".join(batch).encode())  # an id holds no NUL (DESIGN §1.2)
+
+    def __iter__(self) -> Iterator[str]:
+        for packed in self._packed:
+            yield from packed.decode().split("\0")
+
+
+class _Reusable:
+    """Sessions that a new query may share: the same query, and not a record folded since.
+
+    It keeps repeated first pages (probes, dashboards) from freezing the same ids again, and from
+    pushing the session of a slow reader out of the hundred that a project may hold.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[ProfileQuery, tuple[int, str, int]] = OrderedDict()
+
+    def find(self, query: ProfileQuery, watermark: int, now_ms: int) -> str:
+        """The id of a session with this very result set, or ""."""
+        if query.distinct_ids is not None:
+            return ""
+        with self._lock:
+            kept = self._kept.get(_bare(query))
+        if kept is None:
+            return ""
+        at, session_id, created_ms = kept
+        return session_id if at == watermark and now_ms - created_ms < REUSE_WITHIN_MS else ""
+
+    def keep(self, query: ProfileQuery, watermark: int, session: Session) -> None:
+        """Remember a session; `watermark` was read before its ids were."""
+        if query.distinct_ids is not None:
+            return
+        with self._lock:
+            self._kept[_bare(query)] = (watermark, session.id, session.created_ms)
+            if len(self._kept) > REUSE_LIMIT:
+                self._kept.popitem(last=False)
+
+
+def _bare(query: ProfileQuery) -> ProfileQuery:
+    return msgspec.structs.replace(query, session_id="", page=0)
+
+
+def _bounded(found: Iterable[tuple[str, _Document]]) -> Iterator[tuple[str, _Document]]:
+    """The pairs as they come, until their documents grow past what one answer may hold."""
+    size = 0
+    for pair in found:
+        size += len(pair[1] or b"")
+        if size > ANSWER_LIMIT_BYTES:
+            raise QueryError(
+                f"page_size, this page holds more than {ANSWER_LIMIT_BYTES} bytes: ask for smaller pages",
+                status=400,
+            )
+        yield pair
+
+
+_raw_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _row(profile_id: str, document: bytes) -> bytes:
+    return b'{"$distinct_id":%b,"$properties":%b}' % (orjson.dumps(profile_id), document)
+
+
+def _renderer(output_properties: tuple[str, ...] | None) -> Callable[[str, bytes], bytes]:
+    """How a row is written: the document as it is stored, or what is asked of it, values untouched."""
+    if output_properties is None:
+        return _row
+    wanted = frozenset(output_properties)
+
+    def chosen(profile_id: str, document: bytes) -> bytes:
+        properties = _raw_decoder.decode(document)
+        kept = {name: value for name, value in properties.items() if name in wanted}
+        return _row(profile_id, msgspec.json.encode(kept))
+
+    return chosen
+
+
+def _encode(page: _Page, now_ms: int) -> bytes:
+    head = {
+        "status": "ok",
+        "computed_at": datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="seconds"),
+        "page": page.page,
+        "page_size": page.page_size,
+        "total": page.total,
+        "session_id": page.session_id,
+    }
+    return b'%b,"results":[%b]}' % (orjson.dumps(head)[:-1], b",".join(page.rows))

@@ -1,0 +1,86 @@
+"""The catalog as a worker looks it up: by token, by secret, by account name.
+
+What enters: a `Catalog`. What leaves: an immutable `CatalogView` that is as new as the catalog's
+version; a rotated token or a deleted account is gone with the next `refresh`. Safe to use from any
+thread. It must never answer from a view whose version it has not just compared, but for `tokens` and
+`version`, which ingestion refreshes itself at each group commit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import msgspec
+
+from mixdown.store.credentials import same, secret_hash
+from mixdown.store.protocols import Account, Catalog, Project
+
+_NOBODY = Account(username="", password_hash=bytes(32), project_id=0, role="")
+
+
+class CatalogView(msgspec.Struct, frozen=True):
+    """The catalog as of one version. Mappings must not be changed."""
+
+    version: int
+    tokens: Mapping[str, int]
+    projects: Mapping[int, Project]
+    secrets: Mapping[bytes, Project]
+    accounts: Mapping[str, Account]
+
+    def account(self, username: str, password: str) -> Account | None:
+        """The account, if the password is its own; an unknown name takes the same time."""
+        known = self.accounts.get(username, _NOBODY)
+        matches = same(known.password_hash, secret_hash(password))
+        return known if matches and known is not _NOBODY else None
+
+    def project_of_secret(self, secret: str) -> Project | None:
+        """The project that this secret belongs to (found by its SHA-256, so that timing tells nothing)."""
+        asked = secret_hash(secret)
+        project = self.secrets.get(asked)
+        return project if project is not None and same(project.secret_hash, asked) else None
+
+
+def _view(catalog: Catalog, version: int) -> CatalogView:
+    projects = catalog.projects()
+    return CatalogView(
+        version=version,
+        tokens={project.token: project.id for project in projects},
+        projects={project.id: project for project in projects},
+        secrets={project.secret_hash: project for project in projects if project.secret_hash},
+        accounts={account.username: account for account in catalog.accounts()},
+    )
+
+
+class CatalogCache:
+    """Keeps a `CatalogView` and renews it when the catalog's version has changed."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._lock = threading.Lock()
+        self._view = _view(catalog, catalog.version())
+
+    @property
+    def version(self) -> int:
+        """The catalog's version as of the last refresh; read it before `tokens`."""
+        return self._view.version
+
+    @property
+    def tokens(self) -> Mapping[str, int]:
+        """Project ids by token, as of the last refresh."""
+        return self._view.tokens
+
+    def refresh(self) -> int:
+        """Take in any change of the catalog; returns its version. Raises `StoreError`."""
+        return self.current().version
+
+    def current(self) -> CatalogView:
+        """The catalog as it stands now: one cheap question to the store. Raises `StoreError`."""
+        version = self._catalog.version()
+        if version != self._view.version:
+            with self._lock:
+                # Read before the rows: a change that comes between the two is seen at the next look.
+                version = self._catalog.version()
+                if version != self._view.version:
+                    self._view = _view(self._catalog, version)
+        return self._view
