@@ -80,7 +80,7 @@ def _merge(doc: Properties, payload: Properties, *, crowded: bool) -> None:
         stored = doc.get(name, _ABSENT)
         if stored is _ABSENT:
             _put(doc, name, changes, crowded=crowded)
-        elif type(stored) is dict:
+        elif type(stored) is dict and type(changes) is dict:
             _put(doc, name, {**stored, **changes}, crowded=crowded)
 
 

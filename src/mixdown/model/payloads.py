@@ -1,4 +1,4 @@
-"""Operator payloads: the right container, names and values that can be stored (contract ingestion §4.1, §4.4).
+"""Operator payloads: right container, storable names and values (contract ingestion §4.1, §4.4).
 
 Non-strict, a value that an operator cannot use drops its key; strict, it refuses the record. A
 payload in which nothing has to change comes back as the very same object: that is the quick path,
@@ -18,11 +18,11 @@ from mixdown.model.limits import INT_MAX, INT_MIN, NAME_LIMIT_CHARS, VALUE_LIMIT
 from mixdown.model.operators import LAST_SEEN, OPERATOR_NAMES, Operator, Properties
 from mixdown.model.times import canonical_timestamp, number_of
 from mixdown.model.values import (
-    NestedTooDeeplyError,
     NumberOverflowError,
     clean_name,
     clean_value,
     fits_strict_nesting,
+    nested_too_deeply,
 )
 
 NAME_OF: Final[dict[int, str]] = {code: name for name, code in OPERATOR_NAMES.items()}
@@ -35,10 +35,10 @@ _UNION: Final = int(Operator.UNION)
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """How a request's records are to be read: `projects` maps tokens to project ids.
+    r"""How a request's records are to be read: `projects` maps tokens to project ids.
 
     `group` chooses /groups over /engage; `hostile` says that text may hold NUL or lone surrogates
-    (the body had `\\u` escapes or was repaired), which the quick path does not look for.
+    (the body had `\u` escapes or was repaired), which the quick path does not look for.
     """
 
     projects: Mapping[str, int]
@@ -127,12 +127,19 @@ def _unset_names(raw: Any, *, strict: bool) -> list[str]:
     if type(raw) is str:
         raw = [raw]
     elif type(raw) is dict:
+        _check_nesting("$unset", raw)
         raw = list(raw)
     if type(raw) is not list or not all(type(name) is str for name in raw):
         raise PayloadError("$unset", texts.UNSET_NOT_LIST)
     if strict and not raw:
         raise PayloadError("$unset", texts.STRICT_UNSET_EMPTY)
     return [name for name in map(clean_name, raw) if name != LAST_SEEN]
+
+
+def _check_nesting(operator_name: str, payload: Properties) -> None:
+    for value in payload.values():
+        if (type(value) is list or type(value) is dict) and nested_too_deeply(value):
+            raise PayloadError(operator_name, texts.NESTED_TOO_DEEPLY.format(field=operator_name))
 
 
 class _Rebuild:
@@ -146,6 +153,7 @@ class _Rebuild:
 
     def payload(self, raw: Properties) -> Properties:
         """A payload in which every name and value can be stored; raises `PayloadError`."""
+        _check_nesting(NAME_OF[self.operator], raw)
         built: Properties = {}
         for raw_name, raw_value in raw.items():
             name = clean_name(raw_name)
@@ -168,9 +176,6 @@ class _Rebuild:
             if self.strict:
                 raise PayloadError(field, texts.STRICT_OVERFLOW.format(field=field)) from None
             return _UNUSABLE
-        except NestedTooDeeplyError:
-            name_only = NAME_OF[self.operator]
-            raise PayloadError(name_only, texts.NESTED_TOO_DEEPLY.format(field=name_only)) from None
         if self.strict and type(value) in (list, dict):
             self._check_strict(value, field)
         return value
@@ -181,10 +186,8 @@ class _Rebuild:
             return self._number(raw, field)
         if self.operator == Operator.UNION:
             return self._list(raw, field)
-        if self.operator == Operator.MERGE and type(raw) is not dict:
-            if self.strict:
-                raise PayloadError(field, texts.NOT_AN_OBJECT.format(field=field))
-            return _UNUSABLE
+        if self.operator == Operator.MERGE and self.strict and type(raw) is not dict:
+            raise PayloadError(field, texts.NOT_AN_OBJECT.format(field=field))
         return raw
 
     def _number(self, raw: Any, field: str) -> Any:
@@ -196,13 +199,11 @@ class _Rebuild:
         return _UNUSABLE if number is None else number
 
     def _list(self, raw: Any, field: str) -> Any:
-        if type(raw) is list:
-            usable = raw and all(type(item) in (str, int, float) for item in raw)
-        else:
-            usable = False
-        if self.strict and not usable:
-            raise PayloadError(field, texts.STRICT_UNION_LIST.format(field=field))
-        return raw if type(raw) is list else [raw]
+        if type(raw) is not list or not raw or not all(type(item) in (str, int, float) for item in raw):
+            if self.strict:
+                raise PayloadError(field, texts.STRICT_UNION_LIST.format(field=field))
+            return raw if type(raw) is list else [raw]
+        return raw
 
     def _check_strict(self, value: Any, field: str) -> None:
         if not fits_strict_nesting(value):

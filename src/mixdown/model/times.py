@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
+from mixdown.model.limits import INT_MAX, INT_MIN
+
 MILLISECONDS_FROM: Final = 1e11
 _NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _YEAR_9999_MS: Final = 253_402_300_799_999
@@ -18,8 +20,10 @@ def number_of(text: str) -> int | float | None:
     if not text.isascii() or len(text) > 400 or _NUMBER.fullmatch(text) is None:
         return None
     bare = text.strip()
-    if bare.lstrip("+-").isdigit() and len(bare) < 19:
-        return int(bare)
+    if bare.lstrip("+-").isdigit():
+        whole = int(bare)
+        if INT_MIN <= whole <= INT_MAX:
+            return whole
     value = float(bare)
     return value if math.isfinite(value) else None
 

@@ -101,7 +101,9 @@ def _read(raw: Any, reading: Reading) -> Update:
     if project is None:
         raise RefusedError("$token", texts.TOKEN_UNKNOWN)
     try:
-        group_key, profile_id = _group_ids(raw, reading) if reading.group else ("", _distinct_id(raw, reading))
+        group_key, profile_id = (
+            _group_ids(raw, reading) if reading.group else ("", _distinct_id(raw, reading))
+        )
         flags = 0
         if "$ignore_time" in raw and is_true(raw["$ignore_time"]):
             flags = IGNORE_TIME
@@ -134,9 +136,9 @@ def _operations(raw: Properties, reading: Reading, keep_last_seen: int) -> list[
     if reading.strict:
         raise RefusedError("", texts.ONE_OPERATION)
     found.sort(key=_code_of)
-    if found[0][0] == Operator.DELETE:
-        return [(found[0][0], None)]
-    return [(code, read_payload(code, payload, reading, keep_last_seen)) for code, payload in found]
+    read = [(code, read_payload(code, payload, reading, keep_last_seen)) for code, payload in found]
+    # a bad container beside $delete still makes the record bad (contract ingestion §3.3)
+    return read[:1] if found[0][0] == Operator.DELETE else read
 
 
 def _code_of(operation: tuple[int, Any]) -> int:

@@ -25,10 +25,6 @@ _HOSTILE: Final = re.compile("[\x00\ud800-\udfff]")
 REPLACEMENT: Final = "�"
 
 
-class NestedTooDeeplyError(ValueError):
-    """A value is nested deeper than `NESTING_LIMIT` levels."""
-
-
 class NumberOverflowError(ValueError):
     """A number does not fit a double."""
 
@@ -53,10 +49,20 @@ def clean_name(name: str) -> str:
     return clean_text(name)[:NAME_LIMIT_CHARS]
 
 
-def clean_value(value: Any, limit_bytes: int, depth: int = 0) -> Any:
+def nested_too_deeply(value: Any, room: int = NESTING_LIMIT) -> bool:
+    """Whether lists and objects in `value` stand more than `room` levels deep in one another."""
+    kind = type(value)
+    if kind is list:
+        return not room or any(nested_too_deeply(item, room - 1) for item in value)
+    if kind is dict:
+        return not room or any(nested_too_deeply(item, room - 1) for item in value.values())
+    return False
+
+
+def clean_value(value: Any, limit_bytes: int) -> Any:
     """`value` as it is stored; the very same object where nothing had to change.
 
-    Raises `NumberOverflowError` and `NestedTooDeeplyError`.
+    The value must not be `nested_too_deeply`. Raises `NumberOverflowError`.
     """
     kind = type(value)
     if kind is str:
@@ -67,12 +73,10 @@ def clean_value(value: Any, limit_bytes: int, depth: int = 0) -> Any:
         if not isfinite(value):
             raise NumberOverflowError
         return value
-    if kind is list or kind is dict:
-        if depth >= NESTING_LIMIT:
-            raise NestedTooDeeplyError
-        if kind is list:
-            return _clean_list(value, limit_bytes, depth + 1)
-        return _clean_dict(value, limit_bytes, depth + 1)
+    if kind is list:
+        return _clean_list(value, limit_bytes)
+    if kind is dict:
+        return _clean_dict(value, limit_bytes)
     return value
 
 
@@ -83,17 +87,17 @@ def _as_double(value: int) -> float:
         raise NumberOverflowError from None
 
 
-def _clean_list(value: list[Any], limit_bytes: int, depth: int) -> list[Any]:
-    cleaned = [clean_value(item, limit_bytes, depth) for item in value]
+def _clean_list(value: list[Any], limit_bytes: int) -> list[Any]:
+    cleaned = [clean_value(item, limit_bytes) for item in value]
     return value if all(a is b for a, b in zip(cleaned, value, strict=True)) else cleaned
 
 
-def _clean_dict(value: dict[str, Any], limit_bytes: int, depth: int) -> dict[str, Any]:
+def _clean_dict(value: dict[str, Any], limit_bytes: int) -> dict[str, Any]:
     cleaned: dict[str, Any] = {}
     same = True
     for name, item in value.items():
         new_name = clean_name(name)
-        new_item = clean_value(item, limit_bytes, depth)
+        new_item = clean_value(item, limit_bytes)
         same = same and new_item is item and new_name == name
         cleaned.pop(new_name, None)
         cleaned[new_name] = new_item

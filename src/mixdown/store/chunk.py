@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -51,7 +51,7 @@ class LoggedUpdate(msgspec.Struct, array_like=True, gc=False):
     time_ms: int
     flags: int
     key: bytes | None
-    geo: msgspec.Raw | None
+    geo: dict[str, Any] | None  # no Raw: msgspec cannot decode an object into `Raw | None`
 
 
 class LoggedSegment(msgspec.Struct, array_like=True, gc=False):
@@ -120,5 +120,3 @@ def filter_may_hold(encoded: bytes, ids: Sequence[str]) -> bool:
     held = array("I")
     held.frombytes(encoded)
     return not id_hashes(ids).isdisjoint(held)
-
-

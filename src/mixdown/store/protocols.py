@@ -90,6 +90,9 @@ class Log(Protocol):
     def damaged(self) -> list[tuple[int, int, str]]:
         """Chunks set aside because they cannot be read: (first, count, reason)."""
 
+    def skip_damaged(self, watermark: int) -> int:
+        """Where reading goes on when `read` gave nothing: past damaged chunks that start at `watermark`."""
+
     def set_aside(self, chunk: Chunk, reason: str) -> None:
         """Note that a chunk cannot be read, so that `damaged` tells; its positions stay used."""
 
@@ -141,6 +144,9 @@ class State(Protocol):
 
     def watermark(self) -> int:
         """The position up to which (exclusive) the log has been folded into this state."""
+
+    def durable_watermark(self) -> int:
+        """A watermark that survives a power cut: the one read before the last completed checkpoint."""
 
     def documents(self, keys: Sequence[ProfileKey]) -> list[bytes | None]:
         """The documents (JSON bytes) of these profiles, in the order asked; None where there is none."""
@@ -203,7 +209,9 @@ class Catalog(Protocol):
     def accounts(self) -> list[Account]:
         """All service accounts, by username."""
 
-    def create_project(self, name: str, *, token: str, secret_hash: bytes, id_merge: str, now_ms: int) -> Project:
+    def create_project(
+        self, name: str, *, token: str, secret_hash: bytes, id_merge: str, now_ms: int
+    ) -> Project:
         """Make a project. Raises `CatalogError` when name or token is taken."""
 
     def change_project(
@@ -215,7 +223,7 @@ class Catalog(Protocol):
         secret_hash: bytes | None = None,
         id_merge: str | None = None,
     ) -> Project:
-        """Change what is given. Raises `CatalogError` when there is no such project, or a name or token is taken."""
+        """Change what is given. Raises `CatalogError`: no such project, or a name or token is taken."""
 
     def delete_project(self, project_id: int) -> None:
         """Delete a project and its accounts; its id is never used again. Raises `CatalogError`."""

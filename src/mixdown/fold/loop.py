@@ -1,0 +1,103 @@
+"""The fold's process: wait to be woken, fold until nothing waits, trim the log now and then."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from mixdown.fold.profiles import Folded, ProfileFold
+from mixdown.store.protocols import Store
+
+POLL_S: Final = 0.05
+TRIM_EVERY_S: Final = 60.0
+RETRY_S: Final = 1.0
+
+
+class Wake(Protocol):
+    """Something a worker can nudge (`store.sqlite.folder.WakeReceiver`)."""
+
+    def fileno(self) -> int:
+        """What to wait on."""
+
+    def drain(self) -> None:
+        """Take the nudges that have come."""
+
+
+class FoldEvents(Protocol):
+    """Where the loop reports what happened (logs, metrics)."""
+
+    def folded(self, folded: Folded, seconds: float) -> None:
+        """A transaction is written."""
+
+    def failed(self, error: Exception) -> None:
+        """A step failed as a whole; it is tried again in a second."""
+
+
+def run_fold(
+    store: Store,
+    wake: Wake,
+    *,
+    stopping: Callable[[], bool],
+    parent_fd: int | None = None,
+    retention_ms: int,
+    drain_s: float = 5.0,
+    events: FoldEvents | None = None,
+) -> None:
+    """Fold until `stopping()` says so (then catch up for at most `drain_s`) or the supervisor is gone.
+
+    `parent_fd` is the read end of a pipe that the supervisor holds open. A step that fails as a
+    whole (a full disk) is tried again every second; nothing is lost meanwhile.
+    """
+    fold = ProfileFold(store)
+    selector = selectors.DefaultSelector()
+    selector.register(wake.fileno(), selectors.EVENT_READ, "wake")
+    if parent_fd is not None:
+        selector.register(parent_fd, selectors.EVENT_READ, "parent")
+    trimmed = time.monotonic()
+    try:
+        while not stopping():
+            if not _step(fold, events):
+                ready = {key.data for key, _ in selector.select(POLL_S)}
+                if "parent" in ready:
+                    return
+                if "wake" in ready:
+                    wake.drain()
+            if time.monotonic() - trimmed > TRIM_EVERY_S:
+                trimmed = time.monotonic()
+                trim(store, retention_ms=retention_ms, now_ms=time.time_ns() // 1_000_000)
+        until = time.monotonic() + drain_s
+        while time.monotonic() < until and _step(fold, events):
+            pass
+    finally:
+        selector.close()
+
+
+def _step(fold: ProfileFold, events: FoldEvents | None) -> bool:
+    """Fold once; whether there was something."""
+    began = time.perf_counter()
+    try:
+        folded = fold.step()
+    except Exception as error:  # noqa: BLE001 - the fold outlives any fault; it reports and tries again
+        if events is not None:
+            events.failed(error)
+        time.sleep(RETRY_S)
+        return False
+    if folded is not None and events is not None:
+        events.folded(folded, time.perf_counter() - began)
+    return folded is not None
+
+
+def catch_up(store: Store) -> int:
+    """Fold all that waits, in this process (no server runs); how many records."""
+    fold = ProfileFold(store)
+    records = 0
+    while (folded := fold.step()) is not None:
+        records += folded.records
+    return records
+
+
+def trim(store: Store, *, retention_ms: int, now_ms: int) -> int:
+    """Drop chunks older than the retention, never past the durable watermark (DESIGN §4)."""
+    return store.log.trim(store.state.durable_watermark(), now_ms - retention_ms)

@@ -1,0 +1,222 @@
+"""The profile reader: chunks in, profiles and watermark out, in one transaction (DESIGN §1.4).
+
+It takes what waits, groups it by profile, and decodes, changes and encodes one profile at a time:
+the more load, the fewer page writes a record costs. It never stops on a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import orjson
+
+from mixdown.model import texts
+from mixdown.model.errors import CorruptStoreError
+from mixdown.model.limits import KEY_WINDOW_MS
+from mixdown.model.operators import OPERATOR_NAMES, Properties, apply_operations
+from mixdown.model.times import iso_seconds
+from mixdown.model.updates import IGNORE_TIME, digest_key
+from mixdown.store.chunk import Chunk, LoggedUpdate, Outcome, decode_body
+from mixdown.store.protocols import FoldResult, ProfileKey, RefusedRecord, Store
+
+GROUP_LIMIT_RECORDS: Final = 100_000
+GROUP_LIMIT_BYTES: Final = 64 * 1024 * 1024
+ROOMY_BYTES: Final = 8192
+"""Below this many bytes of document and payloads, neither 2000 properties nor 256 KB can be reached."""
+
+_NAMES: Final = {code: name for name, code in OPERATOR_NAMES.items()}
+
+
+class Step(msgspec.Struct, gc=False):
+    """One record on its way into a profile: where it stands in the log, and its chunk's time."""
+
+    position: int
+    time_ms: int
+    update: LoggedUpdate
+
+
+class Folded(msgspec.Struct, frozen=True):
+    """What one step did, for logs and metrics."""
+
+    records: int
+    profiles: int
+    recognised: int
+    failed: int
+    watermark: int
+
+
+Plan = dict[ProfileKey, list[Step]]
+
+
+class ProfileFold:
+    """Folds the log into `store.state`. One instance, in one process, writes a state."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        max_records: int = GROUP_LIMIT_RECORDS,
+        max_bytes: int = GROUP_LIMIT_BYTES,
+        apply: Callable[..., Properties | None] = apply_operations,
+    ) -> None:
+        self._store = store
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._apply = apply
+        self._watermark = store.state.watermark()
+
+    @property
+    def watermark(self) -> int:
+        """The position of the next record to fold."""
+        return self._watermark
+
+    def step(self) -> Folded | None:
+        """Fold what waits, up to the limits, in one transaction; None when nothing waits."""
+        chunks = self._store.log.read(
+            self._watermark, max_records=self._max_records, max_bytes=self._max_bytes
+        )
+        end = chunks[-1].end if chunks else self._store.log.skip_damaged(self._watermark)
+        if end <= self._watermark:
+            return None
+        plan, keys, recognised = self._plan(chunks)
+        profiles, failed = self._fold(plan)
+        now_ms = chunks[-1].time_ms if chunks else 0
+        self._store.state.write(FoldResult(end, profiles, keys, now_ms))
+        records = end - self._watermark
+        self._watermark = end
+        return Folded(records, len(profiles), recognised, failed, end)
+
+    def _plan(self, chunks: Sequence[Chunk]) -> tuple[Plan, list[tuple[bytes, int, Outcome | None]], int]:
+        """Group the records by profile, leaving out those whose key was seen (DESIGN G2)."""
+        decoded = []
+        asked: list[bytes] = []
+        for chunk in chunks:
+            try:
+                segments = decode_body(chunk.body)
+            except CorruptStoreError as error:
+                self._store.log.set_aside(chunk, error.message)
+                continue
+            decoded.append((chunk, segments))
+            for segment in segments:
+                if segment.key is not None:
+                    asked.append(segment.key)
+                asked.extend([update.key for update in segment.updates if update.key is not None])
+        known = self._known(asked, chunks)
+        fresh: dict[bytes, tuple[int, Outcome | None]] = {}
+        plan: Plan = {}
+        recognised = 0
+        for chunk, segments in decoded:
+            position = chunk.first
+            time_ms = chunk.time_ms
+            for segment in segments:
+                if segment.key is not None:
+                    if segment.key in known or segment.key in fresh:
+                        recognised += len(segment.updates)
+                        position += len(segment.updates)
+                        continue
+                    fresh[segment.key] = (time_ms, segment.outcome)
+                for update in segment.updates:
+                    key = update.key
+                    if key is not None:
+                        if key in known or key in fresh:
+                            recognised += 1
+                            position += 1
+                            continue
+                        fresh[key] = (time_ms, None)
+                    profile = (update.project, update.group_key, update.id)
+                    steps = plan.get(profile)
+                    if steps is None:
+                        plan[profile] = [Step(position, time_ms, update)]
+                    else:
+                        steps.append(Step(position, time_ms, update))
+                    position += 1
+        return plan, [(key, at, outcome) for key, (at, outcome) in fresh.items()], recognised
+
+    def _known(self, asked: list[bytes], chunks: Sequence[Chunk]) -> dict[bytes, Outcome | None]:
+        if not asked:
+            return {}
+        return self._store.state.known_keys(asked, since_ms=chunks[0].time_ms - KEY_WINDOW_MS)
+
+    def _fold(self, plan: Plan) -> tuple[list[tuple[ProfileKey, bytes | None]], int]:
+        order = sorted(plan)
+        documents = self._store.state.documents(order)
+        changed: list[tuple[ProfileKey, bytes | None]] = []
+        failures: list[RefusedRecord] = []
+        for profile, stored in zip(order, documents, strict=True):
+            steps = plan[profile]
+            try:
+                folded = self._fold_profile(stored, steps)
+            except Exception:  # noqa: BLE001 - one record must not stop its neighbours
+                folded = self._fold_carefully(stored, steps, failures)
+            if folded != stored:
+                changed.append((profile, folded))
+        if failures:
+            self._keep(failures)
+        return changed, len(failures)
+
+    def _fold_profile(self, stored: bytes | None, steps: Sequence[Step]) -> bytes | None:
+        doc: Properties | None = None if stored is None else orjson.loads(stored)
+        size = 0 if stored is None else len(stored)
+        for step in steps:
+            update = step.update
+            operations = []
+            for code, payload in update.operations:
+                raw = memoryview(payload)
+                size += len(raw)
+                operations.append((code, orjson.loads(raw)))
+            geo = update.geo
+            if geo is not None:
+                size += 200
+            at = step.time_ms
+            seen_ms = update.time_ms if 0 < update.time_ms <= at else at
+            doc = self._apply(
+                doc,
+                operations,
+                geo=geo,
+                seen=None if update.flags & IGNORE_TIME else iso_seconds(seen_ms),
+                arrival=iso_seconds(at),
+                crowded=size > ROOMY_BYTES,
+            )
+        return None if doc is None else orjson.dumps(doc)
+
+    def _fold_carefully(
+        self, stored: bytes | None, steps: Sequence[Step], failures: list[RefusedRecord]
+    ) -> bytes | None:
+        """Fold one record at a time, leaving out those that raise; they become refusals."""
+        for step in steps:
+            try:
+                stored = self._fold_profile(stored, [step])
+            except Exception as error:  # noqa: BLE001 - see above
+                failures.append(self._refusal(step, error))
+        return stored
+
+    def _refusal(self, step: Step, error: Exception) -> RefusedRecord:
+        update = step.update
+        tokens = {project.id: project.token for project in self._store.catalog.projects()}
+        record: dict[str, object] = {"$token": tokens.get(update.project, "")}
+        if update.group_key:
+            record |= {"$group_key": update.group_key, "$group_id": update.id}
+        else:
+            record["$distinct_id"] = update.id
+        for code, payload in update.operations:
+            record[_NAMES[code]] = payload
+        if update.time_ms:
+            record["$time"] = update.time_ms
+        if update.flags & IGNORE_TIME:
+            record["$ignore_time"] = True
+        return RefusedRecord(
+            project=update.project,
+            endpoint="groups" if update.group_key else "engage",
+            index=0,
+            field="",
+            message=f"{texts.INTERNAL} at position {step.position}: {type(error).__name__}",
+            record=msgspec.json.encode(record).decode(),
+            whole=True,
+            request_key=digest_key("fold", str(step.position)),
+        )
+
+    def _keep(self, failures: list[RefusedRecord]) -> None:
+        """Kept before the state is written: a crash in between folds again, and the key keeps it single."""
+        self._store.refusals.add(failures, 0)

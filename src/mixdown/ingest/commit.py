@@ -1,0 +1,196 @@
+"""Group commit: a thread that appends the requests of all connections to the log, one chunk at a time.
+
+While one chunk is being flushed to disk the next one gathers. A request is answered only after the
+transaction that holds its records is on disk (DESIGN G1), and its records are never split over two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from mixdown.ingest.prepare import Prepared, Rules, Submission, prepare
+from mixdown.model import texts
+from mixdown.model.errors import OverloadedError
+from mixdown.store.chunk import Outcome
+from mixdown.store.protocols import Append, Log
+
+CHUNK_LIMIT_BYTES: Final = 16 * 1024 * 1024
+CHUNK_LIMIT_RECORDS: Final = 50_000
+WAITING_LIMIT_BYTES: Final = 128 * 1024 * 1024
+
+
+class Tokens(Protocol):
+    """The catalog's tokens, as of a version (`store.catalog_cache.CatalogCache`)."""
+
+    @property
+    def version(self) -> int:
+        """The catalog's version as of the last refresh; read it before `tokens`."""
+
+    @property
+    def tokens(self) -> Mapping[str, int]:
+        """Project ids by token, as of the last refresh."""
+
+    def refresh(self) -> int:
+        """Take in any change of the catalog; returns its version."""
+
+
+class CommitMetrics(Protocol):
+    """Where the committer reports what it did."""
+
+    def committed(self, *, requests: int, records: int, seconds: float) -> None:
+        """One group commit is on disk."""
+
+
+class Pending(msgspec.Struct, eq=False):
+    """A request on its way to disk; `done` is settled on its event loop."""
+
+    submission: Submission | None
+    key: bytes | None
+    prepared: Prepared
+    version: int
+    done: asyncio.Future[Outcome]
+
+
+class Committer:
+    """The commit thread. `start`, then `put` from an event loop, then `close` (which drains)."""
+
+    def __init__(
+        self,
+        log: Log,
+        tokens: Tokens,
+        rules: Rules,
+        *,
+        wake: Callable[[], None],
+        now_ms: Callable[[], int],
+        metrics: CommitMetrics | None = None,
+    ) -> None:
+        self._log = log
+        self._tokens = tokens
+        self._rules = rules
+        self._wake = wake
+        self._now_ms = now_ms
+        self._metrics = metrics
+        self._waiting: deque[Pending] = deque()
+        self._waiting_bytes = 0
+        self._lock = threading.Lock()
+        self._some = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take requests."""
+        self._thread.start()
+
+    def put(self, pending: Pending) -> None:
+        """Queue a request. Raises `OverloadedError` when too many bytes wait or the thread is closing."""
+        size = _size(pending)
+        with self._lock:
+            if self._closing:
+                raise OverloadedError(texts.SHUTTING_DOWN, retry_after_s=1)
+            if self._waiting_bytes + size > WAITING_LIMIT_BYTES:
+                raise OverloadedError(texts.OVERLOADED_BACKLOG, retry_after_s=1)
+            self._waiting_bytes += size
+            self._waiting.append(pending)
+        self._some.set()
+
+    def close(self) -> None:
+        """Take no more, commit what waits, and end."""
+        with self._lock:
+            self._closing = True
+        self._some.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._some.wait()
+            self._some.clear()
+            while batch := self._take():
+                self._commit(batch)
+            with self._lock:
+                if self._closing and not self._waiting:
+                    return
+
+    def _take(self) -> list[Pending]:
+        """The requests of the next chunk: all that wait, up to the limits, one at least."""
+        batch: list[Pending] = []
+        size = records = 0
+        with self._lock:
+            while self._waiting and (
+                not batch or (size < CHUNK_LIMIT_BYTES and records < CHUNK_LIMIT_RECORDS)
+            ):
+                pending = self._waiting.popleft()
+                size += _size(pending)
+                records += pending.prepared.outcome.total
+                batch.append(pending)
+            self._waiting_bytes -= size
+        return batch
+
+    def _commit(self, batch: list[Pending]) -> None:
+        began = time.perf_counter()
+        try:
+            with self._log.turn() as turn:
+                self._judge_again(batch)
+                appends = [pending.prepared.append for pending in batch]
+                present = [append for append in appends if append is not None]
+                if present:
+                    turn.append(present, self._now_ms())
+        except Exception as error:  # noqa: BLE001 - whatever fails, the requests must be answered
+            _settle(batch, error)
+            return
+        self._wake()
+        _settle(batch, None)
+        if self._metrics is not None:
+            records = sum(append.count for append in present)
+            self._metrics.committed(requests=len(batch), records=records, seconds=time.perf_counter() - began)
+
+    def _judge_again(self, batch: list[Pending]) -> None:
+        """Judge anew whatever was judged by an older catalog: a rotated token stops at once."""
+        version = self._tokens.refresh()
+        for pending in batch:
+            if pending.version != version and pending.submission is not None:
+                pending.prepared = prepare(pending.submission, self._tokens.tokens, self._rules, pending.key)
+                pending.version = version
+
+
+def _size(pending: Pending) -> int:
+    append = pending.prepared.append
+    return 0 if append is None else append_bytes(append)
+
+
+def append_bytes(append: Append) -> int:
+    """Roughly what an append holds in memory."""
+    return len(append.segment) + sum(len(refusal.record) + 200 for refusal in append.refusals)
+
+
+def _settle(batch: list[Pending], error: Exception | None) -> None:
+    """Answer the requests on their event loops: one call for each loop, not one for each request."""
+    loops: dict[asyncio.AbstractEventLoop, list[Pending]] = {}
+    for pending in batch:
+        loops.setdefault(pending.done.get_loop(), []).append(pending)
+    for loop, group in loops.items():
+        try:
+            loop.call_soon_threadsafe(_settle_here, group, error)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            continue
+
+
+def _settle_here(group: list[Pending], error: Exception | None) -> None:
+    for pending in group:
+        if pending.done.done():
+            continue
+        if error is None:
+            pending.done.set_result(pending.prepared.outcome)
+        elif isinstance(error, OverloadedError):
+            pending.done.set_exception(error)
+        else:
+            failed = OverloadedError(f"the records could not be written: {error}", retry_after_s=5)
+            failed.__cause__ = error
+            pending.done.set_exception(failed)

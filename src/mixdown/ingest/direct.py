@@ -1,0 +1,72 @@
+"""Appending from outside an event loop: what the command line and the admin API send.
+
+The same judging, the same log, the same refusals as for a request over HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from mixdown.ingest.prepare import Rules, Submission, prepare
+from mixdown.store.chunk import Outcome
+from mixdown.store.protocols import Store
+
+
+def append_raw(
+    store: Store, rules: Rules, endpoint: str, records: list[Any], *, sdk: str, keep_refusals: bool = True
+) -> Outcome:
+    """Judge `records` by the catalog as it stands and append the good ones; on disk on return.
+
+    `endpoint` is "engage" or "groups". No geolocation by request address (there is none).
+    `keep_refusals=False` leaves refused records out of the refusals (they are there already).
+    Raises `StoreError`.
+    """
+    submission = Submission(endpoint, records, hostile=True, ip_flag=False, sdk=sdk)
+    with store.log.turn() as turn:
+        tokens = {project.token: project.id for project in store.catalog.projects()}
+        prepared = prepare(submission, tokens, rules)
+        append = prepared.append
+        if append is not None:
+            if not keep_refusals:
+                append = type(append)(append.segment, append.count, append.id_hashes)
+            if append.count or append.refusals:
+                turn.append([append], time.time_ns() // 1_000_000)
+    return prepared.outcome
+
+
+def resend(
+    store: Store, rules: Rules, ids: list[int], *, record: Any = None, token: str = ""
+) -> list[tuple[int, str]]:
+    """Send refused records again; the good ones leave the refusals.
+
+    `record` replaces the record of a single refusal, `token` the `$token` of every one. Returns
+    (refusal id, "" or why it is still refused), in the order of the ids. A record that was kept in
+    part, or a body that could not be read, cannot be sent again unless `record` is given.
+    """
+    answers: list[tuple[int, str]] = []
+    for refusal in store.refusals.by_ids(ids):
+        raw = record if record is not None else parse_kept(refusal.record) if refusal.whole else None
+        if raw is None:
+            answers.append((refusal.id, "only the start of this record was kept: give the whole record"))
+            continue
+        if token and isinstance(raw, dict):
+            raw = {**raw, "$token": token}
+        outcome = append_raw(
+            store, rules, refusal.endpoint, [raw], sdk=refusal.sdk or "mixdown", keep_refusals=False
+        )
+        if outcome.good:
+            store.refusals.remove([refusal.id])
+            answers.append((refusal.id, ""))
+        else:
+            answers.append((refusal.id, outcome.failed[0][2]))
+    return answers
+
+
+def parse_kept(text: str) -> Any:
+    """A kept record as it was sent, or None where the text is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,78 @@
+"""The gate before ingestion: it slows writers down, then turns them away, before anything fills up.
+
+DESIGN G7: from 80 % of the backlog limit replies are held back up to one second; past the limit, or
+when the disk runs short, writes get 503 with Retry-After while the fold goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from mixdown.model import texts
+from mixdown.model.errors import OverloadedError
+from mixdown.store.protocols import Log, State
+
+SLOW_FROM: Final = 0.8
+HOLD_BACK_LIMIT_S: Final = 1.0
+
+
+class GateLimits(msgspec.Struct, frozen=True):
+    """Where the gate slows and closes; 0 switches a limit off."""
+
+    backlog_records: int
+    backlog_bytes: int
+    disk_reserve_bytes: int
+    disk_reserve_percent: int
+
+
+class Gate:
+    """Remembers the last look at backlog and disk; `look` is cheap but blocks, `check` never does."""
+
+    def __init__(self, log: Log, state: State, folder: Path | None, limits: GateLimits) -> None:
+        self._log = log
+        self._state = state
+        self._folder = folder
+        self._limits = limits
+        self._fill = 0.0
+        self._reason = ""
+
+    def look(self) -> None:
+        """Measure backlog and free disk."""
+        limits = self._limits
+        behind = self._log.head() - self._state.watermark()
+        fill = behind / limits.backlog_records if limits.backlog_records else 0.0
+        if limits.backlog_bytes and behind > 0:
+            held = max(1, self._log.head() - self._log.tail_position())
+            fill = max(fill, self._log.size_bytes() * (behind / held) / limits.backlog_bytes)
+        self._fill = fill
+        self._reason = ""
+        if fill >= 1.0:
+            self._reason = texts.OVERLOADED_BACKLOG
+        elif self._short_of_disk():
+            self._reason = texts.OVERLOADED_DISK
+
+    def _short_of_disk(self) -> bool:
+        if self._folder is None:
+            return False
+        disk = os.statvfs(self._folder)
+        free = disk.f_bavail * disk.f_frsize
+        whole = disk.f_blocks * disk.f_frsize
+        limits = self._limits
+        return free < max(limits.disk_reserve_bytes, whole * limits.disk_reserve_percent // 100)
+
+    @property
+    def reason(self) -> str:
+        """Why writes are turned away now; "" while they are not."""
+        return self._reason
+
+    def check(self) -> float:
+        """Seconds to hold a reply back. Raises `OverloadedError` while the gate is closed."""
+        if self._reason:
+            raise OverloadedError(self._reason, retry_after_s=5)
+        if self._fill <= SLOW_FROM:
+            return 0.0
+        return HOLD_BACK_LIMIT_S * min(1.0, (self._fill - SLOW_FROM) / (1.0 - SLOW_FROM))

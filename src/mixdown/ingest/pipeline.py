@@ -1,0 +1,164 @@
+"""Ingestion for an event loop: a request's records in, its outcome out once they are on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Final
+
+from mixdown.ingest.commit import CommitMetrics, Committer, Pending, Tokens
+from mixdown.ingest.gate import Gate, GateLimits
+from mixdown.ingest.geo import open_geo
+from mixdown.ingest.prepare import Prepared, Rules, Submission, prepare, request_key
+from mixdown.model.limits import KEY_WINDOW_MS, Limits
+from mixdown.model.values import clean_text
+from mixdown.settings import Settings
+from mixdown.store.chunk import Outcome
+from mixdown.store.protocols import Append, RefusedRecord, Store
+
+LOOK_EVERY_S: Final = 0.25
+KEPT_BODY_BYTES: Final = 1024
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What the settings say about reading records. Raises `SettingsError` (geo database)."""
+    return Rules(
+        limits=Limits(
+            string_limit_bytes=settings.string_limit_bytes,
+            records_per_request=settings.records_per_request,
+            body_limit_bytes=settings.body_limit_bytes,
+        ),
+        geo=open_geo(settings.geo_database),
+        geo_from_request=settings.geo_default == "request",
+        accept_unknown_token=settings.unknown_token == "accept",
+    )
+
+
+def gate_limits_of(settings: Settings) -> GateLimits:
+    """The gate's limits."""
+    return GateLimits(
+        backlog_records=settings.backlog_limit_records,
+        backlog_bytes=settings.backlog_limit_bytes,
+        disk_reserve_bytes=settings.disk_reserve_bytes,
+        disk_reserve_percent=settings.disk_reserve_percent,
+    )
+
+
+class Ingest:
+    """One worker's way to the log. `open`, then `submit` and `refuse_body`, then `close`."""
+
+    def __init__(
+        self, store: Store, tokens: Tokens, rules: Rules, gate: Gate, committer: Committer, executor: Executor
+    ) -> None:
+        self._store = store
+        self._tokens = tokens
+        self._rules = rules
+        self._gate = gate
+        self._committer = committer
+        self._executor = executor
+        tokens.refresh()
+        self._looked = 0.0
+        self._looking: asyncio.Future[None] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        store: Store,
+        tokens: Tokens,
+        *,
+        executor: Executor,
+        wake: Callable[[], None] = lambda: None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        metrics: CommitMetrics | None = None,
+        folder: Path | None = None,
+    ) -> Ingest:
+        """Start the commit thread. `folder` is what disk space is measured on (None: not at all)."""
+        rules = rules_of(settings)
+        gate = Gate(store.log, store.state, folder, gate_limits_of(settings))
+        gate.look()
+        committer = Committer(store.log, tokens, rules, wake=wake, now_ms=now_ms, metrics=metrics)
+        committer.start()
+        return cls(store, tokens, rules, gate, committer, executor)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force for requests."""
+        return self._rules.limits
+
+    async def submit(self, submission: Submission) -> Outcome:
+        """Judge a request's records and store the good ones; returns when they are on disk.
+
+        Raises `OverloadedError` (503). A request whose Idempotency-Key was seen before gets the
+        outcome that the first one got, and is not stored again (DESIGN G2).
+        """
+        await self._pass_gate()
+        key = request_key(submission)
+        if key is not None:
+            known = await self._known(key)
+            if known is not None:
+                return known
+        version = self._tokens.version
+        prepared = prepare(submission, self._tokens.tokens, self._rules, key)
+        return await self._commit(submission, prepared, key, version)
+
+    async def refuse_body(self, endpoint: str, message: str, body_start: bytes, *, sdk: str = "") -> None:
+        """Keep a body that was refused whole: one refusal with its first kilobyte (DESIGN G5)."""
+        text = clean_text(body_start[:KEPT_BODY_BYTES].decode("utf-8", "replace"))
+        refusal = RefusedRecord(
+            project=0,
+            endpoint=endpoint,
+            index=0,
+            field="",
+            message=message,
+            record=text,
+            whole=False,
+            sdk=sdk,
+        )
+        await self._pass_gate()
+        append = Append(segment=b"", count=0, id_hashes=frozenset(), refusals=(refusal,))
+        await self._commit(None, Prepared(append, Outcome(1, 0)), None, self._tokens.version)
+
+    def closed_because(self) -> str:
+        """Why records cannot be appended now, "" when they can; measures afresh (blocks for microseconds)."""
+        self._gate.look()
+        return self._gate.reason
+
+    def close(self) -> None:
+        """Commit what waits and end the commit thread."""
+        self._committer.close()
+
+    async def _commit(
+        self, submission: Submission | None, prepared: Prepared, key: bytes | None, version: int
+    ) -> Outcome:
+        if prepared.append is None and submission is None:
+            return prepared.outcome
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._committer.put(Pending(submission, key, prepared, version, done))
+        return await done
+
+    async def _known(self, key: bytes) -> Outcome | None:
+        loop = asyncio.get_running_loop()
+        since = time.time_ns() // 1_000_000 - KEY_WINDOW_MS
+        known = await loop.run_in_executor(
+            self._executor, lambda: self._store.state.known_keys([key], since_ms=since)
+        )
+        return known.get(key)
+
+    async def _pass_gate(self) -> None:
+        now = time.monotonic()
+        if now - self._looked > LOOK_EVERY_S and self._looking is None:
+            self._looked = now
+            loop = asyncio.get_running_loop()
+            self._looking = loop.run_in_executor(self._executor, self._gate.look)
+            self._looking.add_done_callback(self._looked_at)
+        hold_back = self._gate.check()
+        if hold_back:
+            await asyncio.sleep(hold_back)
+
+    def _looked_at(self, looking: asyncio.Future[None]) -> None:
+        self._looking = None
+        looking.cancelled() or looking.exception()
