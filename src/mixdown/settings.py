@@ -97,7 +97,7 @@ class Settings:
             help="What happens to records whose token no project has: `refuse` says so and keeps them as "
             "refusals; `accept` answers 1 and drops them, as Mixpanel does."
         ),
-    ] = "refuse"  # noqa: S105 - a choice, no password
+    ] = "refuse"
     geo_database: Annotated[
         str,
         _About(
