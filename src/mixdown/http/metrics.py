@@ -179,7 +179,7 @@ class Metrics:
         """A request to `endpoint` (a route's own name, never what a client wrote) was answered."""
         self._requests.add((endpoint, self._statuses[status]))
 
-    def outcome(self, endpoint: str, outcome: Outcome) -> None:
+    def records(self, endpoint: str, outcome: Outcome) -> None:
         """The records of one request were judged: how many are stored, how many refused and why."""
         if outcome.good:
             self._records.add((endpoint, "stored"), outcome.good)
@@ -189,15 +189,15 @@ class Metrics:
             for _, _, message in outcome.failed:
                 self._refusals.add((reason_of(message),))
 
-    def refused_body(self, endpoint: str, message: str) -> None:
+    def body_refused(self, endpoint: str, message: str) -> None:
         """A body was refused whole, for the reason that `message` tells."""
         self._records.add((endpoint, "refused"))
         self._refusals.add((reason_of(message),))
 
-    def auxiliary(self, path: str, body_bytes: int) -> None:
+    def auxiliary(self, path: str, size_bytes: int) -> None:
         """A request to an auxiliary path (one of a fixed list) was answered and its body discarded."""
         self._auxiliary.add((path,))
-        self._auxiliary_bytes.add((path,), body_bytes)
+        self._auxiliary_bytes.add((path,), size_bytes)
 
     def committed(self, *, requests: int, records: int, seconds: float) -> None:
         """One group commit is on disk (`ingest.commit.CommitMetrics`); `requests` are counted elsewhere."""
