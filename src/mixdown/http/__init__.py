@@ -1,0 +1,1 @@
+"""HTTP: requests become records and questions, outcomes and answers become replies."""

@@ -1,0 +1,176 @@
+"""The ASGI application of a worker: raw and quick for ingestion, Starlette for all else.
+
+Requests enter; replies leave. A path reaches one handler however it is spelled, and is never
+redirected. Rooms above hand in their own routes, because this one may not import them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Literal
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as PageRequest
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from mixdown.http import engage, health, own
+from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
+from mixdown.http.cors import preflight_reply
+from mixdown.http.exchange import DisconnectedError, Receive, Request, Scope, Send, send_reply
+from mixdown.http.ingestion import ALLOW, Ingestion
+from mixdown.http.paths import canonical_path
+from mixdown.http.read_errors import METHOD_NOT_ALLOWED, invalid_endpoint, read_error
+from mixdown.http.reply import INTERNAL, NOT_FOUND, WELCOME_REPLY, Reply, not_allowed
+from mixdown.http.services import Services
+from mixdown.model import texts
+
+Part = Literal["all", "public", "internal"]
+Page = Callable[[PageRequest], Awaitable[Response]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_ENDPOINTS: Final = {path: path.strip("/") for path in ("/engage", "/engage/", "/groups", "/groups/")}
+_QUERY_PREFIXES: Final = ("/api/query/", "/api/2.0/")
+_OTHER: Final = "other"
+_log = structlog.get_logger(__name__)
+
+
+def make_app(
+    services: Services,
+    *,
+    extra_routes: Sequence[BaseRoute] = (),
+    page: Page | None = None,
+    part: Part = "all",
+) -> Asgi:
+    """The application of one worker.
+
+    Args:
+        services: what the routes need.
+        extra_routes: routes of rooms above this one.
+        page: what a browser gets at `/`; all others get Mixpanel's welcome object.
+        part: "public" leaves out the API and `page`, "internal" leaves out ingestion
+            (for a server whose internal surface has a port of its own).
+    """
+    routes: list[BaseRoute] = [Route("/", _root(None if part == "public" else page), methods=["GET"])]
+    routes += [route for route in health.routes(services) if part != "public" or route.path != "/metrics"]
+    if part != "public":
+        routes += [*engage.routes(services), *own.routes(services), *extra_routes]
+    handlers = {404: _not_found, 405: _method_not_allowed, 500: _internal_error}
+    rest = Starlette(routes=routes, exception_handlers=handlers)
+    rest.router.redirect_slashes = False
+    known = {route.path for route in routes if isinstance(route, Route) and "{" not in route.path}
+    return _App(services, rest, known, takes_writes=part != "internal")
+
+
+class _App:
+    """Chooses between the raw paths and Starlette."""
+
+    def __init__(self, services: Services, rest: Asgi, known: set[str], *, takes_writes: bool) -> None:
+        self._ingestion = Ingestion(services)
+        self._auxiliary = AuxiliaryPaths(services)
+        self._metrics = services.metrics
+        self._rest = rest
+        self._known = known
+        self._takes_writes = takes_writes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)
+            return
+        path = scope["path"]
+        endpoint = _ENDPOINTS.get(path)
+        if endpoint is None:
+            path = canonical_path(path)
+            endpoint = _ENDPOINTS.get(path)
+        if self._takes_writes:
+            if endpoint is not None:
+                await self._write(endpoint, scope, receive, send)
+                return
+            auxiliary = auxiliary_path(path)
+            if auxiliary is not None:
+                await self._write(auxiliary, scope, receive, send)
+                return
+        await self._read(path, scope, receive, send)
+
+    async def _write(self, target: str | Auxiliary, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request.of(scope)
+        name = f"/{target}" if isinstance(target, str) else target.name
+        try:
+            reply, close = await self._reply(target, request, receive)
+        except DisconnectedError:
+            return
+        except Exception:  # noqa: BLE001 - a fault of ours must not cost the connection; it is logged whole
+            _log.exception("a request failed", path=name)
+            reply, close = INTERNAL, True
+        self._metrics.request(name, reply.status)
+        await send_reply(send, reply, request.headers.get(b"origin", b""), close=close)
+
+    async def _reply(self, target: str | Auxiliary, request: Request, receive: Receive) -> tuple[Reply, bool]:
+        method = request.method
+        allow = ALLOW if isinstance(target, str) else target.allow
+        if method == "OPTIONS":
+            asked = request.headers.get(b"access-control-request-headers", b"")
+            return preflight_reply(request.headers.get(b"origin", b""), asked, allow), False
+        if isinstance(target, str):
+            if method in ("POST", "GET"):
+                return await self._ingestion.answer(target, request, receive)
+        elif method in target.methods:
+            return await self._auxiliary.answer(target, request, receive)
+        return not_allowed(allow), False
+
+    async def _read(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if path != scope["path"]:
+            scope = {**scope, "path": path}
+        name = path if path in self._known else _OTHER
+
+        async def counting_send(message: Scope) -> None:
+            if message["type"] == "http.response.start":
+                self._metrics.request(name, message["status"])
+            await send(message)
+
+        await self._rest(scope, receive, counting_send)
+
+
+def _root(page: Page | None) -> Page:
+    async def root(request: PageRequest) -> Response:
+        if page is not None and "text/html" in request.headers.get("accept", ""):
+            return await page(request)
+        return _response(WELCOME_REPLY, vary="Accept")
+
+    return root
+
+
+def _response(reply: Reply, **headers: str) -> Response:
+    """A Starlette response of a `Reply`."""
+    own_headers = {name.decode(): value.decode() for name, value in reply.headers}
+    return Response(reply.body, reply.status, {**own_headers, **headers})
+
+
+async def _not_found(request: PageRequest, error: Exception) -> Response:
+    """A path that is none: query endpoints answer 400, as Mixpanel does (contract query §1.5)."""
+    del error
+    path = request.scope["path"] + "/"
+    if path.startswith(_QUERY_PREFIXES):
+        return invalid_endpoint(request.scope)
+    if path.startswith("/api/"):
+        return read_error(request.scope, "Not Found", status=404)
+    return _response(NOT_FOUND)
+
+
+async def _internal_error(request: PageRequest, error: Exception) -> Response:
+    """A fault of ours; Starlette raises it again once this is sent, so that the server logs it."""
+    del error
+    if request.scope["path"].startswith("/api/"):
+        return read_error(request.scope, texts.INTERNAL, status=500)
+    return _response(INTERNAL)
+
+
+async def _method_not_allowed(request: PageRequest, error: Exception) -> Response:
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if request.scope["path"].startswith("/api/"):
+        text = METHOD_NOT_ALLOWED.format(method=request.method)
+        return read_error(request.scope, text, status=405, headers=headers)
+    return _response(not_allowed(headers.get("Allow", "")))

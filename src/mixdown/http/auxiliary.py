@@ -1,0 +1,94 @@
+"""The paths beside ingestion that SDKs touch, and the ingestion paths that are not built yet.
+
+Auxiliary paths answer benignly (contract ingestion §1.3): flags, remote settings and `decide` say
+that there is nothing; session recordings are taken, counted and discarded. /track, /import and
+lookup tables answer 501: what is not stored is never acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from mixdown.http.exchange import READ_ON_FACTOR, Receive, Request, discard_body
+from mixdown.http.reply import Reply, error_reply, json_reply
+from mixdown.http.reply import too_large as too_large_reply
+from mixdown.http.services import Services
+from mixdown.model import texts
+
+_TAKEN: Final[Mapping[str, Any]] = {"code": 200, "status": "OK"}
+_NOTHING_DECIDED: Final[Mapping[str, Any]] = {
+    "notifications": [],
+    "config": {},
+    "surveys": [],
+    "event_bindings": [],
+    "variants": [],
+}
+
+
+class Auxiliary(NamedTuple):
+    """A path with one fixed reply: `name` is its name in metrics, `methods` what it takes."""
+
+    name: str
+    methods: tuple[str, ...]
+    reply: Reply
+
+    @property
+    def allow(self) -> str:
+        """The `Allow` header's text."""
+        return ", ".join((*self.methods, "OPTIONS"))
+
+
+def _not_built(path: str, *methods: str) -> Auxiliary:
+    return Auxiliary(path, methods, error_reply(501, texts.NOT_BUILT.format(path=path)))
+
+
+PATHS: Final[Mapping[str, Auxiliary]] = {
+    path.name: path
+    for path in (
+        Auxiliary("/flags", ("GET",), json_reply(200, {"flags": {}})),
+        Auxiliary("/flags/definitions", ("GET",), json_reply(200, {"flags": []})),
+        Auxiliary("/settings", ("GET",), json_reply(200, {"sdk_config": {"config": {}}})),
+        Auxiliary("/record", ("POST",), json_reply(200, _TAKEN)),
+        Auxiliary("/decide", ("GET",), json_reply(200, _NOTHING_DECIDED)),
+        _not_built("/track", "GET", "POST"),
+        _not_built("/import", "GET", "POST"),
+        _not_built("/lookup-tables", "GET"),
+    )
+}
+FIRST_TIME_EVENTS: Final = Auxiliary("/flags/{id}/first-time-events", ("POST",), json_reply(200, _TAKEN))
+LOOKUP_TABLE: Final = _not_built("/lookup-tables/{id}", "PUT", "POST")
+
+
+def auxiliary_path(path: str) -> Auxiliary | None:
+    """What answers at a canonical path, None where it is no auxiliary path."""
+    found = PATHS.get(path)
+    if found is not None:
+        return found
+    parts = path.split("/")
+    if len(parts) == 4 and parts[1] == "flags" and parts[3] == "first-time-events":
+        return FIRST_TIME_EVENTS
+    if len(parts) == 3 and parts[1] == "lookup-tables":
+        return LOOKUP_TABLE
+    return None
+
+
+class AuxiliaryPaths:
+    """Answers auxiliary paths; what they are sent is read, counted and forgotten."""
+
+    def __init__(self, services: Services) -> None:
+        self._metrics = services.metrics
+        self._limit_bytes = services.settings.body_limit_bytes
+
+    async def answer(self, path: Auxiliary, request: Request, receive: Receive) -> tuple[Reply, bool]:
+        """The reply, and whether to close the connection after it. Raises `DisconnectedError`."""
+        if request.method == "GET":
+            return path.reply, False
+        body = await discard_body(receive, READ_ON_FACTOR * self._limit_bytes)
+        if path.reply.status == 501:
+            return path.reply, not body.complete
+        self._metrics.auxiliary(path.name, body.size_bytes)
+        if not body.complete:
+            message = texts.BODY_TOO_LARGE.format(limit=READ_ON_FACTOR * self._limit_bytes)
+            return too_large_reply(message), True
+        return path.reply, False

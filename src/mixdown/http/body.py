@@ -1,0 +1,174 @@
+"""The one decoding of writes: any body that any SDK sends becomes raw records and parameters.
+
+Method, two headers, query and body enter; `Decoded` leaves, or `BodyError` (400, 413). The steps are
+those of contract ingestion §2.2. It must never raise anything else, whatever the input, and never
+judges a record.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from mixdown.http.compression import decompress
+from mixdown.http.forms import NO_FIELDS, Fields, Params, form_fields, multipart_fields, read_params
+from mixdown.http.jsontext import BOM, MalformedJsonError, Parsed, parse_json, unreadable
+from mixdown.model import texts
+from mixdown.model.limits import Limits
+from mixdown.model.updates import Unreadable
+
+_DATA: Final = b"data"
+_JSON_STARTS: Final = (b"[", b"{", b'"')
+_UNWRAP_LIMIT: Final = 4
+_LINE: Final = re.compile(rb"[^\s][^\n]*")
+# A space was the `+` of unescaped base64 before the form was read; `-` and `_` are the URL-safe alphabet.
+_TO_BASE64: Final = bytes.maketrans(b" -_", b"++/")
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    """What a body says: its records, or in `problem` why it has none.
+
+    `hostile` as in `model.payloads.Reading`; `text` is the body out of its compression (for a GET
+    its data); records that cannot be read stand as `Unreadable`.
+    """
+
+    records: list[Any]
+    params: Params
+    problem: str
+    hostile: bool
+    text: bytes
+
+
+class _Found(NamedTuple):
+    """Where the data of a request is, and which reader takes it; no reader where there is none."""
+
+    text: bytes
+    reader: Callable[[bytes, bool], Parsed] | None
+    form: Fields = NO_FIELDS
+
+
+def decode(
+    *, method: str, content_type: bytes, content_encoding: bytes, query: bytes, body: bytes, limits: Limits
+) -> Decoded:
+    """Decode one write (contract ingestion §2.2). Raises `BodyError`."""
+    fields = form_fields(query)
+    plain = decompress(body, content_encoding.decode("latin-1"), limits.body_limit_bytes) if body else body
+    found = _found(method, content_type, fields, plain, limits)
+    params = read_params(fields, found.form)
+    if found.reader is None:
+        return Decoded([], params, texts.DATA_MISSING, hostile=False, text=plain)
+    try:
+        value, hostile = found.reader(found.text, params.strict)
+        return _unwrapped(value, params, hostile=hostile, text=plain or found.text)
+    except MalformedJsonError:
+        return Decoded([], params, texts.DATA_INVALID, hostile=False, text=plain or found.text)
+
+
+def _found(method: str, content_type: bytes, query: Fields, body: bytes, limits: Limits) -> _Found:
+    """Step 2: choose by media type. On GET the query's data wins, on POST the body's."""
+    in_query = query.get(_DATA, b"").strip()
+    if method == "GET" and in_query:
+        return _Found(in_query, _parse_string)
+    found = _in_body(content_type, body, limits.records_per_request)
+    if found.reader is None and in_query:
+        return _Found(in_query, _parse_string, found.form)
+    return found
+
+
+def _in_body(content_type: bytes, body: bytes, records_limit: int) -> _Found:
+    text = body.strip().removeprefix(BOM)
+    if not text:
+        return _Found(b"", None)
+    media = content_type.partition(b";")[0].strip().lower()
+    if media == b"application/json":
+        return _Found(text, _parse_json)
+    if media == b"application/x-www-form-urlencoded":
+        return _in_form(text)
+    if media in (b"application/x-ndjson", b"application/ndjson", b"application/jsonl"):
+        return _Found(text, partial(_parse_lines, records_limit=records_limit))
+    if media == b"multipart/form-data":
+        fields = multipart_fields(body, content_type)
+        data = fields.get(_DATA, b"").strip()
+        if data:
+            return _Found(data, _parse_string, fields)
+        return _Found(text, _parse_json if text[:1] in _JSON_STARTS else None, fields)
+    if text[:1] in _JSON_STARTS:
+        return _Found(text, _parse_json)
+    if b"data=" in text:
+        return _in_form(text)
+    return _Found(text, _parse_string)
+
+
+def _in_form(text: bytes) -> _Found:
+    """A form; or JSON that was sent as one by mistake, as plain `curl -d` does."""
+    looks_like_json = text[:1] in _JSON_STARTS
+    if looks_like_json and b"data=" not in text:
+        return _Found(text, _parse_json)
+    fields = form_fields(text)
+    if _DATA not in fields and looks_like_json:
+        return _Found(text, _parse_json)
+    data = fields.get(_DATA, b"").strip()
+    return _Found(data, _parse_string if data else None, fields)
+
+
+def _parse_json(text: bytes, strict: bool) -> Parsed:  # noqa: FBT001 - the shape that all readers share
+    return parse_json(text, strict=strict)
+
+
+def _parse_string(text: bytes, strict: bool) -> Parsed:  # noqa: FBT001 - likewise
+    """Step 3: the text of `data`, JSON or base64 of JSON."""
+    text = text.strip().removeprefix(BOM)
+    if text[:1] in _JSON_STARTS or text == b"null":
+        return parse_json(text, strict=strict)
+    return parse_json(_from_base64(text), strict=strict)
+
+
+def _from_base64(text: bytes) -> bytes:
+    bare = text.translate(_TO_BASE64, b"\r\n").rstrip(b"=")
+    try:
+        return binascii.a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
+    except binascii.Error:
+        raise MalformedJsonError from None
+
+
+def _parse_lines(text: bytes, strict: bool, records_limit: int) -> Parsed:  # noqa: FBT001 - likewise
+    """One value a line; a line that is no JSON fails alone. Stops one record past the limit."""
+    records: list[Any] = []
+    hostile = False
+    for line in _LINE.finditer(text):
+        try:
+            value, odd = parse_json(line[0], strict=strict)
+        except MalformedJsonError:
+            value, odd = unreadable(line[0], texts.DATA_INVALID), False
+        records.append(value)
+        hostile = hostile or odd
+        if len(records) > records_limit:
+            break
+    return Parsed(records, hostile)
+
+
+def _unwrapped(value: Any, params: Params, *, hostile: bool, text: bytes) -> Decoded:
+    """Steps 4 and 6: a list is a batch, an object a batch of one, or the wrapping of its `data`."""
+    for _ in range(_UNWRAP_LIMIT):
+        kind = type(value)
+        if kind is list:
+            return Decoded(value, params, "" if value else texts.DATA_MISSING, hostile, text)
+        if kind is dict:
+            if "data" not in value or "event" in value or "$token" in value:
+                return Decoded([value], params, "", hostile, text)
+            value = value["data"]
+        elif kind is Unreadable:
+            return Decoded([value], params, "", hostile, text)
+        elif kind is str and value.strip():
+            value, odd = _parse_string(value.encode("utf-8", "surrogatepass"), params.strict)
+            hostile = hostile or odd
+        else:
+            break
+    empty = value is None or (type(value) is str and not value.strip())
+    problem = texts.DATA_MISSING if empty else texts.DATA_INVALID
+    return Decoded([], params, problem, hostile=False, text=text)

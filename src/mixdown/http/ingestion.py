@@ -1,0 +1,126 @@
+"""/engage and /groups: a request's body in, its records to the log, the reply out.
+
+The order is the promise (DESIGN G1, G5): decode, store the good records and the refusals, and only
+then reply. A body that is refused whole is kept as one refusal first. Nothing is judged here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mixdown.http.body import Decoded, decode
+from mixdown.http.client_ip import client_ip
+from mixdown.http.exchange import Body, BodyReader, Receive, Request
+from mixdown.http.forms import NO_FIELDS, Params, form_fields, read_params
+from mixdown.http.reply import Reply, error_reply, outcome_reply, overloaded, problem_reply, too_large
+from mixdown.http.services import Services
+from mixdown.ingest.prepare import Submission
+from mixdown.model import texts
+from mixdown.model.errors import BodyError, OverloadedError
+
+ALLOW: Final = "GET, POST, OPTIONS"
+IDEMPOTENCY_KEY_LIMIT_CHARS: Final = 255
+SDK_LIMIT_CHARS: Final = 64
+_FORWARDED_FOR: Final = b"x-forwarded-for"
+
+
+class Ingestion:
+    """Answers writes of profiles; one for each worker."""
+
+    def __init__(self, services: Services) -> None:
+        self._ingest = services.ingest
+        self._metrics = services.metrics
+        self._limits = services.ingest.limits
+        self._trusted = services.settings.trusted_networks()
+        self._bodies = BodyReader(self._limits.body_limit_bytes)
+
+    async def answer(self, endpoint: str, request: Request, receive: Receive) -> tuple[Reply, bool]:
+        """The reply to a GET or POST of `endpoint` ("engage" or "groups"), and whether to close after it.
+
+        Raises `DisconnectedError`.
+        """
+        try:
+            body = await self._bodies.read(receive)
+        except OverloadedError as error:
+            return overloaded(error.message, error.retry_after_s), False
+        try:
+            return await self._answer(endpoint, request, body), not body.complete
+        except OverloadedError as error:
+            return overloaded(error.message, error.retry_after_s), not body.complete
+        finally:
+            self._bodies.release(body)
+
+    async def _answer(self, endpoint: str, request: Request, body: Body) -> Reply:
+        headers = request.headers
+        if body.oversized:
+            message = texts.BODY_TOO_LARGE.format(limit=self._limits.body_limit_bytes)
+            return await self._refuse(endpoint, request, body.data, message, too_large(message))
+        try:
+            decoded = decode(
+                method=request.method,
+                content_type=headers.get(b"content-type", b""),
+                content_encoding=headers.get(b"content-encoding", b""),
+                query=request.query,
+                body=body.data,
+                limits=self._limits,
+            )
+        except BodyError as error:
+            reply = too_large(error.message) if error.status == 413 else error_reply(400, error.message)
+            return await self._refuse(endpoint, request, body.data, error.message, reply)
+        idempotency_key = headers.get(b"idempotency-key", b"")
+        if len(idempotency_key) > IDEMPOTENCY_KEY_LIMIT_CHARS:
+            message = texts.IDEMPOTENCY_KEY_TOO_LONG
+            return await self._refuse(endpoint, request, decoded.text, message, error_reply(400, message))
+        if decoded.problem:
+            reply = problem_reply(decoded.params, decoded.problem)
+            return await self._refuse(endpoint, request, decoded.text, decoded.problem, reply)
+        if len(decoded.records) > self._limits.records_per_request:
+            message = texts.TOO_MANY_RECORDS.format(limit=self._limits.records_per_request)
+            return await self._refuse(endpoint, request, decoded.text, message, too_large(message))
+        return await self._submit(endpoint, request, decoded, idempotency_key)
+
+    async def _submit(
+        self, endpoint: str, request: Request, decoded: Decoded, idempotency_key: bytes
+    ) -> Reply:
+        params = decoded.params
+        outcome = await self._ingest.submit(
+            Submission(
+                endpoint=endpoint,
+                records=decoded.records,
+                strict=params.strict,
+                hostile=decoded.hostile,
+                ip_flag=params.ip,
+                client_ip="" if params.ip is False else self._client_ip(request),
+                sdk=sdk_name(decoded.records, params, request.headers.get(b"user-agent", b"")),
+                idempotency_key=idempotency_key.decode("latin-1"),
+                path=endpoint,
+                body_bytes=len(decoded.text),
+            )
+        )
+        self._metrics.records(endpoint, outcome)
+        return outcome_reply(params, outcome)
+
+    async def _refuse(
+        self, endpoint: str, request: Request, start: bytes, message: str, reply: Reply
+    ) -> Reply:
+        """Keep a body that is refused whole; its reply goes out after that."""
+        query = form_fields(request.query)
+        sdk = sdk_name([], read_params(query, NO_FIELDS), request.headers.get(b"user-agent", b""))
+        await self._ingest.refuse_body(endpoint, message, start, sdk=sdk)
+        self._metrics.body_refused(endpoint, message)
+        return reply
+
+    def _client_ip(self, request: Request) -> str:
+        if not self._trusted:
+            return request.peer
+        forwarded_for = [value for name, value in request.scope["headers"] if name == _FORWARDED_FOR]
+        real_ip = request.headers.get(b"x-real-ip", b"")
+        return client_ip(request.peer, forwarded_for, real_ip, self._trusted)
+
+
+def sdk_name(records: list[Any], params: Params, user_agent: bytes) -> str:
+    """What sent a request: `mp_lib` of its first record or of the request, else the User-Agent's product."""
+    lib = records[0].get("mp_lib") if records and type(records[0]) is dict else None
+    if type(lib) is not str or not lib:
+        lib = params.lib or user_agent.partition(b" ")[0].decode("latin-1")
+    return lib[:SDK_LIMIT_CHARS]

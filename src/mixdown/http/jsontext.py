@@ -1,0 +1,171 @@
+"""JSON text into values, forgivingly where it costs nobody anything.
+
+Bytes enter; a value leaves, or `MalformedJsonError`. Nearly every body takes the quick path through
+orjson. What orjson refuses and Mixpanel takes is repaired: a byte order mark, invalid UTF-8, lone
+surrogates, numbers too large for a double. Where one element of a batch cannot be read, a marker
+stands in its place and its neighbours live on. No input may raise anything else, or take long.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from mixdown.model import texts
+from mixdown.model.updates import Unreadable
+
+BOM: Final = b"\xef\xbb\xbf"
+KEPT_BYTES: Final = 1024
+_NUL_ESCAPE: Final = b"\\u0000"
+# Brackets and scalars looked at in the slow scan: enough for any honest 10 MB, and half a second at worst.
+_SCAN_LIMIT: Final = 1_000_000
+_DIGITS_KEPT: Final = 400
+_RUN: Final = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[{]++|[\]}]++)', re.DOTALL)
+_SCALAR: Final = re.compile(rb'(?:"(?:[^"\\]++|\\.)*+"|[^,\]\s"]++)', re.DOTALL)
+_BLANK: Final = re.compile(rb"[ \t\r\n]*+")
+
+
+class MalformedJsonError(ValueError):
+    """The text is no JSON, whole or in an element of its list."""
+
+
+class Parsed(NamedTuple):
+    """A value, and whether its text may hold what no store can (NUL, lone surrogates)."""
+
+    value: Any
+    hostile: bool
+
+
+class _TooDeepError(Exception):
+    """The text is nested deeper than the parsers go."""
+
+
+def parse_json(text: bytes, *, strict: bool = False) -> Parsed:
+    """Parse one JSON text (contract ingestion §2.2).
+
+    `strict` refuses elements that hold invalid UTF-8, which are repaired otherwise. Elements of a
+    list, or a single object, that cannot be read come back as `Unreadable`. NaN and Infinity are
+    malformed. Raises `MalformedJsonError`.
+    """
+    try:
+        # orjson takes no lone surrogate, so all that can be hostile on this path is an escaped NUL.
+        return Parsed(orjson.loads(text), _NUL_ESCAPE in text)
+    except orjson.JSONDecodeError:
+        return Parsed(_repaired(text.removeprefix(BOM), strict=strict), True)
+
+
+def _repaired(text: bytes, *, strict: bool) -> Any:
+    try:
+        return _lenient(text, strict=strict)
+    except (_TooDeepError, UnicodeDecodeError):
+        pass
+    start = _skip_blank(text, 0)
+    if text[start : start + 1] == b"[":
+        return [_element(part, strict=strict) for part in _split(text)]
+    parts = _split(b"[%b]" % text)
+    if len(parts) != 1:
+        raise MalformedJsonError
+    return _element(parts[0], strict=strict)
+
+
+def _lenient(text: bytes, *, strict: bool) -> Any:
+    """Parse with the standard library, which takes what orjson does not; UTF-8 errors raise if `strict`."""
+    decoded = text.decode("utf-8", "strict" if strict else "replace")
+    try:
+        return json.loads(decoded, parse_int=_integer, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise _TooDeepError from None
+    except ValueError:
+        raise MalformedJsonError from None
+
+
+def _element(text: bytes, *, strict: bool) -> Any:
+    """One element of a list: its value, or why it alone cannot be read."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return _lenient(text, strict=strict)
+    except _TooDeepError:
+        return unreadable(text, texts.NESTED_TOO_DEEPLY.format(field="data"))
+    except UnicodeDecodeError:
+        return unreadable(text, texts.DATA_NOT_UTF8)
+
+
+def unreadable(text: bytes, message: str) -> Unreadable:
+    """The marker for an element that cannot be read; keeps the start of what arrived."""
+    return Unreadable(text[:KEPT_BYTES].decode("utf-8", "replace"), message)
+
+
+def _integer(digits: str) -> int | float:
+    """An integer, past 64 bits as a double; the digits of one that overflows anyhow need no counting."""
+    if len(digits) <= len("-9223372036854775808"):
+        return int(digits)
+    return float(digits if len(digits) <= _DIGITS_KEPT else digits[:_DIGITS_KEPT])
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _split(text: bytes) -> list[bytes]:
+    """The elements of a JSON list as slices, found by brackets and strings alone, without recursion.
+
+    Raises `MalformedJsonError` where the list does not close or takes too long to scan.
+    """
+    parts: list[bytes] = []
+    at = _skip_blank(text, _skip_blank(text, 0) + 1)
+    if text[at : at + 1] == b"]":
+        return _ended(text, at + 1, parts)
+    budget = _SCAN_LIMIT
+    while True:
+        start = at
+        if text[at : at + 1] in (b"[", b"{"):
+            at, budget = _skip_nested(text, at, budget)
+        else:
+            scalar = _SCALAR.match(text, at)
+            if scalar is None:
+                raise MalformedJsonError
+            at = scalar.end()
+            budget -= 1
+        parts.append(text[start:at])
+        at = _skip_blank(text, at)
+        mark = text[at : at + 1]
+        at = _skip_blank(text, at + 1)
+        if mark == b"]":
+            return _ended(text, at, parts)
+        if mark != b",":
+            raise MalformedJsonError
+
+
+def _skip_nested(text: bytes, at: int, budget: int) -> tuple[int, int]:
+    """The place after the list or object that begins at `at`, and what is left of the budget."""
+    depth = 0
+    while budget > 0:
+        run = _RUN.match(text, at)
+        if run is None:
+            raise MalformedJsonError
+        budget -= 1
+        begin, at = run.span(1)
+        if text[begin] in b"[{":
+            depth += at - begin
+        elif at - begin >= depth:
+            return begin + depth, budget
+        else:
+            depth -= at - begin
+    raise MalformedJsonError
+
+
+def _skip_blank(text: bytes, at: int) -> int:
+    blank = _BLANK.match(text, at)
+    return at if blank is None else blank.end()
+
+
+def _ended(text: bytes, at: int, parts: list[bytes]) -> list[bytes]:
+    if _skip_blank(text, at) != len(text):
+        raise MalformedJsonError
+    return parts

@@ -1,0 +1,21 @@
+"""Paths as clients spell them, and the one spelling that is routed (contract ingestion §1.2).
+
+SDKs write paths with and without a trailing slash, with doubled slashes, and with the fragment of
+the documentation still on. All of them reach the same handler; nothing is ever redirected.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SLASHES: Final = re.compile("//+")
+_FRAGMENT: Final = "#"
+
+
+def canonical_path(path: str) -> str:
+    """A decoded path without fragment, doubled slashes and trailing slash; never empty."""
+    path = path.partition(_FRAGMENT)[0]
+    if "//" in path:
+        path = _SLASHES.sub("/", path)
+    return path.rstrip("/") or "/"

@@ -1,0 +1,65 @@
+"""What the routes need from the rest of the server, put together once for each worker.
+
+`server` makes one `Services` and hands it to `make_app`; routes only ever read it. What they report
+goes through `Metrics`, so that this room can be tested without a metrics library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+from mixdown.ingest.prepare import Submission
+from mixdown.model.limits import Limits
+from mixdown.settings import Settings
+from mixdown.store.catalog_cache import CatalogCache
+from mixdown.store.chunk import Outcome
+from mixdown.store.protocols import Store
+
+
+class Writer(Protocol):
+    """The way to the log, as `mixdown.ingest.pipeline.Ingest` offers it."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force for requests."""
+
+    async def submit(self, submission: Submission) -> Outcome:
+        """Store the good records of a request; they are on disk on return. Raises `OverloadedError`."""
+
+    async def refuse_body(self, endpoint: str, message: str, body_start: bytes, *, sdk: str = "") -> None:
+        """Keep a body that is refused whole. Raises `OverloadedError`."""
+
+    def closed_because(self) -> str:
+        """Why records cannot be appended now; "" when they can."""
+
+
+class Metrics(Protocol):
+    """What the routes report, as `mixdown.http.metrics` counts it."""
+
+    def request(self, endpoint: str, status: int) -> None:
+        """A request to `endpoint` (a path from a fixed list) was answered with `status`."""
+
+    def records(self, endpoint: str, outcome: Outcome) -> None:
+        """A batch was judged: so many good, so many refused and why."""
+
+    def body_refused(self, endpoint: str, message: str) -> None:
+        """A body was refused whole."""
+
+    def auxiliary(self, path: str, size_bytes: int) -> None:
+        """An auxiliary path took a body of this size and discarded it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Everything a route may use. `now_ms` is the clock; `executor` runs reads of the store."""
+
+    settings: Settings
+    store: Store
+    catalog: CatalogCache
+    ingest: Writer
+    metrics: Metrics
+    executor: Executor
+    now_ms: Callable[[], int]
