@@ -1,0 +1,197 @@
+"""Mixdown's own API, `/api/mixdown/...`: status, the last records, refusals and sending them again.
+
+Requests with a service account or a project secret enter, JSON leaves, in the envelope
+`{"status": "ok", "results": ...}`. A caller meets its own project only; the owner meets all of them,
+and alone the refusals whose token no project has. The explorer's cookie counts for nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mixdown.http.auth import ADMINS, OWNER, READERS, Caller, project_of, require
+from mixdown.http.parameters import Parameters, read_parameters
+from mixdown.http.read_errors import answering, read_error
+from mixdown.http.reading import authenticated, in_thread, json_response, project_id_of
+from mixdown.http.services import Services
+from mixdown.ingest.direct import resend
+from mixdown.ingest.pipeline import rules_of
+from mixdown.ingest.prepare import Rules
+from mixdown.model.errors import QueryError, RequestError
+from mixdown.model.times import iso_seconds
+from mixdown.query.recent import RecentRecord, recent_records
+from mixdown.store.protocols import Project, RefusedRecord, Store
+
+PREFIX: Final = "/api/mixdown"
+DEFAULT_LIMIT: Final = 20
+RECORDS_LIMIT: Final = 1000
+RESEND_LIMIT: Final = 100
+ID_LIMIT: Final = 2**53
+NO_PROJECT: Final = 0
+
+
+class _Asked(NamedTuple):
+    """An authenticated call: who, their parameters, and the projects it is about."""
+
+    caller: Caller
+    parameters: Parameters
+    projects: tuple[Project, ...]
+    with_unknown_tokens: bool
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of the projects, and 0 where records with an unknown token belong to them."""
+        ids = [project.id for project in self.projects]
+        return [*ids, NO_PROJECT] if self.with_unknown_tokens else ids
+
+
+def routes(services: Services) -> list[Route]:
+    """The routes of this family, each with and without a trailing slash."""
+
+    @cache
+    def rules() -> Rules:
+        return rules_of(services.settings)
+
+    async def status(request: Request) -> Response:
+        asked = await _ask(request, services)
+        found = await in_thread(services, server_status, services.store, asked.projects)
+        return _ok(found)
+
+    async def records(request: Request) -> Response:
+        asked = await _ask(request, services)
+        limit = asked.parameters.integer("limit", DEFAULT_LIMIT, low=1, high=RECORDS_LIMIT)
+        ids = {project.id for project in asked.projects}
+        found = await in_thread(services, recent_records, services.store, ids, limit=limit)
+        return _ok([record_view(record) for record in found])
+
+    async def refusals(request: Request) -> Response:
+        asked = await _ask(request, services)
+        limit = asked.parameters.integer("limit", DEFAULT_LIMIT, low=1, high=RECORDS_LIMIT)
+        before = asked.parameters.integer("before_id", 0, low=1, high=ID_LIMIT) or None
+        listing = services.store.refusals.listing
+        found = await in_thread(services, listing, asked.ids, before_id=before, limit=limit)
+        return _ok([refusal_view(refusal) for refusal in found])
+
+    async def send_again(request: Request) -> Response:
+        asked = await _ask(request, services)
+        require(asked.caller, ADMINS, "send refused records again")
+        ids = _resend_ids(asked.parameters)
+        record = asked.parameters.value("record")
+        if record is not None and (len(ids) != 1 or type(record) is not dict):
+            raise QueryError("record, must be one JSON object, for one id", status=400)
+
+        def call() -> list[tuple[int, str]]:
+            _only_their_own(services.store, ids, asked.ids)
+            return resend(services.store, rules(), ids, record=record)
+
+        answers = await in_thread(services, call)
+        return _ok(
+            [{"id": refusal_id, "stored": not why, "error": why or None} for refusal_id, why in answers]
+        )
+
+    async def unknown(request: Request) -> Response:
+        return read_error(request.scope, "Not Found", status=404)
+
+    endpoints = (
+        ("status", status, "GET"),
+        ("records", records, "GET"),
+        ("refusals", refusals, "GET"),
+        ("refusals/resend", send_again, "POST"),
+    )
+    found = [
+        Route(f"{PREFIX}/{name}{slash}", answering(endpoint), methods=[method])
+        for name, endpoint, method in endpoints
+        for slash in ("", "/")
+    ]
+    return [
+        *found,
+        Route(PREFIX + "/{rest:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+    ]
+
+
+def server_status(store: Store, projects: Sequence[Project]) -> dict[str, Any]:
+    """How far the log and its fold are, and what each of these projects holds. Blocks."""
+    head, watermark = store.log.head(), store.state.watermark()
+    refused = store.refusals.counts()
+    return {
+        "head": head,
+        "watermark": watermark,
+        "behind": max(0, head - watermark),
+        "projects": [
+            project_view(store, project, refused.get(project.id, (0, 0))[0]) for project in projects
+        ],
+    }
+
+
+def project_view(store: Store, project: Project, refusals: int) -> dict[str, Any]:
+    """A project's counts; its token and secret stay where they are."""
+    groups = {key: store.state.count(project.id, key) for key in sorted(store.state.group_keys(project.id))}
+    users = store.state.count(project.id, "")
+    return {"id": project.id, "name": project.name, "users": users, "groups": groups, "refusals": refusals}
+
+
+def record_view(record: RecentRecord) -> dict[str, Any]:
+    """A record of the log as this API shows it."""
+    return {
+        "position": record.position,
+        "time": iso_seconds(record.time_ms),
+        "project_id": record.project,
+        "endpoint": record.endpoint,
+        "sdk": record.sdk,
+        "group_key": record.group_key or None,
+        "id": record.id,
+        "operations": {name: orjson.Fragment(bytes(payload)) for name, payload in record.operations.items()},
+    }
+
+
+def refusal_view(refusal: RefusedRecord) -> dict[str, Any]:
+    """A refusal as this API shows it; `record` is the text that arrived, cut where `whole` is false."""
+    return {
+        "id": refusal.id,
+        "time": iso_seconds(refusal.time_ms),
+        "project_id": refusal.project or None,
+        "endpoint": refusal.endpoint,
+        "index": refusal.index,
+        "field": refusal.field,
+        "message": refusal.message,
+        "record": refusal.record,
+        "whole": refusal.whole,
+        "sdk": refusal.sdk,
+    }
+
+
+async def _ask(request: Request, services: Services) -> _Asked:
+    caller, view = await authenticated(request, services)
+    require(caller, READERS, "read")
+    parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
+    project_id = project_id_of(parameters)
+    if caller.role == OWNER and not project_id:
+        return _Asked(caller, parameters, tuple(view.projects.values()), with_unknown_tokens=True)
+    project = project_of(caller, project_id, view)
+    return _Asked(caller, parameters, (project,), with_unknown_tokens=False)
+
+
+def _resend_ids(parameters: Parameters) -> list[int]:
+    texts = parameters.strings("ids", limit=RESEND_LIMIT) or ()
+    if not texts or not all(text.isdecimal() and len(text) < 17 for text in texts):
+        raise QueryError(f"ids, must be a list of 1 to {RESEND_LIMIT} refusal ids", status=400)
+    return list(dict.fromkeys(int(text) for text in texts))
+
+
+def _only_their_own(store: Store, ids: Sequence[int], projects: Sequence[int]) -> None:
+    """Raises a 404 unless each of these refusals exists and belongs to the caller's projects."""
+    known = {refusal.id for refusal in store.refusals.by_ids(ids) if refusal.project in projects}
+    missing = [refusal_id for refusal_id in ids if refusal_id not in known]
+    if missing:
+        raise RequestError(f"ids, no refusal has the id {missing[0]}", status=404)
+
+
+def _ok(results: object) -> Response:
+    return json_response(orjson.dumps({"status": "ok", "results": results}))

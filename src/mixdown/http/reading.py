@@ -1,0 +1,84 @@
+"""What every read has in common: who asks, about which project, with which parameters, how fresh.
+
+A request and the services enter; a `Read` leaves once the fold has passed what was stored before, or
+the bound on waiting is reached. Reads are authenticated before a byte of their body is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, NamedTuple, ParamSpec, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mixdown.http.auth import READERS, Caller, authenticate, project_of, require
+from mixdown.http.parameters import Parameters, read_parameters
+from mixdown.http.services import Services
+from mixdown.query.waiting import wait_for_fold
+from mixdown.store.catalog_cache import CatalogView
+from mixdown.store.protocols import Project
+
+WAIT_HEADER: Final = "x-mixdown-wait"
+BEHIND_HEADER: Final = "X-Mixdown-Behind"
+PROJECT_ID_LIMIT: Final = 2**53
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Read(NamedTuple):
+    """A read that may be answered; `behind` is how many records the fold still owes the answer."""
+
+    project: Project
+    parameters: Parameters
+    behind: int
+
+
+async def in_thread(services: Services, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Run a blocking call in the read executor."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(services.executor, lambda: call(*args, **kwargs))
+
+
+async def authenticated(request: Request, services: Services) -> tuple[Caller, CatalogView]:
+    """The caller, by the catalog as it stands now. Raises `AuthError` (401)."""
+    header = request.headers.get("authorization", "")
+
+    def look() -> tuple[Caller, CatalogView]:
+        view = services.catalog.current()
+        return authenticate(header, view), view
+
+    return await in_thread(services, look)
+
+
+async def begin_read(request: Request, services: Services) -> Read:
+    """Authenticate, decode, and wait for the fold. Raises `AuthError`, `QueryError`, `BodyError`."""
+    caller, view = await authenticated(request, services)
+    require(caller, READERS, "read")
+    parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
+    project = project_of(caller, project_id_of(parameters), view)
+    bound = wait_bound_ms(request, services.settings.read_wait_ms)
+    behind = await wait_for_fold(services.store, services.executor, bound_ms=bound)
+    return Read(project, parameters, behind)
+
+
+def project_id_of(parameters: Parameters) -> int:
+    """The parameter `project_id`, 0 when absent."""
+    return parameters.integer("project_id", 0, low=0, high=PROJECT_ID_LIMIT)
+
+
+def wait_bound_ms(request: Request, setting_ms: int) -> int:
+    """How long this read may wait: the setting, or less where `X-Mixdown-Wait` says so."""
+    asked = request.headers.get(WAIT_HEADER, "").strip()
+    if not asked.isdecimal() or len(asked) > 9:
+        return setting_ms
+    return min(int(asked), setting_ms)
+
+
+def json_response(body: bytes, *, behind: int = 0) -> Response:
+    """A 200 with JSON bytes; says how far behind the fold it is."""
+    headers = {"Cache-Control": "no-store"}
+    if behind:
+        headers[BEHIND_HEADER] = str(behind)
+    return Response(body, headers=headers, media_type="application/json")

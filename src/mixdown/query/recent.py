@@ -1,0 +1,102 @@
+"""The last records of some projects, read backwards from the log's head.
+
+What enters: a store, project ids, how many. What leaves: records as they stand in the log, newest first.
+It reads a bounded stretch of the log, so a quiet project in a busy log may show fewer than asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+
+from mixdown.model.errors import CorruptStoreError
+from mixdown.model.operators import Operator
+from mixdown.store.chunk import Chunk, LoggedUpdate, decode_body
+from mixdown.store.protocols import Log, Store
+
+SCAN_LIMIT_RECORDS: Final = 50_000
+SCAN_LIMIT_BYTES: Final = 64 * 1024 * 1024
+_READ_BYTES: Final = 8 * 1024 * 1024
+
+
+class RecentRecord(msgspec.Struct, frozen=True):
+    """One accepted record: its place in the log, when it was appended, and what it does.
+
+    `operations` maps operator names to their payloads, as JSON.
+    """
+
+    position: int
+    time_ms: int
+    project: int
+    endpoint: str
+    sdk: str
+    group_key: str
+    id: str
+    operations: dict[str, msgspec.Raw]
+
+
+def recent_records(store: Store, projects: Collection[int] | None, *, limit: int) -> list[RecentRecord]:
+    """The last `limit` records of these projects (None: of all), newest first. Raises `StoreError`."""
+    log = store.log
+    end = log.head()
+    floor = max(log.tail_position(), end - SCAN_LIMIT_RECORDS)
+    budget = SCAN_LIMIT_BYTES
+    stretch = max(1, limit)
+    found: list[RecentRecord] = []
+    while end > floor and len(found) < limit:
+        start = max(floor, end - stretch)
+        chunks = _chunks(log, start, end, budget)
+        if chunks is None:
+            break
+        budget -= sum(len(chunk.body) for chunk in chunks)
+        found = [record for chunk in chunks for record in _records(chunk, projects)] + found
+        end = min([start, *[chunk.first for chunk in chunks]])
+        stretch *= 4
+    return found[-limit:][::-1]
+
+
+def _chunks(log: Log, start: int, end: int, budget: int) -> list[Chunk] | None:
+    """The whole chunks that begin before `end`, from the one at `start` on; None where they are too large."""
+    chunks: list[Chunk] = []
+    at = start
+    while at < end:
+        found = log.read(at, max_records=end - at, max_bytes=_READ_BYTES)
+        if not found or found[-1].end <= at:
+            break
+        chunks += [chunk for chunk in found if chunk.first < end]
+        budget -= sum(len(chunk.body) for chunk in found)
+        if budget < 0:
+            return None
+        at = found[-1].end
+    return chunks
+
+
+def _records(chunk: Chunk, projects: Collection[int] | None) -> list[RecentRecord]:
+    """The records of a chunk; none where the chunk cannot be read."""
+    try:
+        segments = decode_body(chunk.body)
+    except CorruptStoreError:
+        return []
+    records = []
+    position = chunk.first
+    for segment in segments:
+        for update in segment.updates:
+            if projects is None or update.project in projects:
+                records.append(_record(update, position, chunk.time_ms, segment.endpoint, segment.sdk))
+            position += 1
+    return records
+
+
+def _record(update: LoggedUpdate, position: int, time_ms: int, endpoint: str, sdk: str) -> RecentRecord:
+    return RecentRecord(
+        position=position,
+        time_ms=time_ms,
+        project=update.project,
+        endpoint=endpoint,
+        sdk=sdk,
+        group_key=update.group_key,
+        id=update.id,
+        operations={f"${Operator(code).name.lower()}": payload for code, payload in update.operations},
+    )
