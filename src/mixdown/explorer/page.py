@@ -34,7 +34,6 @@ from mixdown.explorer.cookies import (
 )
 from mixdown.http.auth import READERS
 from mixdown.http.reading import in_thread
-from mixdown.http.reply import WELCOME_REPLY
 from mixdown.http.services import Services
 from mixdown.model.errors import StoreError
 from mixdown.store.catalog_cache import CatalogView
@@ -69,22 +68,6 @@ _STATIC_TYPES: Final = {"page.css": "text/css", "page.js": "text/javascript", "i
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
 
-def routes(services: Services) -> list[Route]:
-    """The page, its two forms, and its static files."""
-    explorer = _Explorer(services)
-    return [
-        Route("/", explorer.page, methods=["GET"]),
-        Route(f"{PREFIX}/sign-in", explorer.sign_in, methods=["POST"]),
-        Route(f"{PREFIX}/sign-out", explorer.sign_out, methods=["POST"]),
-        Route(f"{PREFIX}/static/{{name}}", static_file, methods=["GET"]),
-    ]
-
-
-def wants_page(accept: str) -> bool:
-    """Whether an `Accept` header names `text/html`; `*/*` does not (DESIGN §7)."""
-    return any(part.partition(";")[0].strip().lower() == "text/html" for part in accept.split(","))
-
-
 async def static_file(request: Request) -> Response:
     """A style sheet, script or icon of the page."""
     name = request.path_params["name"]
@@ -95,7 +78,9 @@ async def static_file(request: Request) -> Response:
     return Response(body, headers=headers, media_type=_STATIC_TYPES[name])
 
 
-class _Explorer:
+class Explorer:
+    """The page and what belongs to it: `page` goes to `make_app` as its page, `routes()` as extra routes."""
+
     def __init__(self, services: Services) -> None:
         self._services = services
         self._attempts = Attempts()
@@ -108,12 +93,16 @@ class _Explorer:
         )
         self._template = environment.get_template("page.html")
 
+    def routes(self) -> list[Route]:
+        """The page's two forms and its static files."""
+        return [
+            Route(f"{PREFIX}/sign-in", self.sign_in, methods=["POST"]),
+            Route(f"{PREFIX}/sign-out", self.sign_out, methods=["POST"]),
+            Route(f"{PREFIX}/static/{{name}}", static_file, methods=["GET"]),
+        ]
+
     async def page(self, request: Request) -> Response:
-        """The page; Mixpanel's welcome object for whoever does not ask for HTML."""
-        if not wants_page(request.headers.get("accept", "")):
-            reply = Response(WELCOME_REPLY.body, media_type="application/json")
-            reply.headers["Vary"] = "Accept"
-            return reply
+        """What a browser gets at `/`."""
         return await self._render(request)
 
     async def sign_in(self, request: Request) -> Response:

@@ -52,7 +52,7 @@ NOT_BUILT_TEXT: Final = "{name}, this parameter is not built yet; this version a
 
 
 def routes(services: Services) -> list[Route]:
-    """The routes of the profile query, every spelling of its path."""
+    """The routes of the profile query (slashes at their end are the application's business)."""
     queries = ProfileQueries(services.store)
 
     async def engage(request: Request) -> Response:

@@ -18,13 +18,13 @@ from starlette.routing import Route
 
 from mixdown.http.auth import ADMINS, OWNER, READERS, Caller, project_of, require
 from mixdown.http.parameters import Parameters, read_parameters
-from mixdown.http.read_errors import answering, read_error
+from mixdown.http.read_errors import answering
 from mixdown.http.reading import authenticated, in_thread, json_response, project_id_of
 from mixdown.http.services import Services
 from mixdown.ingest.direct import resend
 from mixdown.ingest.pipeline import rules_of
 from mixdown.ingest.prepare import Rules
-from mixdown.model.errors import QueryError, RequestError
+from mixdown.model.errors import AuthError, QueryError, RequestError
 from mixdown.model.times import iso_seconds
 from mixdown.query.recent import RecentRecord, recent_records
 from mixdown.store.protocols import Project, RefusedRecord, Store
@@ -53,7 +53,7 @@ class _Asked(NamedTuple):
 
 
 def routes(services: Services) -> list[Route]:
-    """The routes of this family, each with and without a trailing slash."""
+    """The routes of this family."""
 
     @cache
     def rules() -> Rules:
@@ -80,6 +80,9 @@ def routes(services: Services) -> list[Route]:
         return _ok([refusal_view(refusal) for refusal in found])
 
     async def send_again(request: Request) -> Response:
+        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            # A browser adds remembered Basic credentials to other sites' forms too.
+            raise AuthError("this request was sent by another site", status=403)
         asked = await _ask(request, services)
         require(asked.caller, ADMINS, "send refused records again")
         ids = _resend_ids(asked.parameters)
@@ -96,23 +99,15 @@ def routes(services: Services) -> list[Route]:
             [{"id": refusal_id, "stored": not why, "error": why or None} for refusal_id, why in answers]
         )
 
-    async def unknown(request: Request) -> Response:
-        return read_error(request.scope, "Not Found", status=404)
-
     endpoints = (
         ("status", status, "GET"),
         ("records", records, "GET"),
         ("refusals", refusals, "GET"),
         ("refusals/resend", send_again, "POST"),
     )
-    found = [
-        Route(f"{PREFIX}/{name}{slash}", answering(endpoint), methods=[method])
-        for name, endpoint, method in endpoints
-        for slash in ("", "/")
-    ]
     return [
-        *found,
-        Route(PREFIX + "/{rest:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        Route(f"{PREFIX}/{name}", answering(endpoint), methods=[method])
+        for name, endpoint, method in endpoints
     ]
 
 
