@@ -6,11 +6,11 @@ then reply. A body that is refused whole is kept as one refusal first. Nothing i
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mixdown.http.body import Decoded, decode
 from mixdown.http.client_ip import client_ip
-from mixdown.http.exchange import Body, BodyReader, Receive, Request
+from mixdown.http.exchange import KEPT_BYTES, Body, BodyReader, Receive, Request
 from mixdown.http.forms import NO_FIELDS, Params, form_fields, read_params
 from mixdown.http.reply import Reply, error_reply, outcome_reply, overloaded, problem_reply, too_large
 from mixdown.http.services import Services
@@ -22,6 +22,14 @@ ALLOW: Final = "GET, POST, OPTIONS"
 IDEMPOTENCY_KEY_LIMIT_CHARS: Final = 255
 SDK_LIMIT_CHARS: Final = 64
 _FORWARDED_FOR: Final = b"x-forwarded-for"
+
+
+class _Refused(NamedTuple):
+    """A body that is refused whole: why, what to reply, and its start."""
+
+    message: str
+    reply: Reply
+    start: bytes
 
 
 class Ingestion:
@@ -51,10 +59,20 @@ class Ingestion:
             self._bodies.release(body)
 
     async def _answer(self, endpoint: str, request: Request, body: Body) -> Reply:
-        headers = request.headers
+        read = self._read(request, body)
+        if isinstance(read, Decoded):
+            return await self._submit(endpoint, request, read)
+        sdk = sdk_name([], _query_params(request), request.headers.get(b"user-agent", b""))
+        await self._ingest.refuse_body(endpoint, read.message, read.start, sdk=sdk)
+        self._metrics.body_refused(endpoint, read.message)
+        return read.reply
+
+    def _read(self, request: Request, body: Body) -> Decoded | _Refused:
+        """Decode a body. What is refused whole leaves its first kilobyte and nothing else in memory."""
         if body.oversized:
             message = texts.BODY_TOO_LARGE.format(limit=self._limits.body_limit_bytes)
-            return await self._refuse(endpoint, request, body.data, message, too_large(message))
+            return _Refused(message, too_large(message), body.data)
+        headers = request.headers
         try:
             decoded = decode(
                 method=request.method,
@@ -66,22 +84,19 @@ class Ingestion:
             )
         except BodyError as error:
             reply = too_large(error.message) if error.status == 413 else error_reply(400, error.message)
-            return await self._refuse(endpoint, request, body.data, error.message, reply)
-        idempotency_key = headers.get(b"idempotency-key", b"")
-        if len(idempotency_key) > IDEMPOTENCY_KEY_LIMIT_CHARS:
+            return _Refused(error.message, reply, body.data[:KEPT_BYTES])
+        start = decoded.text[:KEPT_BYTES]
+        if len(headers.get(b"idempotency-key", b"")) > IDEMPOTENCY_KEY_LIMIT_CHARS:
             message = texts.IDEMPOTENCY_KEY_TOO_LONG
-            return await self._refuse(endpoint, request, decoded.text, message, error_reply(400, message))
+            return _Refused(message, error_reply(400, message), start)
         if decoded.problem:
-            reply = problem_reply(decoded.params, decoded.problem)
-            return await self._refuse(endpoint, request, decoded.text, decoded.problem, reply)
+            return _Refused(decoded.problem, problem_reply(decoded.params, decoded.problem), start)
         if len(decoded.records) > self._limits.records_per_request:
             message = texts.TOO_MANY_RECORDS.format(limit=self._limits.records_per_request)
-            return await self._refuse(endpoint, request, decoded.text, message, too_large(message))
-        return await self._submit(endpoint, request, decoded, idempotency_key)
+            return _Refused(message, too_large(message), start)
+        return decoded
 
-    async def _submit(
-        self, endpoint: str, request: Request, decoded: Decoded, idempotency_key: bytes
-    ) -> Reply:
+    async def _submit(self, endpoint: str, request: Request, decoded: Decoded) -> Reply:
         params = decoded.params
         outcome = await self._ingest.submit(
             Submission(
@@ -92,7 +107,7 @@ class Ingestion:
                 ip_flag=params.ip,
                 client_ip="" if params.ip is False else self._client_ip(request),
                 sdk=sdk_name(decoded.records, params, request.headers.get(b"user-agent", b"")),
-                idempotency_key=idempotency_key.decode("latin-1"),
+                idempotency_key=request.headers.get(b"idempotency-key", b"").decode("latin-1"),
                 path=endpoint,
                 body_bytes=len(decoded.text),
             )
@@ -100,22 +115,16 @@ class Ingestion:
         self._metrics.records(endpoint, outcome)
         return outcome_reply(params, outcome)
 
-    async def _refuse(
-        self, endpoint: str, request: Request, start: bytes, message: str, reply: Reply
-    ) -> Reply:
-        """Keep a body that is refused whole; its reply goes out after that."""
-        query = form_fields(request.query)
-        sdk = sdk_name([], read_params(query, NO_FIELDS), request.headers.get(b"user-agent", b""))
-        await self._ingest.refuse_body(endpoint, message, start, sdk=sdk)
-        self._metrics.body_refused(endpoint, message)
-        return reply
-
     def _client_ip(self, request: Request) -> str:
         if not self._trusted:
             return request.peer
         forwarded_for = [value for name, value in request.scope["headers"] if name == _FORWARDED_FOR]
         real_ip = request.headers.get(b"x-real-ip", b"")
         return client_ip(request.peer, forwarded_for, real_ip, self._trusted)
+
+
+def _query_params(request: Request) -> Params:
+    return read_params(form_fields(request.query), NO_FIELDS)
 
 
 def sdk_name(records: list[Any], params: Params, user_agent: bytes) -> str:

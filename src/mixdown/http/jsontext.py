@@ -20,8 +20,8 @@ from mixdown.model.updates import Unreadable
 BOM: Final = b"\xef\xbb\xbf"
 KEPT_BYTES: Final = 1024
 _NUL_ESCAPE: Final = b"\\u0000"
-# Brackets and scalars looked at in the slow scan: enough for any honest 10 MB, and half a second at worst.
-_SCAN_LIMIT: Final = 1_000_000
+# Brackets and scalars looked at in the slow scan: enough for any honest 10 MB, and a quarter second at worst.
+_SCAN_LIMIT: Final = 300_000
 _DIGITS_KEPT: Final = 400
 _RUN: Final = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[{]++|[\]}]++)', re.DOTALL)
 _SCALAR: Final = re.compile(rb'(?:"(?:[^"\\]++|\\.)*+"|[^,\]\s"]++)', re.DOTALL)
@@ -128,7 +128,7 @@ def _split(text: bytes) -> list[bytes]:
             at, budget = _skip_nested(text, at, budget)
         else:
             scalar = _SCALAR.match(text, at)
-            if scalar is None:
+            if scalar is None or budget <= 0:
                 raise MalformedJsonError
             at = scalar.end()
             budget -= 1
