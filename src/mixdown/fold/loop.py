@@ -21,7 +21,7 @@ class Wake(Protocol):
     def fileno(self) -> int:
         """What to wait on."""
 
-    def drain(self) -> None:
+    def drain(self) -> object:
         """Take the nudges that have come."""
 
 

@@ -1,0 +1,75 @@
+"""The fold's process: opens the store, folds until it is told to stop, reports what it did.
+
+Settings and inherited descriptors enter; profiles, log lines and metrics leave.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+from mixdown.fold.loop import run_fold
+from mixdown.fold.profiles import Folded
+from mixdown.http.metrics import FoldMetrics, count_as
+from mixdown.server import logs
+from mixdown.server.family import Inheritance
+from mixdown.settings import Settings
+from mixdown.store.sqlite.folder import WakeReceiver
+from mixdown.store.sqlite import open_store
+
+_HOUR_MS = 3_600_000
+
+
+class _Reports:
+    """What the loop tells (`fold.loop.FoldEvents`), as log lines and metrics."""
+
+    def __init__(self, metrics: FoldMetrics) -> None:
+        self._metrics = metrics
+        self._failing = False
+
+    def folded(self, folded: Folded, seconds: float) -> None:
+        self._metrics.folded(
+            records=folded.records, recognised=folded.recognised, failed=folded.failed, seconds=seconds
+        )
+        if folded.failed:
+            logs.error("records could not be applied and are kept as refusals", records=folded.failed)
+        if self._failing:
+            self._failing = False
+            logs.info("the fold works again")
+
+    def failed(self, error: Exception) -> None:
+        self._metrics.fault()
+        if not self._failing:  # said once, not every second of a full disk
+            self._failing = True
+            logs.fault("the fold failed and tries again every second", error)
+
+
+def run_folding(settings: Settings, inheritance: Inheritance) -> None:
+    """Fold until SIGTERM, then fold what waits for at most `shutdown_timeout_s`. Raises `StoreError`."""
+    stopping = threading.Event()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    count_as(inheritance.name)
+    store = open_store(settings.data_dir, role="fold", create=False)
+    try:
+        wake = WakeReceiver(settings.data_dir)
+        try:
+            inheritance.say_ready()
+            run_fold(
+                store,
+                wake,
+                stopping=stopping.is_set,
+                parent_fd=inheritance.parent_fd,
+                retention_ms=settings.log_retention_hours * _HOUR_MS,
+                drain_s=settings.shutdown_timeout_s,
+                events=_Reports(FoldMetrics()),
+            )
+        finally:
+            wake.close()
+    finally:
+        store.close()

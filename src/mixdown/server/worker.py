@@ -1,0 +1,176 @@
+"""A worker's process: the HTTP application on the sockets that the supervisor opened.
+
+Settings and inherited descriptors enter; answers leave. SIGTERM drains: it takes no new connection,
+answers what is in flight, commits what waits, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import uvicorn
+
+from mixdown.explorer.page import Explorer
+from mixdown.http.app import Asgi, make_app
+from mixdown.http.auxiliary import auxiliary_path
+from mixdown.http.exchange import Receive, Scope, Send, send_reply
+from mixdown.http.metrics import Metrics, count_as
+from mixdown.http.paths import canonical_path
+from mixdown.http.reply import error_reply, overloaded
+from mixdown.http.services import Services
+from mixdown.ingest.pipeline import Ingest
+from mixdown.server import logs
+from mixdown.server.family import Inheritance
+from mixdown.server.listening import BACKLOG, tls_context
+from mixdown.server.protocol import BoundedProtocol, ConnectionLimits, bounded_protocol
+from mixdown.settings import Settings
+from mixdown.store.catalog_cache import CatalogCache
+from mixdown.store.sqlite.folder import WakeSender
+from mixdown.store.sqlite import open_store
+
+READ_THREADS: Final = 4
+_TICKS_PER_SECOND: Final = 10
+_GC_THRESHOLDS: Final = (50_000, 20, 50)
+_INGESTION: Final = frozenset({"/engage", "/groups"})
+_TOO_MANY: Final = "the server has too many open connections"
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, which also ends slow connections and leaves signals to this room."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
+        await super().startup(sockets)
+        self._on_ready()
+
+    def stop(self) -> None:
+        """Begin to drain; a second call waits for nobody."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_SECOND == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.expire(now)
+        return await super().on_tick(counter)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing: uvicorn's own would end the process with the signal before the store is closed."""
+        yield
+
+
+def run_worker(settings: Settings, inheritance: Inheritance) -> None:
+    """Serve until SIGTERM. Raises `StoreError` and `SettingsError`."""
+    count_as(inheritance.name)
+    public = _listener(inheritance.listen_fd)
+    internal = _listener(inheritance.internal_fd)
+    with contextlib.ExitStack() as stack:
+        store = open_store(settings.data_dir, role="worker", create=False)
+        stack.callback(store.close)
+        executor = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+        stack.callback(executor.shutdown)
+        wake = WakeSender(settings.data_dir)
+        stack.callback(wake.close)
+        metrics = Metrics()
+        catalog = CatalogCache(store.catalog)
+        ingest = Ingest.open(
+            settings,
+            store,
+            catalog,
+            executor=executor,
+            wake=wake.wake,
+            metrics=metrics,
+            folder=settings.data_dir,
+        )
+        stack.callback(ingest.close)
+        services = Services(
+            settings=settings,
+            store=store,
+            catalog=catalog,
+            ingest=ingest,
+            metrics=metrics,
+            executor=executor,
+            now_ms=now_ms,
+        )
+        app = application(services, internal_port=internal.getsockname()[1] if internal else 0)
+        server = DrainingServer(server_config(settings, app), inheritance.say_ready)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        server.run(sockets=[sock for sock in (public, internal) if sock is not None])
+    logs.info("drained")
+
+
+def now_ms() -> int:
+    """The time of day in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def application(services: Services, *, internal_port: int) -> Asgi:
+    """The whole application, or the two halves of it by the port that a request came to."""
+    explorer = Explorer(services)
+    routes = explorer.routes()
+    if not internal_port:
+        return make_app(services, extra_routes=routes, page=explorer.page)
+    public = make_app(services, part="public")
+    internal = make_app(services, extra_routes=routes, page=explorer.page, part="internal")
+
+    async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
+        chosen = internal if scope["server"][1] == internal_port else public
+        await chosen(scope, receive, send)
+
+    return by_port
+
+
+def server_config(settings: Settings, app: Asgi) -> uvicorn.Config:
+    """The configuration of uvicorn: our protocol, and nothing that proxies or terminals would need."""
+    context = tls_context(settings)
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=bounded_protocol(ConnectionLimits.of(settings), busy),
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        headers=[("server", "mixdown")],
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        ssl_context_factory=(lambda *_: context) if context else None,
+    )
+
+
+async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+    """What every request of a connection beyond the limit gets: 503, with CORS and Retry-After for writers.
+
+    No other reply carries Retry-After (DESIGN G7).
+    """
+    del receive
+    path = canonical_path(scope["path"])
+    if path in _INGESTION or auxiliary_path(path) is not None:
+        origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
+        await send_reply(send, overloaded(_TOO_MANY, 1), origin, close=True)
+    else:
+        await send_reply(send, error_reply(503, _TOO_MANY), b"", close=True)
+
+
+def _listener(fd: int) -> socket.socket | None:
+    return socket.socket(fileno=fd) if fd >= 0 else None
