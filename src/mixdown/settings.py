@@ -128,7 +128,11 @@ class Settings:
 
     string_limit_bytes: Annotated[
         int,
-        _About(help="Longer strings in properties are cut to this length.", low=1, high=_MIB, advanced=True),
+        _About(
+            help="Longer strings in properties are cut to this many bytes; 0 keeps them whole.",
+            high=_MIB,
+            advanced=True,
+        ),
     ] = 255
     body_limit_bytes: Annotated[
         int,
