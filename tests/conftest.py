@@ -1,6 +1,8 @@
-"""What every test shares: nothing but the rule that a slow test may take longer."""
+"""What every test shares: fixtures that start real servers, and longer limits for slow tests."""
 
 import pytest
+
+pytest_plugins = ["tests.serving"]  # fixtures: server, start_server, certificate
 
 SLOW_TIMEOUT_S = 600
 
