@@ -1,0 +1,125 @@
+/**
+ * Drives the browser SDK in headless Chromium: {chromium, flags, token, apiHost, visits: [{config, steps}]}.
+ *
+ * Every visit is a browser context of its own (own localStorage and cookies), and all run at the same time.
+ * A step is ["people.set", ...arguments], ["group", key, id, "set", ...arguments], ["identify", id], ["reload", more]
+ * (the page is opened again, with more settings) or ["requests", n] (n requests for profiles have been answered).
+ * Steps wait for each other: a call with a callback is over when the callback came, so that the SDK's queue cannot
+ * change their order. The result holds, for each visit, what the callbacks got and which requests Chromium sent.
+ */
+"use strict";
+
+const fs = require("node:fs");
+const http = require("node:http");
+const { chromium } = require("playwright-core");
+const { fail, finish, readTask } = require("./revive.js");
+
+const SDK = fs.readFileSync(require.resolve("mixpanel-browser/dist/mixpanel.umd.js"));
+const PAGE = "<!doctype html><title>A page</title><body><script src=/mixpanel.js></script>";
+const PATIENCE_MS = 30_000;
+const WITHOUT_CALLBACK = ["identify", "people.delete_user", "people.track_charge"];
+
+/** The website that the SDK is part of, on an origin other than the server's. */
+function servePage() {
+  const site = http.createServer((request, response) => {
+    const script = request.url === "/mixpanel.js";
+    response.writeHead(200, { "Content-Type": script ? "text/javascript" : "text/html" });
+    response.end(script ? SDK : PAGE);
+  });
+  return new Promise((resolve) => site.listen(0, "127.0.0.1", () => resolve(site)));
+}
+
+/** Runs in the page: call one function of the SDK; resolves to what its callback gets. */
+function callInPage([name, args, hasCallback]) {
+  const path = name.split(".");
+  let owner = window.mixpanel;
+  if (path[0] === "group") owner = owner.get_group(args.shift(), args.shift());
+  else if (path.length === 2) owner = owner[path[0]];
+  const method = path[path.length - 1];
+  return new Promise((resolve) => {
+    if (hasCallback) {
+      owner[method](...args, resolve);
+      return;
+    }
+    owner[method](...args);
+    if (method !== "delete_user" || !window.mixpanel.get_config("batch_requests")) {
+      resolve(null);
+      return;
+    }
+    const queue = `__mpq_${window.mixpanel.get_config("token")}_pp`;
+    const poll = setInterval(() => {
+      if ((localStorage.getItem(queue) || "").includes("$delete")) resolve(clearInterval(poll) || null);
+    }, 20);
+  });
+}
+
+/** Runs in the page: whether the SDK's queues of profile updates are empty. */
+function queuesAreEmpty() {
+  const token = window.mixpanel.get_config("token");
+  return ["pp", "gr"].every((queue) => JSON.parse(localStorage.getItem(`__mpq_${token}_${queue}`) || "[]").length === 0);
+}
+
+async function until(condition, what) {
+  for (const start = Date.now(); !(await condition()); await new Promise((go) => setTimeout(go, 25))) {
+    if (Date.now() - start > PATIENCE_MS) throw new Error(`gave up waiting for ${what}`);
+  }
+}
+
+/** Keep the requests for profiles that a context sends; the status of each comes when it has been answered. */
+function recordRequests(context) {
+  const records = new Map();
+  context.on("request", (request) => {
+    const { pathname, search } = new URL(request.url());
+    if (!/^\/(engage|groups)\//.test(pathname)) return;
+    records.set(request, { method: request.method(), pathname, search, body: request.postData(), status: null });
+  });
+  context.on("requestfailed", (request) => records.delete(request));
+  context.on("requestfinished", async (request) => {
+    const record = records.get(request);
+    if (!record) return;
+    record.type = (await request.allHeaders())["content-type"] || null;
+    record.status = (await request.response()).status();
+  });
+  return records;
+}
+
+async function visit(browser, site, { token, apiHost }, { config, steps }) {
+  const context = await browser.newContext();
+  const records = recordRequests(context);
+  const answered = () => [...records.values()].filter((record) => record.status !== null).length;
+  const page = await context.newPage();
+  const open = async (more = {}) => {
+    await page.goto(`http://127.0.0.1:${site.address().port}/`);
+    await page.evaluate(([key, options]) => void window.mixpanel.init(key, options), [
+      config.token || token,
+      { api_host: apiHost, ...config, ...more },
+    ]);
+  };
+  await open();
+  const answers = [];
+  for (const [name, ...args] of steps) {
+    if (name === "reload") await open(args[0]);
+    else if (name === "requests") await until(() => answered() >= args[0], `${args[0]} requests`);
+    else if (name === "group") {
+      const [key, id, method, ...rest] = args;
+      answers.push(await page.evaluate(callInPage, [`group.${method}`, [key, id, ...rest], true]));
+    } else answers.push(await page.evaluate(callInPage, [name, args, !WITHOUT_CALLBACK.includes(name)]));
+  }
+  await until(() => page.evaluate(queuesAreEmpty), "the SDK's queues to be sent");
+  await until(() => answered() === records.size, "the answers to all requests");
+  await context.close();
+  return { answers, requests: [...records.values()] };
+}
+
+async function main(task) {
+  const site = await servePage();
+  const browser = await chromium.launch({ executablePath: task.chromium, args: task.flags });
+  try {
+    return await Promise.all(task.visits.map((one) => visit(browser, site, task, one)));
+  } finally {
+    await browser.close();
+    site.close();
+  }
+}
+
+main(readTask()).then(finish, fail);

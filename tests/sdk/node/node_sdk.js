@@ -1,0 +1,24 @@
+/**
+ * Calls the Node SDK as the task says: {token, config, calls: [["people.set", ...arguments], ...], atOnce}.
+ * Each call is given a callback; the result is what the callbacks got, null for success, else the error's text.
+ * Calls wait for each other unless `atOnce`.
+ */
+"use strict";
+
+const Mixpanel = require("mixpanel");
+const { fail, finish, readTask } = require("./revive.js");
+
+function call(client, [name, ...args]) {
+  const [part, method] = name.split(".");
+  return new Promise((resolve) => client[part][method](...args, (error) => resolve(error ? error.message : null)));
+}
+
+async function main({ token, config, calls, atOnce }) {
+  const client = Mixpanel.init(token, config);
+  if (atOnce) return Promise.all(calls.map((one) => call(client, one)));
+  const outcomes = [];
+  for (const one of calls) outcomes.push(await call(client, one));
+  return outcomes;
+}
+
+main(readTask()).then(finish, fail);

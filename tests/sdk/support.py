@@ -1,0 +1,56 @@
+"""What the SDK tests share: comparing stored profiles exactly, and running Node programs."""
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tests.serving import Profile, Server
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON_REDIRECT = ROOT / "contrib" / "redirect" / "python"
+NODE_MODULES = Path(__file__).parent / "node" / "node_modules"
+NODE_REDIRECT = ROOT / "contrib" / "redirect" / "node" / "mixdown-redirect.js"
+
+
+def written_now(profile: Profile) -> Profile:
+    """The profile without `$last_seen`, which must be there and name a moment within the last two minutes."""
+    properties = dict(profile)
+    seen = datetime.strptime(properties.pop("$last_seen"), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    now = datetime.now(UTC)
+    assert now - timedelta(minutes=2) <= seen <= now + timedelta(seconds=2), seen
+    return properties
+
+
+def stored_user(server: Server, distinct_id: str) -> Profile:
+    """One user's properties but for `$last_seen`, which must be recent."""
+    return written_now(server.profiles()[distinct_id])
+
+
+def stored_group(server: Server, group_key: str, group_id: str) -> Profile:
+    """One group's properties but for `$last_seen`, which must be recent."""
+    return written_now(server.groups(group_key)[group_id])
+
+
+def run_node(
+    folder: Path, script: str, task: object, *, options: Sequence[str] = (), environment: Mapping[str, str]
+) -> Any:
+    """Run a program of tests/sdk/node with `task` as JSON on its stdin; returns the JSON on its last line.
+
+    `folder` is where the program runs and may leave files; `environment` is complete.
+    """
+    program = Path(__file__).parent / "node" / script
+    ended = subprocess.run(
+        ["node", *options, str(program)],
+        cwd=folder,
+        env=dict(environment),
+        input=json.dumps(task).encode(),
+        capture_output=True,
+        timeout=50,
+        check=False,
+    )
+    printed = ended.stdout.decode(errors="replace").strip()
+    assert ended.returncode == 0, f"{script} failed:\n{printed}\n{ended.stderr.decode(errors='replace')}"
+    return json.loads(printed.splitlines()[-1])
