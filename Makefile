@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in $(PYTHONS); do \
 	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo "$$python"; break; fi; done)
 PYTEST := $(BIN)/python -m pytest
-SOURCES := src tests scripts $(wildcard bench contrib)
+SOURCES := src tests scripts examples $(wildcard bench contrib)
 # contrib patches other people's classes, which is just what mypy is there to forbid
 TYPED := $(filter-out contrib,$(SOURCES))
 
