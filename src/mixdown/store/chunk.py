@@ -100,9 +100,11 @@ def decode_body(body: bytes) -> list[LoggedSegment]:
         raise CorruptStoreError(f"a chunk cannot be decoded: {error}") from error
 
 
-def checksum(body: bytes) -> int:
-    """The checksum kept beside a chunk's body (CRC-32)."""
-    return zlib.crc32(body)
+def checksum(first: int, count: int, time_ms: int, version: int, id_filter: bytes, body: bytes) -> int:
+    """The checksum kept beside a chunk (CRC-32): over its place, its time and format, filter and body."""
+    return zlib.crc32(
+        body, zlib.crc32(id_filter, zlib.crc32(b"%d %d %d %d" % (first, count, time_ms, version)))
+    )
 
 
 def id_hashes(ids: Iterable[str]) -> set[int]:

@@ -148,6 +148,12 @@ class State(Protocol):
     def durable_watermark(self) -> int:
         """A watermark that survives a power cut: the one read before the last completed checkpoint."""
 
+    def checkpoint(self) -> int:
+        """Put the state on disk as far as readers allow; returns the durable watermark then.
+
+        Only the process that folds may ask. It happens by itself while much is written.
+        """
+
     def documents(self, keys: Sequence[ProfileKey]) -> list[bytes | None]:
         """The documents (JSON bytes) of these profiles, in the order asked; None where there is none."""
 

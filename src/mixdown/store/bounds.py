@@ -1,0 +1,63 @@
+"""The bounds that every store keeps: refusals, idempotency keys, query sessions (DESIGN G2, G5, G7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from mixdown.model.values import clean_text
+from mixdown.store.protocols import RefusedRecord
+
+DAY_MS: Final = 24 * 3600 * 1000
+
+REFUSALS_PER_PROJECT: Final = 10_000
+REFUSAL_BYTES_PER_PROJECT: Final = 64 * 1024 * 1024
+REFUSALS_WITHOUT_PROJECT: Final = 1_000
+REFUSAL_BYTES_WITHOUT_PROJECT: Final = 8 * 1024 * 1024
+_REFUSAL_OVERHEAD_BYTES: Final = 64
+
+KEYS_HELD: Final = 50_000_000
+# A bucket of keys goes whole: eighths of the bound, so that it costs at most an eighth of the window.
+KEYS_PER_BUCKET: Final = KEYS_HELD // 8
+
+SESSIONS_PER_PROJECT: Final = 100
+SESSION_LIFE_MS: Final = 7 * DAY_MS
+
+
+def refusal_bounds(project: int) -> tuple[int, int]:
+    """How many refusals a project may keep, and how many bytes of them (0: no project has the token)."""
+    if project == 0:
+        return REFUSALS_WITHOUT_PROJECT, REFUSAL_BYTES_WITHOUT_PROJECT
+    return REFUSALS_PER_PROJECT, REFUSAL_BYTES_PER_PROJECT
+
+
+def refusal_bytes(refusal: RefusedRecord) -> int:
+    """What a refusal counts for: its texts in UTF-8 and a little for the rest."""
+    texts = (refusal.record, refusal.message, refusal.field, refusal.endpoint, refusal.sdk)
+    return _REFUSAL_OVERHEAD_BYTES + sum(len(text.encode()) for text in texts)
+
+
+def storable(refusal: RefusedRecord) -> RefusedRecord:
+    """`refusal` with texts that every store can hold (no NUL, no lone surrogate)."""
+    given = (refusal.record, refusal.message, refusal.field, refusal.sdk)
+    record, message, field, sdk = cleaned = tuple(map(clean_text, given))
+    if cleaned == given:
+        return refusal
+    return msgspec.structs.replace(refusal, record=record, message=message, field=field, sdk=sdk)
+
+
+def newest_within(refusals: Sequence[RefusedRecord]) -> list[RefusedRecord]:
+    """`refusals` without those that newer ones would push out of their project's bound at once."""
+    left: dict[int, int] = {}
+    kept = []
+    for refusal in reversed(refusals):
+        room = left.get(refusal.project)
+        if room is None:
+            room = refusal_bounds(refusal.project)[0]
+        if room:
+            kept.append(refusal)
+        left[refusal.project] = room - 1 if room else 0
+    kept.reverse()
+    return kept

@@ -1,0 +1,432 @@
+"""The store in memory: the model that every other store is held to. One process, any thread.
+
+Its guarantees but durability are those of the protocols; it is plain where others are quick.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from mixdown.model.errors import CatalogError, StoreError
+from mixdown.model.limits import KEY_WINDOW_MS
+from mixdown.store import bounds
+from mixdown.store.chunk import Chunk, Outcome, join_segments
+from mixdown.store.group_ids import group_id_of, next_group_id
+from mixdown.store.protocols import (
+    Account,
+    Append,
+    Appended,
+    FoldResult,
+    ProfileKey,
+    Project,
+    RefusedRecord,
+    Session,
+)
+
+
+class _Part:
+    """What can be closed, and then raises on use; `_guard` makes each method atomic."""
+
+    def __init__(self) -> None:
+        self._guard = threading.RLock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Release nothing, but refuse further use as a store on disk does."""
+        self._closed = True
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        with self._guard:
+            if self._closed:
+                raise StoreError("this store was closed")
+            yield
+
+
+class MemoryRefusals(_Part):
+    """`Refusals` in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: dict[int, RefusedRecord] = {}
+        self._next_id = 1
+        self.newest_ms = 0
+
+    def listing(
+        self, projects: Sequence[int] | None, *, before_id: int | None = None, limit: int = 100
+    ) -> list[RefusedRecord]:
+        with self._use():
+            found = [
+                refusal
+                for refusal in reversed(self._kept.values())
+                if (projects is None or refusal.project in projects)
+                and (before_id is None or refusal.id < before_id)
+            ]
+            return found[:limit]
+
+    def by_ids(self, ids: Sequence[int]) -> list[RefusedRecord]:
+        with self._use():
+            return [self._kept[number] for number in sorted(set(ids)) if number in self._kept]
+
+    def remove(self, ids: Sequence[int]) -> int:
+        with self._use():
+            return sum(self._kept.pop(number, None) is not None for number in ids)
+
+    def counts(self) -> Mapping[int, tuple[int, int]]:
+        with self._use():
+            counts: dict[int, tuple[int, int]] = {}
+            for refusal in self._kept.values():
+                records, size = counts.get(refusal.project, (0, 0))
+                counts[refusal.project] = (records + 1, size + bounds.refusal_bytes(refusal))
+            return counts
+
+    def add(self, refusals: Sequence[RefusedRecord], now_ms: int) -> None:
+        with self._use():
+            time_ms = max(now_ms, self.newest_ms)
+            known: set[tuple[bytes | None, int]] = {
+                (kept.request_key, kept.index) for kept in self._kept.values() if kept.request_key is not None
+            }
+            for refusal in map(bounds.storable, refusals):
+                place = (refusal.request_key, refusal.index)
+                if place in known:
+                    continue
+                if refusal.request_key is not None:
+                    known.add(place)
+                self._kept[self._next_id] = msgspec.structs.replace(
+                    refusal, id=self._next_id, time_ms=time_ms
+                )
+                self._next_id += 1
+            for project in {refusal.project for refusal in refusals}:
+                self._evict(project)
+
+    def _evict(self, project: int) -> None:
+        records_bound, bytes_bound = bounds.refusal_bounds(project)
+        own = [refusal for refusal in self._kept.values() if refusal.project == project]
+        size = sum(map(bounds.refusal_bytes, own))
+        for place, refusal in enumerate(own):
+            if len(own) - place <= records_bound and size <= bytes_bound:
+                return
+            size -= bounds.refusal_bytes(refusal)
+            del self._kept[refusal.id]
+
+
+class MemoryLog(_Part):
+    """`Log` in memory."""
+
+    def __init__(self, refusals: MemoryRefusals) -> None:
+        super().__init__()
+        self._refusals = refusals
+        self._turn = threading.Lock()
+        self._chunks: list[Chunk] = []
+        self._head = 0
+        self._damaged: dict[int, tuple[int, int, str]] = {}
+
+    @contextmanager
+    def turn(self) -> Iterator[MemoryLog]:
+        with self._turn:
+            yield self
+
+    def append(self, appends: Sequence[Append], now_ms: int) -> Appended:
+        """`Turn.append`: the log itself is the turn that it gives out."""
+        with self._use():
+            count = sum(append.count for append in appends)
+            first = self._head
+            time_ms = max(now_ms, self._refusals.newest_ms)
+            if count:
+                body = join_segments([append.segment for append in appends if append.count])
+                self._chunks.append(Chunk(first, count, time_ms, body))
+                self._head += count
+                self._refusals.newest_ms = time_ms
+            self._refusals.add([refusal for append in appends for refusal in append.refusals], time_ms)
+            return Appended(first, self._head, time_ms)
+
+    def head(self) -> int:
+        with self._use():
+            return self._head
+
+    def tail_position(self) -> int:
+        with self._use():
+            return self._chunks[0].first if self._chunks else self._head
+
+    def read(self, watermark: int, *, max_records: int, max_bytes: int) -> list[Chunk]:
+        with self._use():
+            taken: list[Chunk] = []
+            records = size = 0
+            for chunk in self._chunks[bisect_left(self._chunks, watermark + 1, key=lambda held: held.end) :]:
+                records += chunk.count
+                size += len(chunk.body)
+                if taken and (records > max_records or size > max_bytes):
+                    break
+                taken.append(chunk)
+            return taken
+
+    def skip_damaged(self, watermark: int) -> int:
+        position = watermark
+        for first, count, _ in self.damaged():
+            if first == position:
+                position += count
+        return position
+
+    def damaged(self) -> list[tuple[int, int, str]]:
+        with self._use():
+            return [self._damaged[first] for first in sorted(self._damaged)]
+
+    def set_aside(self, chunk: Chunk, reason: str) -> None:
+        with self._use():
+            self._damaged.setdefault(chunk.first, (chunk.first, chunk.count, reason))
+
+    def trim(self, below: int, older_than_ms: int) -> int:
+        with self._use():
+            trimmed = 0
+            for chunk in self._chunks:
+                if chunk.end > below or chunk.time_ms >= older_than_ms:
+                    break
+                trimmed += 1
+            del self._chunks[:trimmed]
+            return trimmed
+
+    def size_bytes(self) -> int:
+        with self._use():
+            return sum(len(chunk.body) for chunk in self._chunks)
+
+
+class MemoryState(_Part):
+    """`State` in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watermark = 0
+        self._documents: dict[ProfileKey, bytes] = {}
+        self._keys: dict[bytes, tuple[int, Outcome | None]] = {}
+        self._group_keys: dict[int, dict[str, int]] = {}
+
+    def watermark(self) -> int:
+        with self._use():
+            return self._watermark
+
+    def durable_watermark(self) -> int:
+        return self.watermark()
+
+    def checkpoint(self) -> int:
+        return self.watermark()
+
+    def documents(self, keys: Sequence[ProfileKey]) -> list[bytes | None]:
+        with self._use():
+            return [self._documents.get(key) for key in keys]
+
+    def known_keys(self, keys: Sequence[bytes], *, since_ms: int) -> dict[bytes, Outcome | None]:
+        with self._use():
+            return {
+                key: self._keys[key][1]
+                for key in keys
+                if key in self._keys and self._keys[key][0] >= since_ms
+            }
+
+    def write(self, result: FoldResult) -> None:
+        with self._use():
+            for key, document in result.profiles:
+                if document is None:
+                    self._documents.pop(key, None)
+                else:
+                    self._name_group(key[0], key[1])
+                    self._documents[key] = document
+            for idempotency_key, time_ms, outcome in result.keys:
+                self._keys[idempotency_key] = (time_ms, outcome)
+            self._drop_keys(result.now_ms - KEY_WINDOW_MS)
+            self._watermark = result.watermark
+
+    def ids(self, project: int, group_key: str) -> Iterator[str]:
+        return iter(self._ids(project, group_key))
+
+    def count(self, project: int, group_key: str) -> int:
+        return len(self._ids(project, group_key))
+
+    def page(self, project: int, group_key: str, *, offset: int, limit: int) -> list[tuple[str, bytes]]:
+        with self._use():
+            wanted = self._ids(project, group_key)[offset : offset + limit]
+            return [(profile_id, self._documents[project, group_key, profile_id]) for profile_id in wanted]
+
+    def group_keys(self, project: int) -> dict[str, int]:
+        with self._use():
+            return dict(sorted(self._group_keys.get(project, {}).items()))
+
+    def key_window(self) -> tuple[int, int]:
+        with self._use():
+            return len(self._keys), min((time_ms for time_ms, _ in self._keys.values()), default=0)
+
+    def _ids(self, project: int, group_key: str) -> list[str]:
+        with self._use():
+            # strings compare by code point
+            return sorted(key[2] for key in self._documents if key[:2] == (project, group_key))
+
+    def _name_group(self, project: int, group_key: str) -> None:
+        named = self._group_keys.setdefault(project, {})
+        if not group_key or group_key in named:
+            return
+        group_id = group_id_of(project, group_key)
+        while group_id in named.values():
+            group_id = next_group_id(group_id)
+        named[group_key] = group_id
+
+    def _drop_keys(self, before_ms: int) -> None:
+        oldest_first = sorted(self._keys, key=lambda key: self._keys[key][0])
+        over = len(oldest_first) - bounds.KEYS_HELD
+        for place, key in enumerate(oldest_first):
+            if place >= over and self._keys[key][0] >= before_ms:
+                return
+            del self._keys[key]
+
+
+class MemoryCatalog(_Part):
+    """`Catalog` in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._version = 1
+        self._next_id = 1
+        self._projects: dict[int, Project] = {}
+        self._accounts: dict[str, Account] = {}
+        self._facts: dict[str, bytes] = {}
+
+    def version(self) -> int:
+        with self._use():
+            return self._version
+
+    def projects(self) -> list[Project]:
+        with self._use():
+            return list(self._projects.values())
+
+    def accounts(self) -> list[Account]:
+        with self._use():
+            return [self._accounts[username] for username in sorted(self._accounts)]
+
+    def create_project(
+        self, name: str, *, token: str, secret_hash: bytes, id_merge: str, now_ms: int
+    ) -> Project:
+        with self._use():
+            project = Project(self._next_id, name, token, secret_hash, id_merge, now_ms)
+            self._put(project)
+            self._next_id += 1
+            return project
+
+    def change_project(
+        self,
+        project_id: int,
+        *,
+        name: str | None = None,
+        token: str | None = None,
+        secret_hash: bytes | None = None,
+        id_merge: str | None = None,
+    ) -> Project:
+        given = {"name": name, "token": token, "secret_hash": secret_hash, "id_merge": id_merge}
+        with self._use():
+            changes = {field: value for field, value in given.items() if value is not None}
+            project = msgspec.structs.replace(self._known(project_id), **changes)
+            self._put(project)
+            return project
+
+    def delete_project(self, project_id: int) -> None:
+        with self._use():
+            self._known(project_id)
+            del self._projects[project_id]
+            self._accounts = {
+                username: account
+                for username, account in self._accounts.items()
+                if account.project_id != project_id
+            }
+            self._version += 1
+
+    def create_account(self, account: Account) -> None:
+        with self._use():
+            if account.project_id:
+                self._known(account.project_id)
+            if account.username in self._accounts:
+                raise CatalogError("this name is taken by another account", hint="Choose another.")
+            self._accounts[account.username] = account
+            self._version += 1
+
+    def delete_account(self, username: str) -> None:
+        with self._use():
+            if self._accounts.pop(username, None) is None:
+                raise CatalogError(
+                    f"there is no account {username!r}", hint="`mixdown account list` shows all."
+                )
+            self._version += 1
+
+    def fact(self, name: str) -> bytes | None:
+        with self._use():
+            return self._facts.get(name)
+
+    def set_fact(self, name: str, value: bytes) -> None:
+        with self._use():
+            self._facts[name] = value
+
+    def _known(self, project_id: int) -> Project:
+        if project_id not in self._projects:
+            raise CatalogError(f"there is no project {project_id}", hint="`mixdown project list` shows all.")
+        return self._projects[project_id]
+
+    def _put(self, project: Project) -> None:
+        for other in self._projects.values():
+            if other.id == project.id:
+                continue
+            for field, value in (
+                ("name", project.name == other.name),
+                ("token", project.token == other.token),
+                ("secret", bool(project.secret_hash) and project.secret_hash == other.secret_hash),
+            ):
+                if value:
+                    raise CatalogError(f"this {field} is taken by another project", hint="Choose another.")
+        self._projects[project.id] = project
+        self._version += 1
+
+
+class MemorySessions(_Part):
+    """`Sessions` in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: dict[str, tuple[Session, list[str]]] = {}
+
+    def create(self, session: Session, ids: Iterable[str]) -> None:
+        taken = list(ids)
+        with self._use():
+            self._held[session.id] = (session, taken)
+            own = [held for held, _ in self._held.values() if held.project == session.project]
+            own.sort(key=lambda held: held.created_ms)
+            for held in own[: max(0, len(own) - bounds.SESSIONS_PER_PROJECT)]:
+                del self._held[held.id]
+
+    def get(self, session_id: str, project: int, *, now_ms: int) -> Session | None:
+        with self._use():
+            session = self._held[session_id][0] if session_id in self._held else None
+            if session is None or session.project != project:
+                return None
+            return session if now_ms - session.created_ms < bounds.SESSION_LIFE_MS else None
+
+    def page_ids(self, session_id: str, page: int) -> list[str]:
+        with self._use():
+            if session_id not in self._held or page < 0:
+                return []
+            session, ids = self._held[session_id]
+            return ids[page * session.page_size : (page + 1) * session.page_size]
+
+
+class MemoryStore:
+    """`Store` in memory, gone with the process."""
+
+    def __init__(self) -> None:
+        self.refusals = MemoryRefusals()
+        self.log = MemoryLog(self.refusals)
+        self.state = MemoryState()
+        self.catalog = MemoryCatalog()
+        self.sessions = MemorySessions()
+
+    def close(self) -> None:
+        for part in (self.log, self.refusals, self.state, self.catalog, self.sessions):
+            part.close()

@@ -1,0 +1,262 @@
+"""The data folder: its modes, the lock that guards it, and the socket that wakes the fold.
+
+Enters: the folder's path. Leaves: held locks and wake-ups. It never opens a database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from mixdown.model.errors import FolderBusyError, StoreError
+
+FOLDER_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+_POLL_S: Final = 0.05
+_WAKE_NAME: Final = "wake.sock"
+_WAKE_BUFFER_BYTES: Final = 64
+
+
+def make_folder(folder: Path) -> None:
+    """Make the data folder and its parents, 0700 from the first moment, and on disk when it returns.
+
+    Raises `StoreError` when it cannot be made or is no folder.
+    """
+    try:
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            sync_folder(folder.parent)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(FOLDER_MODE)
+    except OSError as error:
+        raise StoreError(
+            f"the data folder {folder} cannot be made: {error.strerror or error}",
+            hint="Name a folder that this user may write, with --data-dir or MIXDOWN_DATA_DIR.",
+        ) from error
+
+
+def make_file(path: Path) -> bool:
+    """Make an empty file with mode 0600 unless it is there; its directory entry is on disk on return.
+
+    SQLite gives a database's -wal and -shm the mode of the database itself, so this settles theirs too.
+    Returns whether the file is new. A file that others may read is closed to them.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    except FileExistsError:
+        if path.stat().st_mode & 0o077:
+            path.chmod(FILE_MODE)
+        return False
+    os.close(fd)
+    sync_folder(path.parent)
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the folder's entries on disk, so that a file made in it is still there after a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class FileLock:
+    """An exclusive `flock` on a file of the folder: waiting costs nothing and no poll.
+
+    It holds between processes, and between two `FileLock`s of one process, but not between two
+    threads that share one. The lock is made for a short time and is not inherited.
+    """
+
+    def __init__(self, path: Path) -> None:
+        make_file(path)
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def acquire(self) -> None:
+        """Wait for the lock and take it."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Release the lock, if held, and the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+@contextmanager
+def setting_up(folder: Path) -> Iterator[None]:
+    """Hold the lock under which files are made and migrated, one process at a time."""
+    lock = FileLock(folder / "setup.lock")
+    try:
+        lock.acquire()
+        yield
+    finally:
+        lock.close()
+
+
+class HeldFolder:
+    """The folder's lock, held by this process and by every child that inherits `fd`."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def fileno(self) -> int:
+        """The descriptor that carries the lock; children that inherit it hold the lock too."""
+        return self.fd
+
+    def release(self) -> None:
+        """Close this process's descriptor; the lock is free when no child holds it either."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class FolderLock:
+    """The lock that lets one server at a time use a data folder (`lock` in it, with the holder's pid)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "lock"
+
+    def acquire(self, wait_s: float) -> HeldFolder:
+        """Take the lock, waiting up to `wait_s` seconds for a server that is going down.
+
+        Raises `FolderBusyError`, naming the process that holds it.
+        """
+        make_folder(self.folder)
+        make_file(self.path)
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._lock(fd, time.monotonic() + wait_s)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            os.set_inheritable(fd, True)
+        except BaseException:
+            os.close(fd)
+            raise
+        return HeldFolder(fd)
+
+    def holder(self) -> int | None:
+        """The pid of the process that holds the lock, or None when it is free."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._written_pid(fd)
+        else:
+            return None
+        finally:
+            os.close(fd)
+
+    def _lock(self, fd: int, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    pid = self._written_pid(fd)
+                    who = f"process {pid}" if pid else "another process"
+                    raise FolderBusyError(
+                        f"the data folder {self.folder} is in use by {who}",
+                        hint="Stop that server first, or give this one a folder of its own with --data-dir.",
+                    ) from None
+                time.sleep(_POLL_S)
+            else:
+                return
+
+    @staticmethod
+    def _written_pid(fd: int) -> int:
+        text = os.pread(fd, 32, 0).strip()
+        return int(text) if text.isdigit() else 0
+
+
+class _FolderAddress:
+    """The address of the folder's wake socket, short enough for `sun_path` however long the path is.
+
+    The folder stays open while the address is used: it is named by its descriptor.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        own = Path(f"/proc/self/fd/{self._fd}")
+        self.address = str((own if own.exists() else folder) / _WAKE_NAME)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        os.close(self._fd)
+
+
+class WakeSender:
+    """Tells the fold that the log has grown. A lost wake costs a little latency, never a record."""
+
+    def __init__(self, folder: Path) -> None:
+        self._target = _FolderAddress(folder)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+
+    def wake(self) -> None:
+        """Wake the fold if it listens; never raises, never blocks."""
+        with contextlib.suppress(OSError):
+            self._socket.sendto(b"w", self._target.address)
+
+    def close(self) -> None:
+        """Release the socket."""
+        self._socket.close()
+        self._target.close()
+
+
+class WakeReceiver:
+    """The fold's end of the wake socket: wait on `fileno()`, then `drain()`, then look at the log."""
+
+    def __init__(self, folder: Path) -> None:
+        target = _FolderAddress(folder)
+        self._path = folder / _WAKE_NAME
+        self._path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+        try:
+            self._socket.bind(target.address)
+            self._path.chmod(FILE_MODE)
+        finally:
+            target.close()
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._socket.fileno()
+
+    def drain(self) -> int:
+        """Take all wake-ups that have come; how many there were."""
+        taken = 0
+        with contextlib.suppress(BlockingIOError):
+            while self._socket.recv(_WAKE_BUFFER_BYTES):
+                taken += 1
+        return taken
+
+    def close(self) -> None:
+        """Release the socket and take it off the folder."""
+        self._socket.close()
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,123 @@
+"""Idempotency keys in `state.db`: kept for 7 days of chunk time, 50 M at most (DESIGN G2).
+
+Keys lie in buckets, one a day of chunk time, or more where a day brings many. A bucket that is past
+the window is dropped at once, in the sense that nobody looks at it any more; its rows are deleted a
+few at a time, so that no fold transaction becomes long. All of it runs inside the fold's transaction.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import apsw
+import msgspec
+
+from mixdown.model.limits import KEY_WINDOW_MS
+from mixdown.store import bounds
+from mixdown.store.chunk import Outcome
+from mixdown.store.sqlite import connection as sqlite
+
+_DELETED_AT_ONCE: Final = 20_000
+_outcomes: Final = msgspec.json.Decoder(Outcome)
+
+
+def write_keys(
+    connection: apsw.Connection, keys: Sequence[tuple[bytes, int, Outcome | None]], now_ms: int
+) -> None:
+    """Keep (key, chunk time, outcome)s and drop what has left the window."""
+    of_day: dict[int, list[tuple[bytes, int, Outcome | None]]] = defaultdict(list)
+    for entry in keys:
+        of_day[entry[1] // bounds.DAY_MS].append(entry)
+    for day, entries in sorted(of_day.items()):
+        bucket = _bucket(connection, day, entries[0][1])
+        connection.executemany(
+            "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)",
+            [
+                (bucket, key, time_ms, None if outcome is None else msgspec.json.encode(outcome))
+                for key, time_ms, outcome in sorted(entries, key=lambda entry: entry[0])
+            ],
+        )
+        times = [time_ms for _, time_ms, _ in entries]
+        sqlite.rows(
+            connection,
+            "UPDATE key_buckets SET keys = keys + ?, first_ms = min(first_ms, ?), last_ms = max(last_ms, ?)"
+            " WHERE bucket = ?",
+            (len(entries), min(times), max(times), bucket),
+        )
+    _drop_buckets(connection, now_ms)
+    _delete_some(connection, max(_DELETED_AT_ONCE, 2 * len(keys)))
+
+
+def _bucket(connection: apsw.Connection, day: int, time_ms: int) -> int:
+    """The bucket that takes the day's next keys."""
+    found = sqlite.value(
+        connection,
+        "SELECT bucket, keys FROM key_buckets WHERE day = ? AND NOT dropped ORDER BY bucket DESC LIMIT 1",
+        (day,),
+    )
+    if found is not None and found[1] < bounds.KEYS_PER_BUCKET:
+        return int(found[0])
+    return int(
+        sqlite.value(
+            connection,
+            "INSERT INTO key_buckets (day, first_ms, last_ms, keys) VALUES (?, ?, ?, 0) RETURNING bucket",
+            (day, time_ms, time_ms),
+        )
+    )
+
+
+def _drop_buckets(connection: apsw.Connection, now_ms: int) -> None:
+    sqlite.rows(
+        connection,
+        "UPDATE key_buckets SET dropped = 1 WHERE NOT dropped AND last_ms < ?",
+        (now_ms - KEY_WINDOW_MS,),
+    )
+    # the newest buckets that together hold no more than the bound stay
+    sqlite.rows(
+        connection,
+        "UPDATE key_buckets SET dropped = 1 WHERE NOT dropped AND"
+        " (SELECT sum(keys) FROM key_buckets AS newer WHERE newer.bucket >= key_buckets.bucket) > ?",
+        (bounds.KEYS_HELD,),
+    )
+
+
+def _delete_some(connection: apsw.Connection, limit: int) -> None:
+    """Delete up to `limit` keys of a dropped bucket, and the bucket with its last."""
+    bucket = sqlite.value(connection, "SELECT min(bucket) FROM key_buckets WHERE dropped")
+    if bucket is None:
+        return
+    beyond = sqlite.value(
+        connection, "SELECT key FROM keys WHERE bucket = ? ORDER BY key LIMIT 1 OFFSET ?", (bucket, limit)
+    )
+    if beyond is None:
+        sqlite.rows(connection, "DELETE FROM keys WHERE bucket = ?", (bucket,))
+        sqlite.rows(connection, "DELETE FROM key_buckets WHERE bucket = ?", (bucket,))
+    else:
+        sqlite.rows(connection, "DELETE FROM keys WHERE bucket = ? AND key < ?", (bucket, beyond))
+
+
+def find_keys(
+    connection: apsw.Connection, keys: Sequence[bytes], since_ms: int
+) -> dict[bytes, Outcome | None]:
+    """Those of `keys` that were kept at or after chunk time `since_ms`, with the newest outcome of each."""
+    if not keys:
+        return {}
+    rows = sqlite.rows(
+        connection,
+        "SELECT k.key, k.outcome FROM carray(?) AS asked CROSS JOIN keys AS k"
+        " WHERE k.bucket IN (SELECT bucket FROM key_buckets WHERE NOT dropped AND last_ms >= ?)"
+        " AND k.key = asked.value AND k.time_ms >= ? ORDER BY k.time_ms",
+        (apsw.carray(tuple(sorted(keys))), since_ms, since_ms),
+    )
+    return {key: None if outcome is None else _outcomes.decode(outcome) for key, outcome in rows}
+
+
+def key_window(connection: apsw.Connection) -> tuple[int, int]:
+    """How many keys are held, and the chunk time of the oldest (0 if none)."""
+    held, oldest = sqlite.value(
+        connection,
+        "SELECT coalesce(sum(keys), 0), coalesce(min(first_ms), 0) FROM key_buckets WHERE NOT dropped",
+    )
+    return held, oldest

@@ -1,0 +1,270 @@
+"""The log in `log.db`: chunks in order, each on disk before its requests are answered (DESIGN G1, G3).
+
+Enters: encoded segments. Leaves: chunks whose checksum was verified. It never uses a position twice,
+never lets a chunk's time go back, and never deletes but by `trim`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import apsw
+
+from mixdown.model.errors import SchemaTooNewError
+from mixdown.store.chunk import CHUNK_VERSION, Chunk, checksum, encode_filter, join_segments
+from mixdown.store.protocols import Append, Appended
+from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite.refusals import insert_refusals
+from mixdown.store.sqlite.turns import LogFile
+
+_TRIM_CHUNKS: Final = 1000
+_TRIM_BYTES: Final = 32 * 1024 * 1024
+_CHECKPOINT_AFTER_BYTES: Final = 16 * 1024 * 1024
+_DAMAGED_KEPT: Final = 1000
+
+
+class SqliteTurn:
+    """A held turn at the log."""
+
+    def __init__(self, file: LogFile, connection: apsw.Connection) -> None:
+        self._file = file
+        self._connection = connection
+
+    def append(self, appends: Sequence[Append], now_ms: int) -> Appended:
+        connection = self._connection
+        count = sum(append.count for append in appends)
+        refusals = [refusal for append in appends for refusal in append.refusals]
+        with self._file.transaction(connection):
+            first, newest_ms = sqlite.value(connection, "SELECT position, time_ms FROM head")
+            time_ms = max(now_ms, newest_ms)
+            if count:
+                _insert_chunk(connection, first, count, time_ms, appends)
+            insert_refusals(connection, refusals, time_ms)
+        return Appended(first, first + count, time_ms)
+
+
+def _insert_chunk(
+    connection: apsw.Connection, first: int, count: int, time_ms: int, appends: Sequence[Append]
+) -> None:
+    body = join_segments([append.segment for append in appends if append.count])
+    hashes: set[int] = set()
+    for append in appends:
+        hashes |= append.id_hashes
+    id_filter = encode_filter(hashes)
+    seal = checksum(first, count, time_ms, CHUNK_VERSION, id_filter, body)
+    sqlite.rows(
+        connection,
+        "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (first, count, time_ms, CHUNK_VERSION, seal, id_filter, body),
+    )
+    sqlite.rows(
+        connection,
+        "UPDATE head SET position = ?, time_ms = ?, held_bytes = held_bytes + ?",
+        (first + count, time_ms, len(body)),
+    )
+
+
+class SqliteLog:
+    """`Log` in `log.db`. With `checkpoints` (the fold's process), reading also keeps the WAL short."""
+
+    def __init__(self, file: LogFile, *, checkpoints: bool) -> None:
+        self._file = file
+        self._checkpoints = checkpoints
+        self._read_bytes = 0
+
+    @contextmanager
+    def turn(self) -> Iterator[SqliteTurn]:
+        with self._file.turn() as connection:
+            yield SqliteTurn(self._file, connection)
+
+    def head(self) -> int:
+        return int(self._get("SELECT position FROM head"))
+
+    def tail_position(self) -> int:
+        return int(self._get("SELECT coalesce((SELECT min(first) FROM chunks), position) FROM head"))
+
+    def size_bytes(self) -> int:
+        return int(self._get("SELECT held_bytes FROM head"))
+
+    def read(self, watermark: int, *, max_records: int, max_bytes: int) -> list[Chunk]:
+        reading = _Reading(max_records, max_bytes)
+        connection = self._file.reader()
+        with sqlite.store_errors(self._file.what):
+            start = sqlite.value(
+                connection,
+                "SELECT coalesce((SELECT first FROM chunks WHERE first <= ?1 AND first + count > ?1"
+                " ORDER BY first DESC LIMIT 1), ?1)",
+                (watermark,),
+            )
+            try:
+                self._read_rows(connection, start, reading)
+            except apsw.CorruptError:
+                # something in these pages is broken: go on row by row, and lose no more than must be
+                self._read_row_by_row(connection, reading.next(start), reading)
+        for first, count, reason in reading.damaged:
+            self._note_damage(first, count, reason)
+        self._keep_wal_short(reading.bytes)
+        return reading.chunks
+
+    def skip_damaged(self, watermark: int) -> int:
+        position = watermark
+        for first, count, _ in self.damaged():
+            if first == position:
+                position += count
+        return position
+
+    def damaged(self) -> list[tuple[int, int, str]]:
+        with sqlite.store_errors(self._file.what):
+            connection = self._file.reader()
+            return sqlite.rows(connection, "SELECT first, count, reason FROM damaged_chunks ORDER BY first")
+
+    def set_aside(self, chunk: Chunk, reason: str) -> None:
+        self._note_damage(chunk.first, chunk.count, reason)
+
+    def trim(self, below: int, older_than_ms: int) -> int:
+        trimmed = 0
+        while step := self._trim_step(below, older_than_ms):
+            trimmed += step
+            time.sleep(0.001)  # whoever waits for a turn gets it before the next step
+        return trimmed
+
+    def checkpoint(self) -> None:
+        """Move what the WAL holds into the file, as far as readers allow; blocks nobody."""
+        with sqlite.store_errors(self._file.what):
+            sqlite.rows(self._file.reader(), "PRAGMA wal_checkpoint(PASSIVE)")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _get(self, sql: str) -> Any:
+        with sqlite.store_errors(self._file.what):
+            return sqlite.value(self._file.reader(), sql)
+
+    def _read_rows(self, connection: apsw.Connection, start: int, reading: _Reading) -> None:
+        cursor = connection.execute(
+            "SELECT first, count, time_ms, version, checksum, filter, body FROM chunks"
+            " WHERE first >= ? ORDER BY first",
+            (start,),
+        )
+        try:
+            for row in cursor:
+                if not reading.take(*row):
+                    return
+        finally:
+            cursor.close()  # an open cursor would keep its snapshot and hold up every checkpoint
+
+    def _read_row_by_row(self, connection: apsw.Connection, start: int, reading: _Reading) -> None:
+        while True:
+            place = sqlite.value(
+                connection,
+                "SELECT first, count FROM chunks WHERE first >= ? ORDER BY first LIMIT 1",
+                (start,),
+            )
+            if place is None:
+                return
+            first, count = place
+            try:
+                row = sqlite.value(
+                    connection,
+                    "SELECT first, count, time_ms, version, checksum, filter, body FROM chunks"
+                    " WHERE first = ?",
+                    (first,),
+                )
+            except apsw.CorruptError as error:
+                reading.damaged.append((first, count, f"its pages are damaged: {error}"))
+            else:
+                if not reading.take(*row):
+                    return
+            start = first + count
+
+    def _note_damage(self, first: int, count: int, reason: str) -> None:
+        with self._file.turn() as connection, self._file.transaction(connection):
+            sqlite.rows(
+                connection, "INSERT OR IGNORE INTO damaged_chunks VALUES (?, ?, ?)", (first, count, reason)
+            )
+            sqlite.rows(
+                connection,
+                "DELETE FROM damaged_chunks WHERE first <="
+                " (SELECT first FROM damaged_chunks ORDER BY first DESC LIMIT 1 OFFSET ?)",
+                (_DAMAGED_KEPT,),
+            )
+
+    def _trim_step(self, below: int, older_than_ms: int) -> int:
+        with sqlite.store_errors(self._file.what):
+            rows = sqlite.rows(
+                self._file.reader(),
+                "SELECT first, count, time_ms, length(body) FROM chunks ORDER BY first LIMIT ?",
+                (_TRIM_CHUNKS,),
+            )
+        size = taken = last = 0
+        for first, count, time_ms, body_bytes in rows:
+            full = taken and size + body_bytes > _TRIM_BYTES
+            if full or first + count > below or time_ms >= older_than_ms:
+                break
+            last = first
+            size += body_bytes
+            taken += 1
+        if taken:
+            with self._file.turn() as connection, self._file.transaction(connection):
+                size, taken = sqlite.value(
+                    connection,
+                    "SELECT coalesce(sum(length(body)), 0), count(*) FROM chunks WHERE first <= ?",
+                    (last,),
+                )
+                sqlite.rows(connection, "DELETE FROM chunks WHERE first <= ?", (last,))
+                sqlite.rows(connection, "UPDATE head SET held_bytes = held_bytes - ?", (size,))
+        return taken
+
+    def _keep_wal_short(self, read_bytes: int) -> None:
+        if not self._checkpoints:
+            return
+        self._read_bytes += read_bytes
+        if self._read_bytes >= _CHECKPOINT_AFTER_BYTES:
+            self._read_bytes = 0
+            self.checkpoint()
+
+
+class _Reading:
+    """One `read`: the chunks taken so far, and those found damaged."""
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self.chunks: list[Chunk] = []
+        self.damaged: list[tuple[int, int, str]] = []
+        self.records = 0
+        self.bytes = 0
+
+    def take(
+        self, first: int, count: int, time_ms: int, version: int, seal: int, id_filter: bytes, body: bytes
+    ) -> bool:
+        """Take a row unless it would break a limit; whether to go on."""
+        if self.chunks and (
+            self.records + count > self._max_records or self.bytes + len(body) > self._max_bytes
+        ):
+            return False
+        if checksum(first, count, time_ms, version, id_filter, body) != seal:
+            self.damaged.append((first, count, "its checksum does not match"))
+            return True
+        if version > CHUNK_VERSION:
+            raise SchemaTooNewError(
+                f"the chunk at position {first} has format {version},"
+                f" and this Mixdown reads up to {CHUNK_VERSION}",
+                hint="It was written by a newer Mixdown: start that version.",
+            )
+        self.chunks.append(Chunk(first, count, time_ms, body))
+        self.records += count
+        self.bytes += len(body)
+        return self.records < self._max_records and self.bytes < self._max_bytes
+
+    def next(self, start: int) -> int:
+        """Where to go on after what has been taken so far."""
+        ends = [start]
+        if self.chunks:
+            ends.append(self.chunks[-1].end)
+        if self.damaged:
+            ends.append(self.damaged[-1][0] + self.damaged[-1][1])
+        return max(ends)

@@ -1,0 +1,121 @@
+"""Opening a data folder: its files made, migrated and checked against each other.
+
+Enters: the folder and the role of the process. Leaves: a `SqliteStore`. A folder whose files do not
+fit together is refused with what to do about it, never repaired by guessing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+from mixdown.model.errors import CorruptStoreError, StoreError
+from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite.catalog import SqliteCatalog
+from mixdown.store.sqlite.folder import make_folder, setting_up
+from mixdown.store.sqlite.log import SqliteLog
+from mixdown.store.sqlite.refusals import SqliteRefusals
+from mixdown.store.sqlite.sessions import SqliteSessions
+from mixdown.store.sqlite.state import SqliteState
+from mixdown.store.sqlite.turns import LogFile
+
+Role = Literal["worker", "fold", "cli"]
+
+_LASTING: Final = (sqlite.LOG, sqlite.CATALOG, sqlite.STATE)
+# What is true of a file in which nothing was ever kept.
+_UNUSED: Final = {
+    "log": "SELECT (SELECT position FROM head) = 0 AND NOT EXISTS (SELECT 1 FROM refusals)",
+    "catalog": "SELECT NOT EXISTS (SELECT 1 FROM projects) AND NOT EXISTS (SELECT 1 FROM accounts)"
+    " AND NOT EXISTS (SELECT 1 FROM facts)",
+    "state": "SELECT max(position) = 0 FROM watermarks",
+}
+
+
+class SqliteStore:
+    """`Store` in a data folder. One for a process; its parts may be used from any thread."""
+
+    def __init__(self, folder: Path, role: Role) -> None:
+        self.folder = folder
+        file = LogFile(folder)
+        self.log = SqliteLog(file, checkpoints=role == "fold")
+        self.refusals = SqliteRefusals(file)
+        self.state = SqliteState(folder, writes=role == "fold")
+        self.catalog = SqliteCatalog(folder)
+        self.sessions = SqliteSessions(folder)
+
+    def close(self) -> None:
+        self.sessions.close()
+        self.state.close()
+        self.log.close()
+        self.catalog.close()
+
+
+def open_store(folder: Path, *, role: Role, create: bool) -> SqliteStore:
+    """Open the store in `folder`; with `create`, make the folder and its files where there are none.
+
+    `role` is what the process does: only `fold` writes profiles and keeps the WALs short. Several
+    processes may open a folder at the same time. Raises `StoreError` where the folder is missing and
+    `create` is false, `CorruptStoreError` where a file is missing or damaged, or a watermark stands
+    above the log's head, and `SchemaTooNewError`.
+    """
+    if create:
+        make_folder(folder)
+    elif not any((folder / kind.file_name).exists() for kind in _LASTING):
+        raise StoreError(
+            f"there is no Mixdown data in {folder}",
+            hint="Name the folder with --data-dir or MIXDOWN_DATA_DIR; `mixdown serve` makes a new one.",
+        )
+    try:
+        with setting_up(folder):
+            _refuse_missing(folder)
+            for kind in _LASTING:
+                sqlite.prepare(folder / kind.file_name, kind)
+    except OSError as error:
+        raise StoreError(
+            f"the data folder {folder} cannot be used: {error}",
+            hint="It must be on a local disk and writable by this user.",
+        ) from error
+    store = SqliteStore(folder, role)
+    try:
+        _compare(store)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _refuse_missing(folder: Path) -> None:
+    """A file may be missing only where none was ever used: else it was lost, and a new one would hide it."""
+    missing = [kind for kind in _LASTING if not (folder / kind.file_name).exists()]
+    present = [kind for kind in _LASTING if kind not in missing]
+    if not missing or all(_unused(folder, kind) for kind in present):
+        return
+    names = ", ".join(kind.file_name for kind in missing)
+    raise CorruptStoreError(
+        f"{names} is missing from the data folder {folder}, which has been in use",
+        hint="Restore it from a backup together with the others; or move the folder away to start anew.",
+    )
+
+
+def _unused(folder: Path, kind: sqlite.Kind) -> bool:
+    path = folder / kind.file_name
+    with sqlite.store_errors(str(path)):
+        connection = sqlite.connect(path, kind)
+        try:
+            return connection.pragma("user_version") == 0 or bool(
+                sqlite.value(connection, _UNUSED[kind.name])
+            )
+        finally:
+            connection.close()
+
+
+def _compare(store: SqliteStore) -> None:
+    """The state cannot have folded what the log never held. Reads the watermark first: both may grow."""
+    watermark = store.state.watermark()
+    head = store.log.head()
+    if watermark > head:
+        raise CorruptStoreError(
+            f"state.db in {store.folder} has folded the log up to position {watermark},"
+            f" and log.db ends at {head}: the two are not of one time",
+            hint="Restore both from the same backup.",
+        )
