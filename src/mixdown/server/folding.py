@@ -15,8 +15,8 @@ from mixdown.http.metrics import FoldMetrics, count_as
 from mixdown.server import logs
 from mixdown.server.family import Inheritance
 from mixdown.settings import Settings
-from mixdown.store.sqlite.folder import WakeReceiver
 from mixdown.store.sqlite import open_store
+from mixdown.store.sqlite.folder import WakeReceiver
 
 _HOUR_MS = 3_600_000
 

@@ -64,8 +64,8 @@ def _snippets(address: str, api_address: str, access: Access) -> Iterator[str]:
     yield "consumer = Consumer("
     yield '    events_url=server + "/track", people_url=server + "/engage", groups_url=server + "/groups"'
     yield ")"
-    yield f"mixpanel = Mixpanel({json.dumps(project.token)}, consumer=consumer)"
-    yield 'mixpanel.people_set("ada", {"plan": "free"})'
+    yield f"mp = Mixpanel({json.dumps(project.token)}, consumer=consumer)"
+    yield 'mp.people_set("ada", {"plan": "free"})'
     yield ""
     yield "Read it back:"
     yield ""

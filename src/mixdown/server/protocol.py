@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 from mixdown.settings import Settings
 
 HEADER_COUNT_LIMIT: Final = 1000
+URL_PARSER_LIMIT_BYTES: Final = 65_000
 LINGER_S: Final = 2.0
 SWEEP_EVERY_S: Final = 1.0
 _HOP_HEADERS: Final = frozenset({b"upgrade", b"connection", b"http2-settings"})
@@ -109,8 +110,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = self.loop.time() + self.limits.header_s
         self._in_head = False  # between a request's first byte and the end of its headers
         self._in_message = False  # between a request's first byte and the end of its body
-        self._head_bytes = 0  # what the head under way has taken so far, rounded up
-        self._head_began = False
+        self._begun = 0  # requests that began in the piece of data under way
+        self._head_fed = 0  # at most so many bytes of the head under way have come
+        self._head_bytes = 0  # at least so many
         self._measure_head = False
         self._upgrade = False
         self._refused = False
@@ -137,14 +139,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        self._measure_head = self._head_bytes + len(data) > self.limits.header_bytes
-        self._head_began = False
+        size = len(data)
+        was_in_head, was_idle = self._in_head, not self._in_message
+        self._begun = 0
+        self._measure_head = self._head_fed + size > self.limits.header_bytes
         try:
             self._feed(data)
             if self._in_head:
-                self._bound_head(len(data))
+                continued = was_in_head and not self._begun
+                self._bound_head(size, continued=continued, alone=was_idle and self._begun == 1)
             else:
-                self._head_bytes = 0
+                self._head_fed = self._head_bytes = 0
         except _RefusedError as refusal:
             self._refuse(refusal.status, refusal.message)
         else:
@@ -175,12 +180,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._feed(head + rest)
 
-    def _bound_head(self, received_bytes: int) -> None:
-        """Bound a head that is still incomplete: the parser holds what it has not handed out."""
-        if self._head_began:
-            self._head_bytes = self._parsed_head_bytes()  # what came before it belongs to other requests
+    def _bound_head(self, size: int, *, continued: bool, alone: bool) -> None:
+        """Bound a head that is still incomplete: the parser holds what it has not handed out.
+
+        Args:
+            size: bytes of the piece that came.
+            continued: all of the piece belongs to a head that began before it.
+            alone: all of the piece belongs to a head that began with it.
+        """
+        if continued:
+            self._head_fed += size
+            self._head_bytes += size
         else:
-            self._head_bytes += received_bytes
+            self._head_fed = size
+            self._head_bytes = size if alone else self._parsed_head_bytes()
         if self._head_bytes > self.limits.header_bytes:
             raise self._head_refusal()
 
@@ -189,8 +202,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _head_refusal(self) -> _RefusedError:
         limit = self.limits.header_bytes
-        if not self.headers:
-            return _RefusedError(HTTPStatus.REQUEST_URI_TOO_LONG, f"the URL is longer than {limit} bytes")
+        if 2 * len(self.url) > limit:  # no header can tell better: the URL is most of it
+            return _RefusedError(
+                HTTPStatus.REQUEST_URI_TOO_LONG, f"URL and headers are longer than {limit} bytes"
+            )
         return _RefusedError(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             f"the headers are larger than {limit} bytes or more than {HEADER_COUNT_LIMIT}",
@@ -200,27 +215,44 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = self._in_message = self._head_began = True
+        self._in_head = self._in_message = True
+        self._begun += 1
         self._stage = _Stage.NEW  # so that a request that follows at once gets a deadline of its own
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             self._upgrade = True
             return
-        self._in_head = False
         if len(self.headers) > HEADER_COUNT_LIMIT or (
             self._measure_head and self._parsed_head_bytes() > self.limits.header_bytes
         ):
-            if len(self.url) > self.limits.header_bytes:
-                self.headers.clear()
             self._refusal = self._head_refusal()
             raise self._refusal
         try:
-            super().on_headers_complete()
-        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError, AttributeError):
-            # AttributeError: a target without a path (`*`, `host:80`)
+            self._start_request()
+        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
             self._refusal = _RefusedError(HTTPStatus.BAD_REQUEST, "the request's URL cannot be read")
             raise self._refusal from None
+        self._in_head = False
+
+    def _start_request(self) -> None:
+        """As uvicorn's `on_headers_complete`, for a long URL as well (contract ingestion §2.2).
+
+        Its parser of URLs takes 65,535 bytes; what can be long is the query, which it need not see.
+        """
+        url = self.url
+        if len(url) < URL_PARSER_LIMIT_BYTES:
+            super().on_headers_complete()
+            return
+        self.url, _, query = url.partition(b"?")
+        if len(self.url) >= URL_PARSER_LIMIT_BYTES:
+            self._refusal = _RefusedError(
+                HTTPStatus.REQUEST_URI_TOO_LONG, f"the path is longer than {URL_PARSER_LIMIT_BYTES} bytes"
+            )
+            raise self._refusal
+        super().on_headers_complete()
+        # The application has not begun: its task runs after this callback.
+        self.scope["query_string"] = query.partition(b"#")[0]
 
     def on_body(self, body: bytes) -> None:
         if not self._upgrade:

@@ -30,9 +30,9 @@ from mixdown.server.children import Nursery, Sockets
 from mixdown.server.first_start import Access, ensure_access, short_presets
 from mixdown.server.greeting import greeting
 from mixdown.server.listening import address_of, is_loopback, listen, tls_context
-from mixdown.settings import Settings, unknown_variables
-from mixdown.store.sqlite.folder import FolderLock
+from mixdown.settings import Settings
 from mixdown.store.sqlite import open_store
+from mixdown.store.sqlite.folder import FolderLock
 
 LOCK_WAIT_S: Final = 10.0
 SERVER_FILE: Final = "server.json"
@@ -113,8 +113,6 @@ def _ensure_access(settings: Settings) -> Access:
 
 
 def _warn(settings: Settings, public: socket.socket) -> None:
-    for name in unknown_variables(os.environ):
-        logs.warning("this variable is no setting: is it misspelled?", variable=name)
     if is_loopback(public):
         return
     for name in short_presets(settings):

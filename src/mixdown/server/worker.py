@@ -33,8 +33,8 @@ from mixdown.server.listening import BACKLOG, tls_context
 from mixdown.server.protocol import BoundedProtocol, ConnectionLimits, bounded_protocol
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
-from mixdown.store.sqlite.folder import WakeSender
 from mixdown.store.sqlite import open_store
+from mixdown.store.sqlite.folder import WakeSender
 
 READ_THREADS: Final = 4
 _TICKS_PER_SECOND: Final = 10
