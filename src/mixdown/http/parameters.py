@@ -64,7 +64,8 @@ class Parameters:
         if not text and value is None:
             return default
         bare = text.strip()
-        if not bare.removeprefix("-").isdecimal() or len(bare) > _INTEGER_LIMIT_CHARS:
+        digits = bare.removeprefix("-")
+        if not (digits.isascii() and digits.isdecimal()) or len(bare) > _INTEGER_LIMIT_CHARS:
             raise _wrong(name, f"must be an integer from {low} to {high}")
         number = int(bare)
         if not low <= number <= high:

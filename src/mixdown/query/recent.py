@@ -51,7 +51,7 @@ def recent_records(store: Store, projects: Collection[int] | None, *, limit: int
         if chunks is None:
             break
         budget -= sum(len(chunk.body) for chunk in chunks)
-        found = [record for chunk in chunks for record in _records(chunk, projects)] + found
+        found = [record for chunk in chunks for record in records_of(chunk, projects)] + found
         end = min([start, *[chunk.first for chunk in chunks]])
         stretch *= 4
     return found[-limit:][::-1]
@@ -73,8 +73,8 @@ def _chunks(log: Log, start: int, end: int, budget: int) -> list[Chunk] | None:
     return chunks
 
 
-def _records(chunk: Chunk, projects: Collection[int] | None) -> list[RecentRecord]:
-    """The records of a chunk; none where the chunk cannot be read."""
+def records_of(chunk: Chunk, projects: Collection[int] | None) -> list[RecentRecord]:
+    """The records of a chunk that belong to these projects (None: all); none where it cannot be read."""
     try:
         segments = decode_body(chunk.body)
     except CorruptStoreError:

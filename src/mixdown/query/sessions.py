@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-SESSION_TTL_MS: Final = 7 * 24 * 3600 * 1000
+from mixdown.store.bounds import SESSION_LIFE_MS
+
 _WHOLE: Final = "whole"
 _LIVE: Final = "live"
 _NUMBER_LIMIT_CHARS: Final = 16
@@ -37,7 +38,7 @@ def read_whole(session_id: str, project: int, *, now_ms: int) -> WholeSession | 
     if kind != _WHOLE or len(numbers) != 4 or not all(_is_number(number) for number in numbers):
         return None
     session = WholeSession(*map(int, numbers))
-    expired = now_ms - session.created_ms > SESSION_TTL_MS
+    expired = now_ms - session.created_ms >= SESSION_LIFE_MS
     consistent = session.total <= session.page_size and session.page_size > 0
     return session if session.project == project and consistent and not expired else None
 

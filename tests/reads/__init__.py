@@ -1,0 +1,1 @@
+"""The read half: waiting, paging, sessions, credentials, isolation."""

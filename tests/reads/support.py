@@ -1,0 +1,203 @@
+"""A whole server in one process, without a socket: each store, the application, and a catalog to read by.
+
+Records go in through `/engage` and `/groups` and are folded on demand, so that a test can read before and
+after the fold. Requests run on one event loop, singly or several at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from mixdown.explorer.page import Explorer
+from mixdown.fold.profiles import ProfileFold
+from mixdown.http.app import make_app
+from mixdown.http.services import Services
+from mixdown.ingest.pipeline import Ingest
+from mixdown.settings import Settings
+from mixdown.store.catalog_cache import CatalogCache
+from mixdown.store.chunk import Outcome
+from mixdown.store.credentials import secret_hash
+from mixdown.store.protocols import Account, Project, Store
+
+NOON_MS = 1_768_478_400_000
+DAY_MS = 24 * 3600 * 1000
+TOKEN, SECRET = "T0" * 16, "5ec2e7" + "0" * 58
+OTHER_TOKEN, OTHER_SECRET = "T1" * 16, "07he2" + "1" * 59
+PASSWORD = "pa55" + "0" * 60
+OWNER, READER, ADMIN, IMPORTER, STRANGER = (
+    f"{name}.mp-service-account" for name in ("owner", "reader", "admin", "importer", "stranger")
+)
+ENGAGE = "/api/query/engage"
+
+
+class NoMetrics:
+    """Counts nothing: what routes report is another test's matter."""
+
+    def request(self, endpoint: str, status: int) -> None: ...
+
+    def records(self, endpoint: str, outcome: Outcome) -> None: ...
+
+    def body_refused(self, endpoint: str, message: str) -> None: ...
+
+    def auxiliary(self, path: str, size_bytes: int) -> None: ...
+
+
+class World:
+    """One server with the projects `default` and `other`, and an account for each role.
+
+    `fold_store` is the fold's own handle on the same folder, as the fold process has one.
+    """
+
+    def __init__(self, store: Store, fold_store: Store | None = None, **settings: Any) -> None:
+        self.store = store
+        self._fold_store = fold_store or store
+        self.now_ms = NOON_MS
+        self.project = self._create_project("default", TOKEN, SECRET)
+        self.other = self._create_project("other", OTHER_TOKEN, OTHER_SECRET)
+        for username, project_id, role in (
+            (OWNER, 0, "owner"),
+            (READER, self.project.id, "consumer"),
+            (ADMIN, self.project.id, "admin"),
+            (IMPORTER, self.project.id, "ingest"),
+            (STRANGER, self.other.id, "admin"),
+        ):
+            store.catalog.create_account(Account(username, secret_hash(PASSWORD), project_id, role, NOON_MS))
+        executor = ThreadPoolExecutor(4)
+        catalog = CatalogCache(store.catalog)
+        chosen = Settings(
+            **{"disk_reserve_bytes": 0, "disk_reserve_percent": 0, "read_wait_ms": 40, **settings}
+        )
+        ingest = Ingest.open(chosen, store, catalog, executor=executor, now_ms=self.clock)
+        self.services = Services(
+            settings=chosen,
+            store=store,
+            catalog=catalog,
+            ingest=ingest,
+            metrics=NoMetrics(),
+            executor=executor,
+            now_ms=self.clock,
+        )
+        explorer = Explorer(self.services)
+        self.app = make_app(self.services, extra_routes=explorer.routes(), page=explorer.page)
+        self.fold = ProfileFold(self._fold_store)
+        self.loop = asyncio.new_event_loop()
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=self.app, client=("192.0.2.7", 4711)),
+            base_url="http://mixdown.test",
+        )
+        self._ingest, self._executor = ingest, executor
+
+    def clock(self) -> int:
+        """The time that the server sees."""
+        return self.now_ms
+
+    def _create_project(self, name: str, token: str, secret: str) -> Project:
+        return self.store.catalog.create_project(
+            name, token=token, secret_hash=secret_hash(secret), id_merge="simplified", now_ms=NOON_MS
+        )
+
+    def run(self, awaitable: Awaitable[httpx.Response]) -> httpx.Response:
+        """Run one request."""
+        return self.loop.run_until_complete(awaitable)  # type: ignore[arg-type]
+
+    def at_once(self, *awaitables: Awaitable[httpx.Response]) -> list[httpx.Response]:
+        """Run several requests at the same time."""
+
+        async def gathered() -> list[httpx.Response]:
+            return list(await asyncio.gather(*awaitables))
+
+        return self.loop.run_until_complete(gathered())
+
+    def ask(
+        self,
+        target: str,
+        *,
+        method: str = "GET",
+        user: str | None = READER,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Awaitable[httpx.Response]:
+        """A request, to be run; `user` signs in with the password that all accounts share (None: nobody)."""
+        sent = dict(headers or {})
+        if user is not None and "Authorization" not in sent:
+            sent["Authorization"] = basic(f"{user}:{PASSWORD}")
+        return self.http.request(method, target, headers=sent, **options)
+
+    def get(self, target: str, **options: Any) -> httpx.Response:
+        """GET."""
+        return self.run(self.ask(target, **options))
+
+    def post(self, target: str, **options: Any) -> httpx.Response:
+        """POST."""
+        return self.run(self.ask(target, method="POST", **options))
+
+    def page(self, **parameters: Any) -> Any:
+        """The answer of the profile query to these query parameters; it must be 200."""
+        reply = self.get(ENGAGE, params=parameters)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def send(self, *records: Any, endpoint: str = "engage") -> httpx.Response:
+        """Send records and leave them in the log."""
+        reply = self.run(
+            self.http.post(f"/{endpoint}?verbose=1&ip=0", content=json.dumps(records), headers=_JSON)
+        )
+        assert reply.status_code == 200, reply.text
+        return reply
+
+    def fold_all(self) -> None:
+        """Fold until nothing waits."""
+        while self.fold.step() is not None:
+            pass
+
+    def store_users(self, ids: Sequence[str], *, token: str = TOKEN) -> None:
+        """Send a profile with the property `n` (its place in the list) for each id, and fold."""
+        records = [user(profile_id, token=token, n=place) for place, profile_id in enumerate(ids)]
+        for start in range(0, len(records), 2000):
+            self.send(*records[start : start + 2000])
+        self.fold_all()
+
+    def close(self) -> None:
+        """End everything."""
+        self.loop.run_until_complete(self.http.aclose())
+        self._ingest.close()
+        self._executor.shutdown()
+        self.loop.close()
+        if self._fold_store is not self.store:
+            self._fold_store.close()
+        self.store.close()
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def user(profile_id: Any, *, token: str = TOKEN, **properties: Any) -> dict[str, Any]:
+    """A `$set` of a user."""
+    return {"$token": token, "$distinct_id": profile_id, "$set": properties}
+
+
+def group(key: str, group_id: Any, *, token: str = TOKEN, **properties: Any) -> dict[str, Any]:
+    """A `$set` of a group."""
+    return {"$token": token, "$group_key": key, "$group_id": group_id, "$set": properties}
+
+
+def basic(credentials: str) -> str:
+    """The header value of Basic authentication, by the book."""
+    return "Basic " + base64.b64encode(credentials.encode()).decode()
+
+
+def names(count: int) -> list[str]:
+    """Ids whose order by code point is their order in the list."""
+    return [f"u{number:05}" for number in range(count)]
+
+
+def ids_of(answer: Any) -> list[str]:
+    """The ids of an answer's rows."""
+    return [row["$distinct_id"] for row in answer["results"]]

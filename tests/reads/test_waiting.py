@@ -1,0 +1,75 @@
+"""Read your writes, within a bound (DESIGN G4): reads wait for the fold, and say when it is behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from tests.reads.support import ENGAGE, World, ids_of, names, user
+
+
+def timed(world: World, **headers: str) -> tuple[Any, float]:
+    started = time.perf_counter()
+    reply = world.get(ENGAGE, headers=headers)
+    return reply, time.perf_counter() - started
+
+
+def test_a_read_answers_at_once_when_nothing_waits(world: World) -> None:
+    world.store_users(["ada"])
+    reply, _ = timed(world)
+    assert "x-mixdown-behind" not in reply.headers
+
+
+def test_past_the_bound_a_read_answers_and_says_how_far_it_is_behind(world: World) -> None:
+    world.store_users(["ada"])
+    world.send(user("bob"), user("cyd"), user("dan"))
+    reply, took_s = timed(world)
+    assert reply.status_code == 200
+    assert reply.headers["x-mixdown-behind"] == "3"
+    assert ids_of(reply.json()) == ["ada"]
+    assert took_s >= 0.04, "it waited for the whole bound"
+
+
+@pytest.mark.parametrize(("asked", "waits"), [("0", False), ("1", False), ("600000", True), ("junk", True)])
+def test_the_header_shortens_the_wait_and_never_stretches_it(world: World, asked: str, waits: bool) -> None:
+    world.send(user("bob"))
+    reply, took_s = timed(world, **{"X-Mixdown-Wait": asked})
+    assert reply.headers["x-mixdown-behind"] == "1"
+    assert (took_s >= 0.04) == waits or took_s > 0.04, "a busy machine may take longer, never less"
+    assert took_s < 5
+
+
+def test_a_read_that_waits_sees_what_was_stored_before_it(world: World) -> None:
+    world.send(*[user(name) for name in names(50)])
+
+    async def fold_soon() -> Any:
+        await asyncio.sleep(0.015)
+        await asyncio.to_thread(world.fold_all)
+
+    async def both() -> Any:
+        reply, _ = await asyncio.gather(world.ask(ENGAGE), fold_soon())
+        return reply
+
+    reply = world.loop.run_until_complete(both())
+    assert ids_of(reply.json()) == names(50)
+    assert "x-mixdown-behind" not in reply.headers
+
+
+def test_records_that_arrive_while_a_read_waits_do_not_prolong_it(world: World) -> None:
+    world.send(user("before"))
+
+    async def fold_then_more() -> None:
+        await asyncio.sleep(0.01)
+        await asyncio.to_thread(world.fold_all)
+        await world.http.post("/engage", json=[user("after")])
+
+    async def both() -> Any:
+        reply, _ = await asyncio.gather(world.ask(ENGAGE), fold_then_more())
+        return reply
+
+    reply = world.loop.run_until_complete(both())
+    assert "x-mixdown-behind" not in reply.headers
+    assert "before" in ids_of(reply.json())
