@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -20,11 +21,19 @@ from mixdown.model.updates import Unreadable
 BOM: Final = b"\xef\xbb\xbf"
 KEPT_BYTES: Final = 1024
 _NUL_ESCAPE: Final = b"\\u0000"
-# Brackets and scalars looked at in the slow scan: enough for any honest 10 MB, and a quarter second at worst.
-_SCAN_LIMIT: Final = 300_000
+# More elements than any setting allows in a request: the rest of such a list need not be looked at.
+_ELEMENTS_LIMIT: Final = 100_001
+# Runs that are looked at one by one in such a text: a few for each record, and half a second at worst.
+_RUNS_LIMIT: Final = 500_000
 _DIGITS_KEPT: Final = 400
-_RUN: Final = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[{]++|[\]}]++)', re.DOTALL)
-_SCALAR: Final = re.compile(rb'(?:"(?:[^"\\]++|\\.)*+"|[^,\]\s"]++)', re.DOTALL)
+# Brackets in a row that all open or all close, and what lies between; or a string that may hold brackets.
+_FLAT: Final = rb'(?:[^"\[\]{}]++|"[^"\\\[\]{}]*+")*+'
+_STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
+_RUN: Final = re.compile(
+    rb"%b(?:([\[{](?:%b[\[{])*+)|([\]}](?:%b[\]}])*+)|%b)" % (_FLAT, _FLAT, _FLAT, _STRING), re.DOTALL
+)
+_CLOSING: Final = re.compile(rb"[\]}]")
+_SCALAR: Final = re.compile(rb'(?:%b|[^,\]\s"]++)' % _STRING, re.DOTALL)
 _BLANK: Final = re.compile(rb"[ \t\r\n]*+")
 
 
@@ -115,23 +124,22 @@ def _refuse_constant(name: str) -> Any:
 def _split(text: bytes) -> list[bytes]:
     """The elements of a JSON list as slices, found by brackets and strings alone, without recursion.
 
-    Raises `MalformedJsonError` where the list does not close or takes too long to scan.
+    Raises `MalformedJsonError` where the list does not close, or takes too long to look through.
     """
     parts: list[bytes] = []
     at = _skip_blank(text, _skip_blank(text, 0) + 1)
     if text[at : at + 1] == b"]":
         return _ended(text, at + 1, parts)
-    budget = _SCAN_LIMIT
-    while True:
+    runs_left = _RUNS_LIMIT
+    while len(parts) < _ELEMENTS_LIMIT:
         start = at
         if text[at : at + 1] in (b"[", b"{"):
-            at, budget = _skip_nested(text, at, budget)
+            at, runs_left = _skip_nested(text, at, runs_left)
         else:
             scalar = _SCALAR.match(text, at)
-            if scalar is None or budget <= 0:
+            if scalar is None:
                 raise MalformedJsonError
             at = scalar.end()
-            budget -= 1
         parts.append(text[start:at])
         at = _skip_blank(text, at)
         mark = text[at : at + 1]
@@ -140,23 +148,24 @@ def _split(text: bytes) -> list[bytes]:
             return _ended(text, at, parts)
         if mark != b",":
             raise MalformedJsonError
+    return parts
 
 
-def _skip_nested(text: bytes, at: int, budget: int) -> tuple[int, int]:
-    """The place after the list or object that begins at `at`, and what is left of the budget."""
+def _skip_nested(text: bytes, at: int, runs_left: int) -> tuple[int, int]:
+    """The place after the list or object that begins at `at`, and how many more runs may be looked at."""
     depth = 0
-    while budget > 0:
-        run = _RUN.match(text, at)
-        if run is None:
-            raise MalformedJsonError
-        budget -= 1
-        begin, at = run.span(1)
-        if text[begin] in b"[{":
-            depth += at - begin
-        elif at - begin >= depth:
-            return begin + depth, budget
-        else:
-            depth -= at - begin
+    while runs_left and (run := _RUN.match(text, at)):
+        runs_left -= 1
+        at = run.end()
+        opened, closed = run.groups()
+        if opened:
+            depth += opened.count(b"[") + opened.count(b"{")
+        elif closed:
+            count = closed.count(b"]") + closed.count(b"}")
+            if count >= depth:
+                last = next(islice(_CLOSING.finditer(text, run.start(2)), depth - 1, None))
+                return last.end(), runs_left
+            depth -= count
     raise MalformedJsonError
 
 
