@@ -9,6 +9,8 @@ import json
 import time
 from typing import Any
 
+import msgspec
+
 from mixdown.ingest.prepare import Rules, Submission, prepare
 from mixdown.store.chunk import Outcome
 from mixdown.store.protocols import Store
@@ -23,6 +25,8 @@ def append_raw(
     `keep_refusals=False` leaves refused records out of the refusals (they are there already).
     Raises `StoreError`.
     """
+    # `unknown_token = "accept"` drops records: one that is sent again would be forgotten as if it were stored
+    rules = msgspec.structs.replace(rules, accept_unknown_token=False)
     submission = Submission(endpoint, records, hostile=True, ip_flag=False, sdk=sdk)
     with store.log.turn() as turn:
         tokens = {project.token: project.id for project in store.catalog.projects()}

@@ -1,0 +1,316 @@
+"""What `mixdown doctor` looks at: each check takes the settings and gives findings.
+
+Everything is opened read-only: no schema is migrated, no mode mended, no chunk set aside by looking at it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import ssl
+import stat
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import apsw
+import msgspec
+
+from mixdown.cli.folder import running_server
+from mixdown.model.errors import MixdownError, StoreError
+from mixdown.server.first_start import SHORT_SECRET_CHARS, short_presets
+from mixdown.settings import Settings, unknown_variables
+from mixdown.store.chunk import CHUNK_VERSION, checksum
+from mixdown.store.sqlite.connection import CATALOG, LOG, STATE, Kind, migrations, store_errors
+from mixdown.store.sqlite.folder import FILE_MODE, FOLDER_MODE
+
+Progress = Callable[[int, int], None]
+"""Told how many chunks have been checked, of how many."""
+
+KINDS: Final = (LOG, CATALOG, STATE)
+OLDEST_SQLITE: Final = (3, 50)
+LATE_RECORDS: Final = 100_000
+ANSWER_TIMEOUT_S: Final = 5.0
+DAMAGE_SHOWN: Final = 5
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check found; `hint` says what to do where something is wrong."""
+
+    check: str
+    status: Literal["ok", "warn", "fail"]
+    message: str
+    hint: str = ""
+
+
+@contextmanager
+def _reading(folder: Path, kind: Kind) -> Iterator[apsw.Connection]:
+    """A read-only connection to one of the folder's files. Raises `StoreError`."""
+    path = folder / kind.file_name
+    with (
+        store_errors(str(path)),
+        closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection,
+    ):
+        connection.set_busy_timeout(5000)
+        yield connection
+
+
+def check_versions() -> Iterator[Finding]:
+    """Python's and SQLite's versions."""
+    sqlite = apsw.sqlite_lib_version()
+    message = f"Python {platform.python_version()}, SQLite {sqlite}, apsw {apsw.apsw_version()}"
+    if tuple(int(part) for part in sqlite.split(".")[:2]) < OLDEST_SQLITE:
+        yield Finding(
+            "versions", "fail", message, "Mixdown needs SQLite 3.50 or newer: install a newer apsw."
+        )
+    else:
+        yield Finding("versions", "ok", message)
+
+
+def check_settings(settings: Settings) -> Iterator[Finding]:
+    """Variables that are no settings, and presets that can be guessed."""
+    unknown = unknown_variables(os.environ)
+    short = short_presets(settings)
+    if unknown:
+        yield Finding(
+            "settings", "warn", f"not a setting: {', '.join(unknown)}", "`mixdown config` lists all settings."
+        )
+    if short:
+        yield Finding(
+            "settings",
+            "warn",
+            f"short enough to be guessed: {', '.join(short)}",
+            f"Use {SHORT_SECRET_CHARS} characters or more, unless only this machine can reach the server.",
+        )
+    if not unknown and not short:
+        yield Finding("settings", "ok", "no unknown variables, no short presets")
+
+
+def check_geo(settings: Settings) -> Iterator[Finding]:
+    """Whether the geo database can be read."""
+    from mixdown.ingest.geo import open_geo
+
+    try:
+        open_geo(settings.geo_database)
+    except MixdownError as error:
+        yield Finding("geo", "fail", error.message, error.hint)
+    else:
+        yield Finding("geo", "ok", settings.geo_database or "the built-in database: countries only")
+
+
+def check_modes(settings: Settings) -> Iterator[Finding]:
+    """Whether the folder is this user's to write, and nobody else's to read."""
+    folder = settings.data_dir
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding(
+            "modes", "fail", f"this user may not write to {folder}", f"sudo chown -R $USER {folder}"
+        )
+        return
+    wrong = [] if stat.S_IMODE(folder.stat().st_mode) == FOLDER_MODE else [folder.name or str(folder)]
+    wrong += [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) & ~FILE_MODE & 0o077
+    ]
+    if wrong:
+        yield Finding(
+            "modes",
+            "warn",
+            f"open to other users: {', '.join(wrong)}",
+            f"chmod 700 {folder} && chmod 600 {folder}/*.db*",
+        )
+    else:
+        yield Finding("modes", "ok", f"{folder} is closed to other users")
+
+
+def check_schemas(settings: Settings) -> Iterator[Finding]:
+    """Whether this Mixdown knows the files' schemas."""
+    told = []
+    for kind in KINDS:
+        path = settings.data_dir / kind.file_name
+        if not path.exists():
+            hint = "Restore it from a backup together with the others; or move the folder away to start anew."
+            yield Finding("schemas", "fail", f"{kind.file_name} is missing", hint)
+            continue
+        newest = len(migrations(kind))
+        with _reading(settings.data_dir, kind) as connection:
+            version = int(connection.pragma("user_version"))
+        if version > newest:
+            hint = "It was written by a newer Mixdown: use that version."
+            yield Finding(
+                "schemas", "fail", f"{kind.file_name} has schema {version}, known are up to {newest}", hint
+            )
+        told.append(
+            f"{kind.name} {version}"
+            + (f" (of {newest}: the next start migrates)" if version < newest else "")
+        )
+    if told:
+        yield Finding("schemas", "ok", ", ".join(told))
+
+
+def check_watermark(settings: Settings) -> Iterator[Finding]:
+    """Whether state and log are of one time, and how far the fold is behind."""
+    with _reading(settings.data_dir, STATE) as connection:
+        watermark = int(connection.execute("SELECT position FROM watermarks WHERE reader = 'profiles'").get)
+    with _reading(settings.data_dir, LOG) as connection:
+        head = int(connection.execute("SELECT position FROM head").get)
+    behind = head - watermark
+    places = f"log head {head}, watermark {watermark}"
+    if behind < 0:
+        hint = "The files are not of one time: restore both from the same backup."
+        yield Finding("watermark", "fail", f"{places}: the state has folded what the log never held", hint)
+    elif behind > LATE_RECORDS:
+        hint = "If this grows while the server runs, look at its log for the fold's errors."
+        yield Finding("watermark", "warn", f"{places}: {behind} records wait for the fold", hint)
+    else:
+        yield Finding("watermark", "ok", f"{places}: {behind or 'no'} records wait for the fold")
+
+
+def check_chunks(settings: Settings, progress: Progress) -> Iterator[Finding]:
+    """Whether the checksum of every chunk in the log matches."""
+    with _reading(settings.data_dir, STATE) as connection:
+        watermark = int(connection.execute("SELECT position FROM watermarks WHERE reader = 'profiles'").get)
+    with _reading(settings.data_dir, LOG) as connection:
+        total = int(connection.execute("SELECT count(*) FROM chunks").get)
+        checked, damaged = 0, []
+        position = -1
+        while (place := _next_chunk(connection, position)) is not None:
+            first, count = place
+            reason = _chunk_fault(connection, first)
+            if reason:
+                folded = "already folded" if first + count <= watermark else "not folded yet"
+                damaged.append(f"{first} to {first + count - 1} ({folded}): {reason}")
+            checked += 1
+            progress(checked, total)
+            position = first
+    if damaged:
+        shown = "; ".join(damaged[:DAMAGE_SHOWN]) + ("; …" if len(damaged) > DAMAGE_SHOWN else "")
+        yield Finding(
+            "chunks",
+            "fail",
+            f"{len(damaged)} of {checked} chunks are damaged: positions {shown}",
+            "Bytes have changed on the disk or in memory: check both. What is folded is in the profiles; "
+            "restore the rest from a backup. The server sets damaged chunks aside and goes on.",
+        )
+    else:
+        yield Finding("chunks", "ok", f"{checked} chunks, and every checksum matches")
+
+
+def _next_chunk(connection: apsw.Connection, after: int) -> tuple[int, int] | None:
+    found: tuple[int, int] | None = connection.execute(
+        "SELECT first, count FROM chunks WHERE first > ? ORDER BY first LIMIT 1", (after,)
+    ).get
+    return found
+
+
+def _chunk_fault(connection: apsw.Connection, first: int) -> str:
+    """What is wrong with a chunk; "" where nothing is, or where it was trimmed meanwhile."""
+    try:
+        row = connection.execute(
+            "SELECT count, time_ms, version, checksum, filter, body FROM chunks WHERE first = ?", (first,)
+        ).get
+    except apsw.CorruptError as error:
+        return f"its pages are damaged: {error}"
+    if row is None:
+        return ""
+    count, time_ms, version, seal, id_filter, body = row
+    if checksum(first, count, time_ms, version, id_filter, body) != seal:
+        return "its checksum does not match"
+    return f"its format {version} is newer than this Mixdown" if version > CHUNK_VERSION else ""
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    """Whether there is more free space than the reserve, below which writes are refused."""
+    usage = shutil.disk_usage(settings.data_dir)
+    reserve = max(settings.disk_reserve_bytes, usage.total * settings.disk_reserve_percent // 100)
+    message = f"{_gib(usage.free)} free, and writes stop below {_gib(reserve)}"
+    if usage.free < reserve:
+        hint = "Free some space, or lower disk_reserve_bytes and disk_reserve_percent: writes get 503."
+        yield Finding("disk", "fail", message, hint)
+    elif usage.free < 2 * reserve:
+        yield Finding("disk", "warn", message, "Free some space before it gets short.")
+    else:
+        yield Finding("disk", "ok", message)
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB"
+
+
+def check_server(settings: Settings) -> Iterator[Finding]:
+    """Whether a server runs on the folder and says that it can append."""
+    found = running_server(settings.data_dir)
+    if found is None:
+        yield Finding("server", "warn", "no server runs on this folder", "Start one with `mixdown serve`.")
+        return
+    who = f"process {found['pid']}"
+    if "address" not in found:
+        hint = "It may be starting, ending, or a command that folds: try again in some seconds."
+        yield Finding("server", "warn", f"{who} holds the folder, and has not said that it is ready", hint)
+        return
+    address = str(found["address"])
+    try:
+        status, reasons = _readyz(address)
+    except (OSError, ValueError) as error:
+        yield Finding(
+            "server", "fail", f"{who} at {address} does not answer: {error}", "Look at the server's log."
+        )
+        return
+    if status == 200:
+        yield Finding("server", "ok", f"{who} at {address} is ready")
+    else:
+        yield Finding(
+            "server", "fail", f"{who} at {address} takes no writes: {reasons}", "Look at the server's log."
+        )
+
+
+def _readyz(address: str) -> tuple[int, str]:
+    """The status of `/readyz`, and the reasons that it gives. Raises `OSError` and `ValueError`."""
+    context = ssl.create_default_context()
+    context.check_hostname = False  # only "is it there" is asked; nothing secret travels
+    context.verify_mode = ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    try:
+        with opener.open(f"{address.rstrip('/')}/readyz", timeout=ANSWER_TIMEOUT_S) as reply:
+            return int(reply.status), ""
+    except urllib.error.HTTPError as error:
+        with error:
+            answer: Any = json.loads(error.read(65536))
+        return error.code, ", ".join(answer.get("reasons", [])) if isinstance(answer, dict) else ""
+
+
+def all_findings(settings: Settings, *, has_data: bool, progress: Progress) -> Iterator[Finding]:
+    """Every check in turn; one that cannot be made is a finding too."""
+    yield from check_versions()
+    yield from check_settings(settings)
+    yield from check_geo(settings)
+    if not has_data:
+        yield Finding(
+            "folder",
+            "fail",
+            f"there is no Mixdown data in {settings.data_dir.absolute()}",
+            "Name the server's folder with --data-dir or MIXDOWN_DATA_DIR; `mixdown serve` makes a new one.",
+        )
+        return
+    checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        ("modes", lambda: check_modes(settings)),
+        ("schemas", lambda: check_schemas(settings)),
+        ("watermark", lambda: check_watermark(settings)),
+        ("chunks", lambda: check_chunks(settings, progress)),
+        ("disk", lambda: check_disk(settings)),
+        ("server", lambda: check_server(settings)),
+    )
+    for name, check in checks:
+        try:
+            yield from check()
+        except StoreError as error:
+            yield Finding(name, "fail", error.message, error.hint)
+        except OSError as error:
+            yield Finding(name, "fail", f"{error.filename or settings.data_dir}: {error.strerror}")

@@ -1,0 +1,133 @@
+"""The data folder as commands use it: opened whether or not a server runs on it.
+
+Enters: settings. Leaves: an open store, projects by id or name, and the certainty that what was acknowledged
+before the command is folded. A command holds the folder's lock only while it folds, and only where no server
+does.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mixdown.cli.flags import settings_from
+from mixdown.cli.output import note
+from mixdown.model.errors import CatalogError, FolderBusyError
+from mixdown.settings import Settings
+
+if TYPE_CHECKING:
+    from mixdown.store.protocols import Project, Store
+
+POLL_S: Final = 0.01
+
+
+@contextmanager
+def opened(data_dir: str | None, *, create: bool = False) -> Iterator[tuple[Settings, Store]]:
+    """The settings and the store of the data folder. Raises `StoreError` where there is none to open.
+
+    `create=True` makes a folder that is missing, and says so.
+    """
+    from mixdown.store.sqlite import open_store
+
+    settings = settings_from({"data_dir": data_dir})
+    if create and not is_data_folder(settings.data_dir):
+        note(f"making a new data folder: {settings.data_dir}")
+    store = open_store(settings.data_dir, role="cli", create=create)
+    try:
+        yield settings, store
+    finally:
+        store.close()
+
+
+def is_data_folder(folder: Path) -> bool:
+    """Whether a server or a command has made its files there."""
+    return any((folder / name).is_file() for name in ("log.db", "catalog.db", "state.db"))
+
+
+def find_project(store: Store, ref: str) -> Project:
+    """The project with this id or this name. Raises `CatalogError`."""
+    projects = store.catalog.projects()
+    for project in projects:
+        if str(project.id) == ref:
+            return project
+    for project in projects:
+        if project.name == ref:
+            return project
+    known = ", ".join(f"{project.id} ({project.name})" for project in projects[:10])
+    more = ", …" if len(projects) > 10 else ""
+    raise CatalogError(
+        f"there is no project {ref!r}",
+        hint=f"Projects here: {known}{more}" if known else "There are no projects yet.",
+    )
+
+
+def wake_fold(settings: Settings) -> None:
+    """Tell a running server's fold that the log has grown."""
+    from mixdown.store.sqlite.folder import WakeSender
+
+    sender = WakeSender(settings.data_dir)
+    sender.wake()
+    sender.close()
+
+
+def settle(settings: Settings, store: Store) -> int:
+    """See to it that all that is in the log now is folded; how many records are still missing (DESIGN G4).
+
+    Waits for a running server up to `read_wait_ms`; where none runs, folds in this process.
+    """
+    from mixdown.store.sqlite.folder import FolderLock
+
+    head = store.log.head()
+    deadline = time.monotonic() + settings.read_wait_ms / 1000
+    lock = FolderLock(settings.data_dir)
+    while (behind := head - store.state.watermark()) > 0:
+        try:
+            held = lock.acquire(0)
+        except FolderBusyError:
+            if time.monotonic() >= deadline:
+                return behind
+            time.sleep(POLL_S)
+            continue
+        with held:
+            _fold_here(settings.data_dir)
+        return max(0, head - store.state.watermark())
+    return 0
+
+
+def _fold_here(folder: Path) -> None:
+    from mixdown.fold.loop import catch_up
+    from mixdown.store.sqlite import open_store
+
+    store = open_store(folder, role="fold", create=False)
+    try:
+        catch_up(store)
+    finally:
+        store.close()
+
+
+def settle_and_tell(settings: Settings, store: Store) -> None:
+    """`settle`, with a word on stderr when the answer will be behind."""
+    behind = settle(settings, store)
+    if behind:
+        note(f"the fold is {behind} records behind: what follows may be older than what was sent last")
+
+
+def running_server(folder: Path) -> dict[str, Any] | None:
+    """What a running server wrote about itself ("pid", "address", "version"), or None where none runs.
+
+    A server that holds the folder but is not ready yet gives its "pid" alone.
+    """
+    from mixdown.store.sqlite.folder import FolderLock
+
+    holder = FolderLock(folder).holder()
+    if holder is None:
+        return None
+    try:
+        told = json.loads((folder / "server.json").read_bytes())
+    except (OSError, ValueError):
+        return {"pid": holder}
+    return told if isinstance(told, dict) and told.get("pid") == holder else {"pid": holder}

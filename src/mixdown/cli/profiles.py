@@ -1,0 +1,147 @@
+"""`mixdown profiles …`: reading and deleting single profiles.
+
+A read sees every record that was acknowledged before it; a delete is one more record of the log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mixdown.cli.flags import data_dir_flag, json_flag, project_flag
+from mixdown.cli.folder import find_project, opened, settle_and_tell, wake_fold
+from mixdown.cli.output import (
+    Failure,
+    confirm,
+    emit,
+    json_text,
+    note,
+    print_rows,
+    printable,
+    shortened,
+    to_terminal,
+)
+
+if TYPE_CHECKING:
+    from mixdown.settings import Settings
+    from mixdown.store.protocols import Project, Store
+
+CELL_CHARS = 400
+_NAMED_IDS = 10
+
+
+@click.group()
+def profiles() -> None:
+    """Read and delete the profiles of users and groups."""
+
+
+def _what(group_key: str, profile_id: str) -> str:
+    return f"{printable(group_key) or 'user'} {printable(profile_id)}"
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json_text(value)
+    return shortened(text, CELL_CHARS) if to_terminal() else text
+
+
+@profiles.command()
+@click.argument("profile_id", metavar="ID")
+@project_flag()
+@click.option(
+    "--group-key", default="", metavar="K", help="Read the group ID of this group key, instead of a user."
+)
+@json_flag
+@data_dir_flag
+def get(*, profile_id: str, project_ref: str, group_key: str, as_json: bool, data_dir: str | None) -> None:
+    """Print one profile.
+
+    With --json in the shape of the query API: {"$distinct_id": …, "$properties": {…}}. Exit code 1 when
+    there is no such profile.
+
+    \b
+    Examples:
+      mixdown profiles get alice --project shop
+      mixdown profiles get Acme --group-key Company --project shop --json
+    """
+    import orjson
+
+    with opened(data_dir) as (settings, store):
+        project = find_project(store, project_ref)
+        settle_and_tell(settings, store)
+        document = store.state.documents([(project.id, group_key, profile_id)])[0]
+    if document is None:
+        raise Failure(
+            f"project {project.id}, {project.name}, has no profile of {_what(group_key, profile_id)}"
+        )
+    properties: dict[str, Any] = orjson.loads(document)
+    if as_json:
+        emit({"$distinct_id": profile_id, "$properties": properties})
+        return
+    print_rows(("property", "value"), [(name, _cell(value)) for name, value in properties.items()])
+
+
+@profiles.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID…")
+@project_flag()
+@click.option(
+    "--group-key", default="", metavar="K", help="Delete groups of this group key, instead of users."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_flag
+@data_dir_flag
+def delete(
+    *, ids: tuple[str, ...], project_ref: str, group_key: str, yes: bool, as_json: bool, data_dir: str | None
+) -> None:
+    """Delete profiles, by a `$delete` record for each.
+
+    Prints which were deleted and which were not there; exit code 1 when any was not. With --json:
+    {"deleted": […], "missing": […]}.
+    """
+    wanted = list(dict.fromkeys(ids))
+    with opened(data_dir) as (settings, store):
+        project = find_project(store, project_ref)
+        settle_and_tell(settings, store)
+        documents = store.state.documents([(project.id, group_key, each) for each in wanted])
+        present = [each for each, document in zip(wanted, documents, strict=True) if document is not None]
+        missing = [each for each in wanted if each not in set(present)]
+        if present:
+            confirm(_question(project, group_key, present), yes=yes)
+            _append_deletes(settings, store, project, group_key, present)
+            settle_and_tell(settings, store)
+    if as_json:
+        emit({"deleted": present, "missing": missing})
+    elif present:
+        note(f"deleted {len(present)} of {len(wanted)}")
+    if missing:
+        named = ", ".join(_what(group_key, each) for each in missing[:_NAMED_IDS])
+        raise Failure(f"no such profile: {named}{', …' if len(missing) > _NAMED_IDS else ''}")
+
+
+def _question(project: Project, group_key: str, present: list[str]) -> str:
+    named = ", ".join(_what(group_key, each) for each in present[:_NAMED_IDS])
+    more = f" and {len(present) - _NAMED_IDS} more" if len(present) > _NAMED_IDS else ""
+    return f"Delete {named}{more} from project {project.id}, {printable(project.name)}?"
+
+
+def _append_deletes(
+    settings: Settings, store: Store, project: Project, group_key: str, present: list[str]
+) -> None:
+    """Append a `$delete` for each profile. Raises `Failure` where one was refused."""
+    from mixdown.ingest.direct import append_raw
+    from mixdown.ingest.pipeline import rules_of
+
+    if group_key:
+        endpoint = "groups"
+        records = [
+            {"$token": project.token, "$group_key": group_key, "$group_id": each, "$delete": ""}
+            for each in present
+        ]
+    else:
+        endpoint = "engage"
+        records = [{"$token": project.token, "$distinct_id": each, "$delete": ""} for each in present]
+    outcome = append_raw(store, rules_of(settings), endpoint, records, sdk="mixdown", keep_refusals=False)
+    wake_fold(settings)
+    if outcome.failed:
+        index, _, message = outcome.failed[0]
+        raise Failure(f"{_what(group_key, present[index])} was not deleted: {message}")

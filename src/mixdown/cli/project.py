@@ -1,0 +1,239 @@
+"""`mixdown project …`: projects, their tokens and secrets.
+
+A secret is printed once, when it is made; the catalog holds its SHA-256 alone.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mixdown.cli.flags import data_dir_flag, json_flag
+from mixdown.cli.folder import find_project, opened
+from mixdown.cli.output import confirm, emit, note, print_fields, print_rows, printable, time_text
+from mixdown.model.errors import CatalogError
+
+if TYPE_CHECKING:
+    from mixdown.store.protocols import Project
+
+ID_MERGE: Final = ("simplified", "original", "legacy")
+TEXT_LIMIT_CHARS: Final = 255
+SHORT_SECRET_CHARS: Final = 32
+
+
+def project_view(project: Project, secret: str | None = None) -> dict[str, Any]:
+    """A project as `--json` prints it (DESIGN §6); the secret only when it has just been made."""
+    return {"id": project.id, "name": project.name, "token": project.token, "secret": secret}
+
+
+def _show_new(project: Project, *, secret: str | None, as_json: bool) -> None:
+    if as_json:
+        emit(project_view(project, secret))
+        return
+    fields = [("id", project.id), ("name", project.name), ("token", project.token)]
+    if secret is not None:
+        fields.append(("secret", secret))
+    print_fields(fields)
+    if secret is not None:
+        note("Keep the secret now: it is not stored, and is never shown again.")
+
+
+def checked_name(name: str) -> str:
+    """A project's name. Raises `CatalogError` where it could be taken for an id, or not be typed."""
+    if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > TEXT_LIMIT_CHARS:
+        raise CatalogError(
+            f"{name!r} cannot be a project's name",
+            hint=f"A name has 1 to {TEXT_LIMIT_CHARS} characters, all visible, and no blanks around it.",
+        )
+    if name.isdigit():
+        raise CatalogError(
+            f"{name!r} cannot be a project's name", hint="Digits alone would be taken for an id."
+        )
+    return name
+
+
+def checked_credential(kind: str, value: str) -> str:
+    """A preset token or secret. Raises `CatalogError` where it could not travel in a header or a URL."""
+    if (
+        not value
+        or not value.isascii()
+        or not value.isprintable()
+        or " " in value
+        or len(value) > TEXT_LIMIT_CHARS
+    ):
+        raise CatalogError(
+            f"this cannot be a {kind}",
+            hint=f"A {kind} has 1 to {TEXT_LIMIT_CHARS} ASCII characters without blanks.",
+        )
+    return value
+
+
+@click.group()
+def project() -> None:
+    """Make, list, change and delete projects.
+
+    A project has a token, with which SDKs write, and a secret, with which clients read. P below is a
+    project's id or name.
+    """
+
+
+@project.command()
+@click.argument("name")
+@click.option("--token", metavar="T", help="Use this token instead of a new one.")
+@click.option("--secret", metavar="S", help="Use this secret instead of a new one.")
+@click.option(
+    "--id-merge",
+    type=click.Choice(ID_MERGE),
+    default="simplified",
+    show_default=True,
+    help="How the project's identities merge.",
+)
+@json_flag
+@data_dir_flag
+def create(
+    *, name: str, token: str | None, secret: str | None, id_merge: str, as_json: bool, data_dir: str | None
+) -> None:
+    """Make a project and print its token and its secret, this once.
+
+    \b
+    Examples:
+      mixdown project create shop
+      mixdown project create shop --json | jq -r .token
+    """
+    from mixdown.store.credentials import new_secret, new_token, secret_hash
+
+    checked_name(name)
+    if token is not None:
+        checked_credential("token", token)
+    if secret is not None and len(checked_credential("secret", secret)) < SHORT_SECRET_CHARS:
+        note(f"warning: a secret shorter than {SHORT_SECRET_CHARS} characters can be guessed")
+    made_secret = secret or new_secret()
+    with opened(data_dir, create=True) as (_, store):
+        made = store.catalog.create_project(
+            name,
+            token=token or new_token(),
+            secret_hash=secret_hash(made_secret),
+            id_merge=id_merge,
+            now_ms=time.time_ns() // 1_000_000,
+        )
+    _show_new(made, secret=made_secret, as_json=as_json)
+
+
+@project.command("list")
+@json_flag
+@data_dir_flag
+def list_projects(*, as_json: bool, data_dir: str | None) -> None:
+    """List all projects."""
+    with opened(data_dir) as (_, store):
+        projects = store.catalog.projects()
+    if as_json:
+        emit([project_view(project) for project in projects])
+        return
+    print_rows(
+        ("id", "name", "token", "id_merge", "created"),
+        [(each.id, each.name, each.token, each.id_merge, time_text(each.created_ms)) for each in projects],
+    )
+
+
+@project.command()
+@click.argument("project_ref", metavar="P")
+@json_flag
+@data_dir_flag
+def show(*, project_ref: str, as_json: bool, data_dir: str | None) -> None:
+    """Show a project, its service accounts, and how much it holds."""
+    with opened(data_dir) as (_, store):
+        found = find_project(store, project_ref)
+        if as_json:
+            emit(project_view(found))
+            return
+        accounts = [
+            account.username for account in store.catalog.accounts() if account.project_id == found.id
+        ]
+        groups = sorted(store.state.group_keys(found.id))
+        held = [("users", store.state.count(found.id, ""))]
+        held += [(f"groups of {key}", store.state.count(found.id, key)) for key in groups]
+        refused, _ = store.refusals.counts().get(found.id, (0, 0))
+    print_fields(
+        [
+            ("id", found.id),
+            ("name", found.name),
+            ("token", found.token),
+            ("id_merge", found.id_merge),
+            ("created", time_text(found.created_ms)),
+            ("accounts", ", ".join(accounts) or "none of its own"),
+            *held,
+            ("refusals", refused),
+        ]
+    )
+
+
+@project.command("set")
+@click.argument("project_ref", metavar="P")
+@click.option("--name", metavar="NAME", help="A new name.")
+@click.option("--id-merge", type=click.Choice(ID_MERGE), help="How the project's identities merge.")
+@json_flag
+@data_dir_flag
+def set_project(
+    *, project_ref: str, name: str | None, id_merge: str | None, as_json: bool, data_dir: str | None
+) -> None:
+    """Change a project's name or its way of merging identities."""
+    if name is None and id_merge is None:
+        raise click.UsageError("Nothing to set: give --name or --id-merge.")
+    if name is not None:
+        checked_name(name)
+    with opened(data_dir) as (_, store):
+        changed = store.catalog.change_project(
+            find_project(store, project_ref).id, name=name, id_merge=id_merge
+        )
+    _show_new(changed, secret=None, as_json=as_json)
+
+
+@project.command()
+@click.argument("project_ref", metavar="P")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_flag
+@data_dir_flag
+def delete(*, project_ref: str, yes: bool, as_json: bool, data_dir: str | None) -> None:
+    """Delete a project and its service accounts.
+
+    Its token is refused from then on, and its id is never used again.
+    """
+    with opened(data_dir) as (_, store):
+        found = find_project(store, project_ref)
+        confirm(f"Delete project {found.id}, {printable(found.name)}, and its service accounts?", yes=yes)
+        store.catalog.delete_project(found.id)
+    if as_json:
+        emit(project_view(found))
+    else:
+        note(f"deleted project {found.id}, {printable(found.name)}")
+
+
+@project.command("rotate-token")
+@click.argument("project_ref", metavar="P")
+@json_flag
+@data_dir_flag
+def rotate_token(*, project_ref: str, as_json: bool, data_dir: str | None) -> None:
+    """Give a project a new token; the old one stops at once."""
+    from mixdown.store.credentials import new_token
+
+    with opened(data_dir) as (_, store):
+        changed = store.catalog.change_project(find_project(store, project_ref).id, token=new_token())
+    _show_new(changed, secret=None, as_json=as_json)
+
+
+@project.command("rotate-secret")
+@click.argument("project_ref", metavar="P")
+@json_flag
+@data_dir_flag
+def rotate_secret(*, project_ref: str, as_json: bool, data_dir: str | None) -> None:
+    """Give a project a new secret and print it, this once; the old one stops at once."""
+    from mixdown.store.credentials import new_secret, secret_hash
+
+    made = new_secret()
+    with opened(data_dir) as (_, store):
+        changed = store.catalog.change_project(
+            find_project(store, project_ref).id, secret_hash=secret_hash(made)
+        )
+    _show_new(changed, secret=made, as_json=as_json)

@@ -1,0 +1,304 @@
+"""`mixdown sql`: questions to profiles, records and refusals, in SQL, which cannot change anything.
+
+The connection is opened read-only, and an authorizer lets through nothing but reading, before the query
+is looked at. A query ends at its time limit.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mixdown.cli.flags import data_dir_flag
+from mixdown.cli.folder import opened, settle_and_tell
+from mixdown.cli.output import Failure, json_text, note, print_table, printable, shortened, to_terminal
+
+if TYPE_CHECKING:
+    import apsw
+
+TERMINAL_ROWS: Final = 1000
+CELL_CHARS: Final = 200
+STEPS: Final = 5000
+# What PRAGMA may tell; all else that it can do is refused.
+READING_PRAGMAS: Final = frozenset(
+    {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "database_list"}
+)
+LOG_VIEWS: Final = """
+CREATE TEMP VIEW refusals AS
+SELECT id, strftime('%Y-%m-%dT%H:%M:%S', time_ms / 1000, 'unixepoch') AS time, project AS project_id,
+       endpoint, record_index, field, message, record, whole, sdk
+FROM log.refusals;
+CREATE TEMP VIEW records AS
+SELECT chunks.first + each.key AS position,
+       strftime('%Y-%m-%dT%H:%M:%S', chunks.time_ms / 1000, 'unixepoch') AS time,
+       each.value ->> 0 AS project_id, each.value ->> 1 AS endpoint, each.value ->> 2 AS sdk,
+       each.value ->> 3 AS group_key, each.value ->> 4 AS id, each.value -> 5 AS operations
+FROM log.chunks AS chunks, json_each(chunk_records(chunks.body)) AS each;
+"""
+
+
+def _chunk_records(*arguments: Any) -> str:
+    """The records of a chunk as a JSON array of [project, endpoint, sdk, group key, id, operations]."""
+    import msgspec
+
+    from mixdown.query.recent import records_of
+    from mixdown.store.chunk import Chunk
+
+    records = records_of(Chunk(0, 0, 0, arguments[0]), None)
+    rows = [
+        (each.project, each.endpoint, each.sdk, each.group_key, each.id, each.operations) for each in records
+    ]
+    return msgspec.json.encode(rows).decode()
+
+
+class Reader:
+    """A connection that reads, and does nothing else."""
+
+    def __init__(self, folder: Path, *, timeout_s: float) -> None:
+        import apsw
+
+        self._timeout_s = timeout_s
+        self._deadline = 0.0
+        self._refused = ""
+        self.connection = apsw.Connection(
+            str(folder / "state.db"), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        )
+        self.connection.set_busy_timeout(5000)
+        self.connection.create_scalar_function("chunk_records", _chunk_records, 1, deterministic=True)
+        log_uri = (folder / "log.db").absolute().as_uri() + "?mode=ro"
+        self.connection.execute("ATTACH ? AS log", (log_uri,))
+        self.connection.execute(LOG_VIEWS)
+        self.connection.set_progress_handler(self._late, STEPS)
+        self.connection.authorizer = self._authorize
+
+    def run(self, query: str) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
+        """Start a query: its columns, and its rows as they are read. Raises `Failure`."""
+        self._deadline = time.monotonic() + self._timeout_s
+        self._refused = ""
+        columns: list[str] = []
+
+        def begun(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
+            del statement, bindings
+            columns[:] = [name for name, *_ in cursor.get_description()] if cursor.is_readonly else []
+            return True
+
+        with self._errors():
+            cursor = self.connection.cursor()
+            cursor.exec_trace = begun
+            cursor.execute(query)
+        return tuple(columns), self._rows(cursor)
+
+    def close(self) -> None:
+        """Release the files."""
+        self.connection.close()
+
+    def _rows(self, cursor: apsw.Cursor) -> Iterator[tuple[Any, ...]]:
+        try:
+            with self._errors():
+                yield from cursor
+        finally:
+            cursor.close()
+
+    def _late(self) -> bool:
+        return bool(self._deadline) and time.monotonic() > self._deadline
+
+    def _authorize(
+        self, action: int, first: str | None, second: str | None, database: str | None, trigger: str | None
+    ) -> int:
+        import apsw
+
+        del database, trigger
+        if action in (apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE):
+            return apsw.SQLITE_OK
+        if action == apsw.SQLITE_FUNCTION and second != "load_extension":
+            return apsw.SQLITE_OK
+        if action == apsw.SQLITE_PRAGMA and (first or "").lower() in READING_PRAGMAS:
+            return apsw.SQLITE_OK
+        named = apsw.mapping_authorizer_function.get(action, action)
+        self._refused = str(named).removeprefix("SQLITE_").replace("_", " ")
+        return apsw.SQLITE_DENY
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        import apsw
+
+        try:
+            yield
+        except apsw.InterruptError:
+            raise Failure(
+                f"the query was ended at its time limit of {self._timeout_s:g} s",
+                hint="Allow more with --timeout.",
+            ) from None
+        except (apsw.AuthError, apsw.ReadOnlyError) as error:
+            what = self._refused or str(error)
+            raise Failure(
+                f"`mixdown sql` only reads, and this query does more: {what}",
+                hint="SELECT from users, groups, records and refusals.",
+            ) from None
+        except apsw.Error as error:
+            raise Failure(str(error).removeprefix("SQLError: ")) from None
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON, CSV and tables can hold it: a blob as its text, or else in hexadecimal."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return "0x" + value.hex()
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    """Column names, a later one of the same name with a number behind it."""
+    seen: dict[str, int] = {}
+    names = []
+    for column in columns:
+        seen[column] = seen.get(column, 0) + 1
+        names.append(column if seen[column] == 1 else f"{column}:{seen[column]}")
+    return names
+
+
+Writer = Callable[[Sequence[str], Iterator[tuple[Any, ...]]], None]
+
+
+def write_json(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
+    """An array of objects, one a line; the closing bracket means that it is whole."""
+    names = _distinct(columns)
+    click.echo("[", nl=False)
+    separator = ""
+    for row in rows:
+        fields = dict(zip(names, map(_plain, row), strict=True))
+        click.echo(f"{separator}{json_text(fields)}", nl=False)
+        separator = ",\n "
+    click.echo("]")
+
+
+def write_csv(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
+    """Comma separated values below a line of names; NULL is empty."""
+    writer = csv.writer(_Echo())
+    writer.writerow(columns)
+    writer.writerows(map(_plain, row) for row in rows)
+
+
+class _Echo:
+    """stdout for the csv module."""
+
+    @staticmethod
+    def write(text: str) -> None:
+        click.echo(text, nl=False)
+
+
+def write_lines(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
+    """Tab separated lines below a line of names."""
+    click.echo("\t".join(columns))
+    for row in rows:
+        click.echo("\t".join(printable(_plain(value)) for value in row))
+
+
+def write_table(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
+    """A table for a terminal, of the first rows."""
+    held = [[_shown(value) for value in row] for row in islice(rows, TERMINAL_ROWS)]
+    more = next(rows, None) is not None
+    if columns:
+        print_table(columns, held)
+    if more:
+        note(f"only the first {TERMINAL_ROWS} rows; --csv or --json gives all")
+
+
+def _shown(value: Any) -> Any:
+    plain = _plain(value)
+    return shortened(plain, CELL_CHARS) if isinstance(plain, str) else plain
+
+
+@click.command()
+@click.argument("query", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with an object for each row.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma separated values.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="End a query after so many seconds.",
+)
+@data_dir_flag
+def sql(*, query: str | None, as_json: bool, as_csv: bool, timeout_s: float, data_dir: str | None) -> None:
+    """Ask in SQL; nothing can be changed.
+
+    \b
+    Views:
+      users     project_id, distinct_id, properties, last_seen
+      groups    project_id, group_key, data_group_id, group_id, properties, last_seen
+      records   position, time, project_id, endpoint, sdk, group_key, id, operations
+      refusals  id, time, project_id, endpoint, record_index, field, message, record, whole, sdk
+
+    The SQL is SQLite's. properties and operations are JSON: properties ->> '$.plan' is one of them. records
+    reach back as far as the log is kept. Prints a table on a terminal, otherwise tab separated lines. Without
+    QUERY it is read from stdin; on a terminal a prompt appears.
+
+    \b
+    Examples:
+      mixdown sql "select count(*) from users where project_id = 1"
+      mixdown sql "select distinct_id from users where properties ->> '$.plan' = 'pro'" --csv
+      mixdown sql "select message, count(*) from refusals group by 1 order by 2 desc"
+    """
+    if as_json and as_csv:
+        raise click.UsageError("Choose --json or --csv.")
+    writer: Writer = (
+        write_json if as_json else write_csv if as_csv else write_table if to_terminal() else write_lines
+    )
+    with opened(data_dir) as (settings, store):
+        settle_and_tell(settings, store)
+    reader = Reader(settings.data_dir, timeout_s=timeout_s)
+    try:
+        if query is None and sys.stdin.isatty():
+            _prompt(reader, writer)
+            return
+        _answer(reader, query if query is not None else sys.stdin.read(), writer)
+    finally:
+        reader.close()
+
+
+def _answer(reader: Reader, query: str, writer: Writer) -> None:
+    writer(*reader.run(query))
+
+
+def _prompt(reader: Reader, writer: Writer) -> None:
+    """Read queries from a terminal, each up to its semicolon, until the end of input."""
+    import readline  # noqa: F401 - gives `input` its line editing
+
+    import apsw
+
+    note("SQL on users, groups, records and refusals; end a query with a semicolon, leave with Ctrl-D.")
+    held = ""
+    while True:
+        try:
+            held += input("mixdown> " if not held else "     ... ") + "\n"
+        except EOFError:
+            note("")
+            return
+        except KeyboardInterrupt:
+            note("")
+            held = ""
+            continue
+        if not held.strip():
+            held = ""
+        elif apsw.complete(held):
+            try:
+                _answer(reader, held, writer)
+            except Failure as failure:
+                failure.show()
+            except KeyboardInterrupt:
+                note("stopped")
+            held = ""
