@@ -281,11 +281,25 @@ class Sessions(Protocol):
 class Store(Protocol):
     """All durable state of one server, opened by one process."""
 
-    log: Log
-    refusals: Refusals
-    state: State
-    catalog: Catalog
-    sessions: Sessions
+    @property
+    def log(self) -> Log:
+        """The durable sequence of chunks."""
+
+    @property
+    def refusals(self) -> Refusals:
+        """Refused records."""
+
+    @property
+    def state(self) -> State:
+        """Profiles and idempotency keys."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """Projects and accounts."""
+
+    @property
+    def sessions(self) -> Sessions:
+        """Query sessions."""
 
     def close(self) -> None:
         """Close all parts."""

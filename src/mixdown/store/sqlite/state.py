@@ -68,7 +68,7 @@ class SqliteState:
         self._writer: apsw.Connection | None = None
         self._durable = 0
         self._checkpointed = time.monotonic()
-        self._wal_pages = 0
+        self._wal_pages = self._checkpointed_pages = 0
         if writes:
             with sqlite.store_errors(self._what):
                 self._writer = sqlite.connect(path, sqlite.STATE, cache_bytes=_WRITER_CACHE_BYTES)
@@ -112,7 +112,7 @@ class SqliteState:
                 if self.before_commit is not None:
                     self.before_commit()
             late = time.monotonic() - self._checkpointed > _CHECKPOINT_EVERY_S
-            if late or self._wal_pages >= _CHECKPOINT_PAGES:
+            if late or self._wal_pages - self._checkpointed_pages >= _CHECKPOINT_PAGES:
                 self._checkpoint(writer)
 
     def checkpoint(self) -> int:
@@ -233,6 +233,8 @@ class SqliteState:
 
     def _count_pages(self, connection: apsw.Connection, name: str, pages: int) -> int:
         del connection, name
+        if pages < self._wal_pages:  # the WAL was started anew
+            self._checkpointed_pages = 0
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
@@ -245,6 +247,7 @@ class SqliteState:
         finally:
             writer.set_busy_timeout(sqlite.BUSY_TIMEOUT_MS)
         self._checkpointed = time.monotonic()
+        self._checkpointed_pages = max(0, pages)  # where a reader held it up, not again at every write
         if moved == pages >= 0:
             self._durable = watermark
 
