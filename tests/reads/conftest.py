@@ -26,3 +26,11 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     made = World(store, fold_store)
     yield made
     made.close()
+
+
+@pytest.fixture
+def plain_world() -> Iterator[World]:
+    """A fresh server on the memory store, for tables about what comes before the store is asked."""
+    made = World(MemoryStore())
+    yield made
+    made.close()

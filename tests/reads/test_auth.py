@@ -71,22 +71,24 @@ BAD = {
 
 
 @pytest.mark.parametrize("form", GOOD)
-def test_good_credentials_in_every_form(world: World, form: str) -> None:
-    world.store.catalog.create_account(
-        Account(ODD_NAME, secret_hash(ODD_PASSWORD), world.project.id, "consumer", NOON_MS)
+def test_good_credentials_in_every_form(plain_world: World, form: str) -> None:
+    plain_world.store.catalog.create_account(
+        Account(ODD_NAME, secret_hash(ODD_PASSWORD), plain_world.project.id, "consumer", NOON_MS)
     )
-    world.store_users(["ada"])
-    target = f"{ENGAGE}?project_id={world.project.id}"
-    reply = world.get(target, headers={"Authorization": GOOD[form]})
+    plain_world.store_users(["ada"])
+    target = f"{ENGAGE}?project_id={plain_world.project.id}"
+    reply = plain_world.get(target, headers={"Authorization": GOOD[form]})
     assert reply.status_code == 200, reply.text
     assert ids_of(reply.json()) == ["ada"]
 
 
 @pytest.mark.parametrize("form", BAD)
-def test_bad_credentials_are_401_with_the_phrase_that_clients_search_for(world: World, form: str) -> None:
+def test_bad_credentials_are_401_with_the_phrase_that_clients_search_for(
+    plain_world: World, form: str
+) -> None:
     headers = {"Authorization": BAD[form]} if BAD[form] else {}
-    for target in ("/api/2.0/engage", f"{ENGAGE}?project_id={world.project.id}", "/api/mixdown/status"):
-        reply = world.get(target, user=None, headers=headers)
+    for target in ("/api/2.0/engage", f"{ENGAGE}?project_id={plain_world.project.id}", "/api/mixdown/status"):
+        reply = plain_world.get(target, user=None, headers=headers)
         assert reply.status_code == 401
         assert "Unable to authenticate request" in reply.json()["error"]
         assert reply.json()["status"] == "error"
@@ -107,12 +109,12 @@ def test_the_body_of_a_stranger_is_not_even_read(world: World) -> None:
 @pytest.mark.parametrize(
     ("user", "status"), [(OWNER, 200), (READER, 403), (ADMIN, 403), (STRANGER, 200), (IMPORTER, 403)]
 )
-def test_an_account_reads_its_own_project_only(world: World, user: str, status: int) -> None:
-    world.store_users(["theirs"], token=OTHER_TOKEN)
-    reply = world.get(f"{ENGAGE}?project_id={world.other.id}", user=user)
+def test_an_account_reads_its_own_project_only(plain_world: World, user: str, status: int) -> None:
+    plain_world.store_users(["theirs"], token=OTHER_TOKEN)
+    reply = plain_world.get(f"{ENGAGE}?project_id={plain_world.other.id}", user=user)
     assert reply.status_code == status
     assert ("theirs" in reply.text) == (status == 200)
-    assert world.get(f"{ENGAGE}?project_id=999", user=user).status_code == 403
+    assert plain_world.get(f"{ENGAGE}?project_id=999", user=user).status_code == 403
 
 
 def test_a_secret_may_name_its_own_project_and_no_other(world: World) -> None:

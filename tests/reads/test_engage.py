@@ -17,10 +17,10 @@ PATHS = ("/api/query/engage", "/api/2.0/engage", "/api/2.0/engage/query")
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_every_spelling_of_the_path_answers_without_a_redirect(
-    world: World, method: str, path: str, slash: str
+    plain_world: World, method: str, path: str, slash: str
 ) -> None:
-    world.store_users(["ada"])
-    reply = world.run(world.ask(path + slash, method=method))
+    plain_world.store_users(["ada"])
+    reply = plain_world.run(plain_world.ask(path + slash, method=method))
     assert reply.status_code == 200
     assert ids_of(reply.json()) == ["ada"]
 
@@ -154,18 +154,18 @@ def test_page_size_is_honoured_exactly(world: World, page_size: int) -> None:
         ("data_group_id", "-1405123841946871899"),
     ],
 )
-def test_a_parameter_out_of_bounds_is_400_and_named(world: World, name: str, value: str) -> None:
-    reply = world.get(ENGAGE, params={name: value})
+def test_a_parameter_out_of_bounds_is_400_and_named(plain_world: World, name: str, value: str) -> None:
+    reply = plain_world.get(ENGAGE, params={name: value})
     assert reply.status_code == 400
     assert reply.json()["error"].startswith(name)
 
 
 @pytest.mark.parametrize("name", NOT_BUILT)
-def test_what_is_not_built_is_refused_by_name_unless_empty(world: World, name: str) -> None:
+def test_what_is_not_built_is_refused_by_name_unless_empty(plain_world: World, name: str) -> None:
     for empty in ("", " ", "null", "[]", "{}"):
-        assert world.get(ENGAGE, params={name: empty}).status_code == 200
+        assert plain_world.get(ENGAGE, params={name: empty}).status_code == 200
     for given in ('properties["n"] == 1', '{"id":1001}', "0"):
-        reply = world.get(ENGAGE, params={name: given})
+        reply = plain_world.get(ENGAGE, params={name: given})
         assert reply.status_code == 400
         assert f"{name}, this parameter is not built yet" in reply.json()["error"]
         assert "distinct_ids" in reply.json()["error"], "the text says what is built"
@@ -212,9 +212,9 @@ def test_errors_have_the_one_shape_that_every_client_reads(world: World) -> None
 
 
 @pytest.mark.parametrize("path", ["/api/query/insights", "/api/2.0/nothing", "/api/query/engage/unknown"])
-def test_an_unknown_query_endpoint_is_400_invalid_api_endpoint(world: World, path: str) -> None:
+def test_an_unknown_query_endpoint_is_400_invalid_api_endpoint(plain_world: World, path: str) -> None:
     for method in ("GET", "POST"):
-        reply = world.run(world.ask(path, method=method))
+        reply = plain_world.run(plain_world.ask(path, method=method))
         assert reply.status_code == 400
         assert reply.json() == {"request": path, "error": "Invalid API endpoint", "status": "error"}
 
@@ -230,8 +230,8 @@ def test_an_unknown_query_endpoint_is_400_invalid_api_endpoint(world: World, pat
         (b'{"a":' + b"[" * 5000, {}),
     ],
 )
-def test_a_body_that_cannot_be_read_is_400(world: World, body: bytes, headers: dict[str, str]) -> None:
-    reply = world.post(ENGAGE, content=body, headers=headers)
+def test_a_body_that_cannot_be_read_is_400(plain_world: World, body: bytes, headers: dict[str, str]) -> None:
+    reply = plain_world.post(ENGAGE, content=body, headers=headers)
     assert reply.status_code == 400
     assert reply.json()["status"] == "error"
 

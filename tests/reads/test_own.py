@@ -160,15 +160,15 @@ def test_only_admins_send_again_and_only_what_is_theirs(world: World) -> None:
         {"ids": [1], "record": [1]},
     ],
 )
-def test_a_malformed_call_changes_nothing(world: World, body: dict[str, Any]) -> None:
-    reply = world.post(RESEND, user=ADMIN, json=body)
+def test_a_malformed_call_changes_nothing(plain_world: World, body: dict[str, Any]) -> None:
+    reply = plain_world.post(RESEND, user=ADMIN, json=body)
     assert reply.status_code == 400
     assert reply.json()["status"] == "error"
 
 
 @pytest.mark.parametrize("path", ["/api/mixdown/nothing", "/api/app/nothing"])
-def test_an_unknown_path_is_404_in_the_same_shape(world: World, path: str) -> None:
-    reply = world.get(path)
+def test_an_unknown_path_is_404_in_the_same_shape(plain_world: World, path: str) -> None:
+    reply = plain_world.get(path)
     assert reply.status_code == 404
     assert reply.json()["status"] == "error"
-    assert world.get(f"{ENGAGE}").status_code == 200
+    assert plain_world.get(f"{ENGAGE}").status_code == 200
