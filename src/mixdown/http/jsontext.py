@@ -1,9 +1,10 @@
 """JSON text into values, forgivingly where it costs nobody anything.
 
 Bytes enter; a value leaves, or `MalformedJsonError`. Nearly every body takes the quick path through
-orjson. What orjson refuses and Mixpanel takes is repaired: a byte order mark, invalid UTF-8, lone
-surrogates, numbers too large for a double. Where one element of a batch cannot be read, a marker
-stands in its place and its neighbours live on. No input may raise anything else, or take long.
+orjson. What orjson refuses and Mixpanel takes is repaired: a byte order mark, the browser SDK's way of
+writing emoji, invalid UTF-8, lone surrogates, numbers too large for a double. Where one element of a
+batch cannot be read, a marker stands in its place and its neighbours live on. No input may raise
+anything else, or take long.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _RUN: Final = re.compile(
 _CLOSING: Final = re.compile(rb"[\]}]")
 _SCALAR: Final = re.compile(rb'(?:%b|[^,\]\s"]++)' % _STRING, re.DOTALL)
 _BLANK: Final = re.compile(rb"[ \t\r\n]*+")
+# A character past U+FFFF as two UTF-16 surrogates of three bytes each (CESU-8), which is no valid UTF-8.
+_SURROGATE_PAIR: Final = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")
 
 
 class MalformedJsonError(ValueError):
@@ -63,7 +66,28 @@ def parse_json(text: bytes, *, strict: bool = False) -> Parsed:
         # orjson takes no lone surrogate, so all that can be hostile on this path is an escaped NUL.
         return Parsed(orjson.loads(text), _NUL_ESCAPE in text)
     except orjson.JSONDecodeError:
-        return Parsed(_repaired(text.removeprefix(BOM), strict=strict), True)
+        return _second_look(_with_pairs_joined(text.removeprefix(BOM)), strict=strict)
+
+
+def _second_look(text: bytes, *, strict: bool) -> Parsed:
+    try:
+        return Parsed(orjson.loads(text), _NUL_ESCAPE in text)
+    except orjson.JSONDecodeError:
+        return Parsed(_repaired(text, strict=strict), True)
+
+
+def _with_pairs_joined(text: bytes) -> bytes:
+    """The text with each CESU-8 pair as the one character it stands for.
+
+    The browser SDK's base64 writes every character past U+FFFF so (`utf8Encode` of mixpanel-browser 2.83),
+    and base64 is what it sends to every host but Mixpanel's own. The text is meant, so `strict` takes it too.
+    """
+    return _SURROGATE_PAIR.sub(_joined_pair, text)
+
+
+def _joined_pair(pair: re.Match[bytes]) -> bytes:
+    halves = pair[0].decode("utf-8", "surrogatepass")
+    return halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le").encode()
 
 
 def _repaired(text: bytes, *, strict: bool) -> Any:
