@@ -1,9 +1,9 @@
 """JSON text into values, forgivingly where it costs nobody anything.
 
 Bytes enter; a value leaves, or `MalformedJsonError`. Nearly every body takes the quick path through
-orjson. What orjson refuses and Mixpanel takes is repaired: a byte order mark, the browser SDK's way of
-writing emoji, invalid UTF-8, lone surrogates, numbers too large for a double. Where one element of a
-batch cannot be read, a marker stands in its place and its neighbours live on. No input may raise
+orjson. What orjson refuses and Mixpanel takes is repaired: a byte order mark, the browser SDK's own
+way to write emoji, invalid UTF-8, lone surrogates, numbers too large for a double. Where one element
+of a batch cannot be read, a marker stands in its place and its neighbours live on. No input may raise
 anything else, or take long.
 """
 
