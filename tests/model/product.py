@@ -14,11 +14,13 @@ import orjson
 
 from mixdown.model import operators, updates
 from mixdown.model.times import iso_seconds
-from mixdown.store.chunk import Segment, decode_body, encode_segment, join_segments
+from mixdown.store.chunk import LoggedUpdate, Segment, decode_body, encode_segment, join_segments
 from tests.model.reference import Applied, Document, Refused
 from tests.model.strategies import json_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.model.reference import Json, Kind
 
 PROJECT = 7
@@ -85,17 +87,37 @@ def fold_one(
     judged: updates.Update, *, arrival: float, stored: Document | None, crowded: bool = True
 ) -> Document | None:
     """One update, through the chunk that carries it, onto a stored profile (times in seconds)."""
-    segment = Segment("engage", "", None, None, [judged])
-    (logged,) = decode_body(join_segments([encode_segment(segment)]))[0].updates
+    doc: Document | None = None if stored is None else orjson.loads(orjson.dumps(stored))
+    return _as_stored(_apply(doc, _through_chunk([judged])[0], arrival=arrival, crowded=crowded))
+
+
+def fold_all(steps: Sequence[tuple[updates.Update, float]]) -> Document | None:
+    """Updates of one new profile, all in one chunk, applied without writing the profile in between."""
+    doc: Document | None = None
+    logged = _through_chunk([judged for judged, _ in steps])
+    for one, (_, arrival) in zip(logged, steps, strict=True):
+        doc = _apply(doc, one, arrival=arrival, crowded=False)
+    return _as_stored(doc)
+
+
+def _through_chunk(judged: list[updates.Update]) -> list[LoggedUpdate]:
+    segments = [encode_segment(Segment("engage", "", None, None, [one])) for one in judged]
+    return [logged for segment in decode_body(join_segments(segments)) for logged in segment.updates]
+
+
+def _as_stored(doc: Document | None) -> Document | None:
+    return None if doc is None else cast("Document", orjson.loads(orjson.dumps(doc)))
+
+
+def _apply(doc: Document | None, logged: LoggedUpdate, *, arrival: float, crowded: bool) -> Document | None:
     arrival_ms = int(arrival * 1000)
     in_time = 0 < logged.time_ms <= arrival_ms
     ignoring = logged.flags & updates.IGNORE_TIME
-    after = operators.apply_operations(
-        None if stored is None else orjson.loads(orjson.dumps(stored)),
+    return operators.apply_operations(
+        doc,
         [(operator, msgspec.json.decode(payload)) for operator, payload in logged.operations],
         geo=logged.geo,
         seen=None if ignoring else iso_seconds(logged.time_ms if in_time else arrival_ms),
         arrival=iso_seconds(arrival_ms),
         crowded=crowded,
     )
-    return None if after is None else cast("Document", orjson.loads(orjson.dumps(after)))

@@ -234,6 +234,7 @@ NESTING_ROWS = [
     _both("engage", _user(set={"$last_seen": nest(65)}), _too_deep("$set")),
     _both("engage", _user(set={"k": [INF, nest(64)]}), _too_deep("$set")),
     _both("engage", _user(set={"\0": nest(65), "\ufffd": 1}), _too_deep("$set")),
+    _both("engage", _user(add={"a": "x", "n": nest(65)}), _too_deep("$add")),
     _both("engage", _user(set={"l": nest(64)}), None),
     _both("engage", _user(append={"l": nest(64)}), None),
     _both("engage", _user(unset={"k": nest(64)}), None),

@@ -191,10 +191,10 @@ def _value_refusal(operator: str, payload: Json, *, strict: bool) -> Refused | N
     """What is wrong with a value that needs no stored state to be seen (§3.3, §4.4, §5.4)."""
     if not isinstance(payload, dict):
         return None
+    if any(levels(value) > NESTING_LEVELS for value in payload.values()):
+        return Refused(operator, f"{operator}, nested too deeply")
     for raw_name, value in payload.items():
         name = clean_name(raw_name)
-        if levels(value) > NESTING_LEVELS:
-            return Refused(operator, f"{operator}, nested too deeply")
         if strict and operator != "$unset" and name not in (*NEVER_STORED, "$last_seen"):
             text = _strict_fault(operator, value)
             if text is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from tests.model.reference import OPERATORS
+from tests.model.reference import OPERATORS, clean, overflows
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 ARRIVAL = 1_768_478_400
 
 IDS = ("u1", "u2")
-GROUP_KEYS = ("Company", "Team")
+GROUP_KEY = "Company"
+
+GEO: Document = {
+    "$city": "Berlin",
+    "$region": "Land Berlin",
+    "$country_code": "DE",
+    "$timezone": "Europe/Berlin",
+}
 
 INFINITY = math.inf
 LONE_SURROGATE = "\ud800"
@@ -113,6 +120,8 @@ _COMPOUND: list[Json] = [
     {"$token": "kept inside", "$ip": "kept inside"},
 ]
 
+_COMMON: list[Json] = ["a", "b", "1", 1, 1.0, True, None, [1], {"x": 1}]
+
 numbers: SearchStrategy[Json] = st.one_of(
     st.sampled_from(_NUMBERS),
     st.sampled_from(_NUMBERS),
@@ -130,6 +139,9 @@ strings: SearchStrategy[Json] = st.one_of(
 elements: SearchStrategy[Json] = st.one_of(
     st.sampled_from(_ELEMENTS), st.sampled_from(_ELEMENTS), st.sampled_from(_COMPOUND), strings, numbers
 )
+#: What most elements of lists are, so that $union and $remove find their equals.
+common_elements: SearchStrategy[Json] = st.one_of(*([st.sampled_from(_COMMON)] * 4), elements)
+common_lists: SearchStrategy[Json] = st.lists(common_elements, max_size=5).map(list)
 element_lists: SearchStrategy[Json] = st.lists(elements, max_size=5).map(list)
 objects: SearchStrategy[Json] = st.dictionaries(
     st.one_of(st.sampled_from(["x", "y", "z", "$ip", "\0"]), st.text(max_size=2)), elements, max_size=3
@@ -137,7 +149,7 @@ objects: SearchStrategy[Json] = st.dictionaries(
 _DEEP: list[Json] = [nest(n, objects=o) for n in (3, 4, 62, 63, 64, 65, 70) for o in (False, True)]
 deep_values: SearchStrategy[Json] = st.sampled_from(_DEEP)
 values: SearchStrategy[Json] = st.one_of(elements, numbers, strings, element_lists, objects)
-rare_values: SearchStrategy[Json] = st.integers(0, 19).flatmap(lambda n: deep_values if n == 0 else values)
+rare_values: SearchStrategy[Json] = st.one_of(deep_values, *([values] * 4))
 
 # --- names ---------------------------------------------------------------------------------------
 
@@ -174,14 +186,17 @@ def _payload(usual_names: tuple[str, ...], usual_values: SearchStrategy[Json]) -
     """A payload that mostly holds what its operator expects, and now and then anything."""
     usual = st.tuples(st.sampled_from(usual_names), usual_values)
     unusual = st.tuples(names, rare_values)
-    pairs = st.lists(st.one_of(usual, usual, unusual), max_size=4)
-    return pairs.map(dict)
+    pair = st.one_of(usual, usual, usual, unusual)
+    return st.one_of(*([st.lists(pair, min_size=1, max_size=4)] * 4), st.just([])).map(dict)
 
 
 _TYPED = st.one_of(
     st.tuples(st.sampled_from(NUMBER_NAMES), numbers),
+    st.tuples(st.sampled_from(NUMBER_NAMES), numbers | st.sampled_from(_NUMERIC_STRINGS)),
+    st.tuples(st.sampled_from(LIST_NAMES), common_lists),
     st.tuples(st.sampled_from(LIST_NAMES), element_lists),
     st.tuples(st.sampled_from(OBJECT_NAMES), objects),
+    st.tuples(st.sampled_from(sorted(GEO)), strings),
     st.tuples(names, rare_values),
 )
 _set_payloads: SearchStrategy[Json] = st.lists(_TYPED, max_size=4).map(dict)
@@ -195,9 +210,9 @@ _PAYLOADS: dict[str, SearchStrategy[Json]] = {
     "$set": _set_payloads,
     "$merge": _payload(OBJECT_NAMES, objects),
     "$add": _payload(NUMBER_NAMES, numbers | st.sampled_from(_NUMERIC_STRINGS)),
-    "$union": _payload(LIST_NAMES, element_lists | elements),
-    "$append": _payload(LIST_NAMES, elements),
-    "$remove": _payload(LIST_NAMES, elements),
+    "$union": _payload(LIST_NAMES, common_lists | element_lists | common_elements),
+    "$append": _payload(LIST_NAMES, common_elements),
+    "$remove": _payload(LIST_NAMES, common_elements),
 }
 _WRONG_CONTAINERS: list[Json] = ["x", "", 1, 0.5, None, True, ["a"], [1], [{}], ["a", None], []]
 wrong_containers: SearchStrategy[Json] = st.sampled_from(_WRONG_CONTAINERS)
@@ -234,7 +249,7 @@ _TIMES: list[Json] = [
     10**400,
     "1e999",
 ]
-_IGNORE_TIME: list[Json] = [True, False, 1, 0, "true", "false", "TRUE", None, ""]
+_IGNORE_TIME: list[Json] = [True, True, True, False, 1, 0, "true", "false", "TRUE", None, ""]
 _LAST_SEEN: list[Json] = [
     "2020-02-29T01:02:03",
     "2020-02-29T01:02:03.999Z",
@@ -255,9 +270,10 @@ _LAST_SEEN: list[Json] = [
 ]
 _BAD_IDS: list[Json] = ["", None, True, False, [], {}, ["u1"]]
 _PLACEHOLDERS: list[Json] = ["undefined", " NULL ", "Anon", 0, -1, "n/a"]
+_few_ids = st.sampled_from([IDS[0], IDS[0], *IDS])
 _good_ids: SearchStrategy[Json] = st.sampled_from([*IDS, *IDS, *IDS, 7, 7.0, "7", 1.5])
 _ids: SearchStrategy[Json] = st.one_of(
-    *([_good_ids] * 8), st.sampled_from(_BAD_IDS), st.sampled_from(_PLACEHOLDERS)
+    _good_ids, st.sampled_from(_BAD_IDS), *([st.sampled_from(_PLACEHOLDERS)] * 2)
 )
 _EXTRAS: dict[str, Json] = {
     "$ip": "203.0.113.9",
@@ -275,16 +291,16 @@ def good_records(draw: st.DrawFn, kind: Kind) -> Document:
     """A record with good ids and one operator, now and then two or three."""
     record: Document = {"$token": "TOK"}
     if kind == "engage":
-        record["$distinct_id"] = draw(st.sampled_from(IDS))
+        record["$distinct_id"] = draw(_few_ids)
     else:
-        record["$group_key"] = GROUP_KEYS[0]
-        record["$group_id"] = draw(st.sampled_from(IDS))
-    count = draw(st.sampled_from([1, 1, 1, 1, 2, 3]))
-    for operator in draw(st.lists(st.sampled_from(_OFTEN), min_size=1, max_size=count)):
+        record["$group_key"] = GROUP_KEY
+        record["$group_id"] = draw(_few_ids)
+    count = draw(st.sampled_from([1, 1, 2, 3]))
+    for operator in draw(st.lists(st.sampled_from(_OFTEN), min_size=count, max_size=count)):
         record[operator] = draw(_PAYLOADS[operator])
-    if draw(st.integers(0, 3)) == 0:
+    if draw(st.booleans()):
         record["$time"] = draw(st.sampled_from(_TIMES))
-    if draw(st.integers(0, 5)) == 0:
+    if draw(st.integers(0, 2)) == 0:
         record["$ignore_time"] = draw(st.sampled_from(_IGNORE_TIME))
         for operator in ("$set", "$set_once"):
             payload = record.get(operator)
@@ -297,7 +313,7 @@ def good_records(draw: st.DrawFn, kind: Kind) -> Document:
 
 _NOT_RECORDS: list[Json] = ["x", 1, None, True, [], [{}], {}]
 #: $delete is rare, or few profiles would live long enough for operators to meet.
-_OFTEN = OPERATORS[1:] * 3 + OPERATORS[:1]
+_OFTEN = OPERATORS[1:] * 2 + OPERATORS[:1]
 
 
 @st.composite
@@ -319,24 +335,58 @@ def records(draw: st.DrawFn, kind: Kind) -> Json:
     if 9 <= choice <= 12:
         operator = draw(st.sampled_from(OPERATORS))
         record[operator] = draw(payloads(operator))
+    if choice == 13:
+        record[draw(st.sampled_from(OPERATORS))] = {"k": draw(deep_values)}
     return record
 
 
-GEO: Document = {
-    "$city": "Berlin",
-    "$region": "Land Berlin",
-    "$country_code": "DE",
-    "$timezone": "Europe/Berlin",
-}
-geos: SearchStrategy[Document | None] = st.one_of(
-    st.none(), st.none(), st.just(GEO), st.just({"$country_code": "GB"})
-)
+geos: SearchStrategy[Document | None] = st.one_of(st.none(), st.just(GEO), st.just({"$country_code": "GB"}))
 arrivals: SearchStrategy[int] = st.sampled_from([ARRIVAL, ARRIVAL + 1, ARRIVAL + 5000])
 kinds: SearchStrategy[Kind] = st.sampled_from(["engage", "groups"])
 
 
+#: A first record that gives the usual names something for later operators to meet.
+_beginnings: SearchStrategy[Json] = st.fixed_dictionaries(
+    {
+        "n1": numbers,
+        "n2": st.sampled_from(_NUMBERS) | strings,
+        "l1": common_lists,
+        "l2": element_lists,
+        "o1": objects,
+        "a": values,
+    }
+).map(dict)
+
+
 @st.composite
 def sequences(draw: st.DrawFn, kind: Kind) -> list[tuple[Document, int, Document | None]]:
-    """Good and lenient records in log order, each with its arrival time (seconds) and its location."""
-    steps = st.tuples(good_records(kind), arrivals, geos)
-    return draw(st.lists(steps, min_size=1, max_size=12))
+    """Records in log order on very few ids, each with its arrival time (seconds) and its location."""
+    steps = draw(st.lists(st.tuples(good_records(kind), arrivals, geos), min_size=1, max_size=10))
+    if draw(st.integers(0, 3)):
+        first: Document = {name: value for name, value in steps[0][0].items() if name not in OPERATORS}
+        first["$set"] = draw(_beginnings)
+        steps.insert(0, (first, ARRIVAL, None))
+    return steps
+
+
+# --- meetings ------------------------------------------------------------------------------------
+
+_LISTS: list[Json] = [
+    ["a", "b", "a"],
+    [1, 1.0, True, "1", None, "a"],
+    [[1, 2], [2, 1], 1, 2],
+    [{"x": 1, "y": 2}, 3, {"x": 1}, [1], []],
+]
+_LONG_TEXTS: list[Json] = ["x" * 255, "x" * 256, "é" * 128]
+_MEETING: list[Json] = [
+    *_ELEMENTS,
+    *_COMPOUND,
+    *_NUMBERS,
+    *_LARGE_NUMBERS,
+    *_NUMERIC_STRINGS,
+    *_LISTS,
+    *_LONG_TEXTS,
+]
+#: Every one of these meets every other under every operator; the storable ones also as stored values.
+MEETING_VALUES: list[Json] = list({json_text(value): value for value in _MEETING}.values())
+STORED_VALUES: list[Json] = [clean(value) for value in MEETING_VALUES if not overflows(value)]
