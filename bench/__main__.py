@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import os
 import random
@@ -12,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +20,10 @@ from typing import Any
 import orjson
 
 from bench import floors, load, machine, records
+from mixdown.store.protocols import Store
+from mixdown.store.sqlite import open_store
 
 TOKEN = "bench0000000000000000000000token"
-ACCOUNT = "bench:bench-password-of-thirty-two-characters"
 RESULTS = Path(__file__).parent / "results"
 START_LIMIT_S = 30.0
 CATCH_UP_LIMIT_S = 600.0
@@ -32,26 +31,23 @@ CATCH_UP_LIMIT_S = 600.0
 
 @dataclass(frozen=True)
 class Server:
-    """A running `mixdown serve` on a folder of its own."""
+    """A running `mixdown serve` on a folder of its own; `store` looks at the same files."""
 
     port: int
     folder: Path
+    store: Store
 
-    def status(self) -> dict[str, Any]:
-        """Log head, watermark and backlog, as the server tells them."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/mixdown/status")
-        request.add_header("Authorization", "Basic " + base64.b64encode(ACCOUNT.encode()).decode())
-        request.add_header("X-Mixdown-Wait", "0")
-        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - our own http URL
-            return dict(json.load(reply))
+    def behind(self) -> int:
+        """How many records wait to be folded."""
+        return self.store.log.head() - self.store.state.watermark()
 
     def wait_until_folded(self) -> float:
         """Wait until the fold has caught up; seconds waited."""
         began = time.perf_counter()
         while time.perf_counter() - began < CATCH_UP_LIMIT_S:
-            if not self.status()["behind"]:
+            if not self.behind():
                 return time.perf_counter() - began
-            time.sleep(0.01)
+            time.sleep(0.005)
         raise RuntimeError("the fold did not catch up")
 
 
@@ -60,7 +56,6 @@ def serving(folder: Path) -> Iterator[Server]:
     """A server on a free port, ended by its own process id."""
     environment = os.environ | {
         "MIXDOWN_TOKEN": TOKEN,
-        "MIXDOWN_ACCOUNT": ACCOUNT,
         "MIXDOWN_DISK_RESERVE_BYTES": "0",
         "MIXDOWN_DISK_RESERVE_PERCENT": "0",
     }
@@ -75,7 +70,11 @@ def serving(folder: Path) -> Iterator[Server]:
             if process.poll() is not None or time.perf_counter() - began > START_LIMIT_S:
                 raise RuntimeError((folder / "serve.log").read_text())
             time.sleep(0.05)
-        yield Server(int(json.loads(ready.read_text())["address"].rsplit(":", 1)[1]), data)
+        store = open_store(data, role="cli", create=False)
+        try:
+            yield Server(int(json.loads(ready.read_text())["address"].rsplit(":", 1)[1]), data, store)
+        finally:
+            store.close()
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -98,10 +97,10 @@ def _cell(server: Server, *, size: int, options: argparse.Namespace, folder: Pat
         seed=options.seed,
     )
     requests = [load.request_bytes(body, server.port) for body in bodies]
-    before = server.status()["watermark"]
+    before = server.store.state.watermark()
     began = time.perf_counter()
     result = load.send(server.port, requests, size=size, connections=8, seconds=options.seconds)
-    folded_meanwhile = server.status()["watermark"] - before
+    folded_meanwhile = server.store.state.watermark() - before
     server.wait_until_folded()
     whole_s = time.perf_counter() - began
     floor = floors.decode_and_append(folder, bodies, size=size, seconds=min(3.0, options.seconds))
@@ -133,7 +132,7 @@ def _fold_alone(server: Server, options: argparse.Namespace) -> float:
     bodies = records.bodies(token=TOKEN, size=size, count=60, profiles=options.profiles, keys=keys, seed=seed)
     requests = [load.request_bytes(body, server.port) for body in bodies] * 4
     load.send(server.port, requests, size=size, connections=8, seconds=0)
-    behind = server.status()["behind"]
+    behind = server.behind()
     waited = server.wait_until_folded()
     return float(behind / waited) if waited and behind else 0.0
 

@@ -51,7 +51,15 @@ class Ingest:
     """One worker's way to the log. `open`, then `submit` and `refuse_body`, then `close`."""
 
     def __init__(
-        self, store: Store, tokens: Tokens, rules: Rules, gate: Gate, committer: Committer, executor: Executor
+        self,
+        store: Store,
+        tokens: Tokens,
+        rules: Rules,
+        *,
+        gate: Gate,
+        committer: Committer,
+        executor: Executor,
+        now_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._tokens = tokens
@@ -59,6 +67,7 @@ class Ingest:
         self._gate = gate
         self._committer = committer
         self._executor = executor
+        self._now_ms = now_ms
         tokens.refresh()
         self._looked = 0.0
         self._looking: asyncio.Future[None] | None = None
@@ -82,7 +91,9 @@ class Ingest:
         gate.look()
         committer = Committer(store.log, tokens, rules, wake=wake, now_ms=now_ms, metrics=metrics)
         committer.start()
-        return cls(store, tokens, rules, gate, committer, executor)
+        return cls(
+            store, tokens, rules, gate=gate, committer=committer, executor=executor, now_ms=now_ms
+        )
 
     @property
     def limits(self) -> Limits:
@@ -142,7 +153,7 @@ class Ingest:
 
     async def _known(self, key: bytes) -> Outcome | None:
         loop = asyncio.get_running_loop()
-        since = time.time_ns() // 1_000_000 - KEY_WINDOW_MS
+        since = self._now_ms() - KEY_WINDOW_MS
         known = await loop.run_in_executor(
             self._executor, lambda: self._store.state.known_keys([key], since_ms=since)
         )
