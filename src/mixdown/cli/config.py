@@ -18,7 +18,7 @@ MASK: Final = "********"
 @json_flag
 @every_setting
 def config(*, as_json: bool, **flags: Any) -> None:
-    """Show all settings: value, where it came from, and what it means.
+    """Show all settings, and where each comes from.
 
     Takes the flags of `mixdown serve`, and shows what a server started with them here and now would use.
     Tokens, secrets and passwords are masked. With --json: {NAME: {"value", "source", "env"}…}.

@@ -68,7 +68,7 @@ def default_text(setting: Setting) -> str:
     return str(setting.default) or "none"
 
 
-def _option(setting: Setting) -> Callable[[F], F]:
+def _option(setting: Setting, about: str = "") -> Callable[[F], F]:
     is_flag = setting.type is bool
     kind: dict[str, Any] = (
         {"is_flag": True, "flag_value": True}
@@ -82,7 +82,7 @@ def _option(setting: Setting) -> Callable[[F], F]:
             setting.name,
             cls=SettingOption,
             default=None,
-            help=f"{setting.help} [{setting.env}; default: {default_text(setting)}]",
+            help=f"{about or setting.help} [{setting.env}; default: {default_text(setting)}]",
             **kind,
         )(command)
         parameters: list[click.Parameter] = decorated.__click_params__  # type: ignore[attr-defined]
@@ -103,7 +103,7 @@ def every_setting(command: F) -> F:
 
 def data_dir_flag(command: F) -> F:
     """Give a command `--data-dir`."""
-    return _option(_BY_NAME["data_dir"])(command)
+    return _option(_BY_NAME["data_dir"], "The data folder.")(command)
 
 
 def json_flag(command: F) -> F:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +31,8 @@ STEPS: Final = 5000
 READING_PRAGMAS: Final = frozenset(
     {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "database_list"}
 )
+_ONLY_READS: Final = "`mixdown sql` only reads, and this query does more"
+_TO_READ: Final = "SELECT from users, groups, records and refusals."
 LOG_VIEWS: Final = """
 CREATE TEMP VIEW refusals AS
 SELECT id, strftime('%Y-%m-%dT%H:%M:%S', time_ms / 1000, 'unixepoch') AS time, project AS project_id,
@@ -79,28 +81,34 @@ class Reader:
         self.connection.set_progress_handler(self._late, STEPS)
         self.connection.authorizer = self._authorize
 
-    def run(self, query: str) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
+    def run(self, query: str) -> tuple[tuple[str, ...], Generator[tuple[Any, ...]]]:
         """Start a query: its columns, and its rows as they are read. Raises `Failure`."""
         self._deadline = time.monotonic() + self._timeout_s
         self._refused = ""
-        columns: list[str] = []
+        statements: list[tuple[str, ...]] = []
 
         def begun(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
             del statement, bindings
-            columns[:] = [name for name, *_ in cursor.get_description()] if cursor.is_readonly else []
+            columns = tuple(name for name, *_ in cursor.get_description())
+            if columns and statements:
+                raise Failure("this is more than one query", hint="Ask one at a time.")
+            if columns:  # else it is a comment
+                statements.append(columns)
             return True
 
         with self._errors():
             cursor = self.connection.cursor()
             cursor.exec_trace = begun
             cursor.execute(query)
-        return tuple(columns), self._rows(cursor)
+        if not statements:
+            raise Failure("there is no query", hint="`mixdown sql --help` shows some.")
+        return statements[0], self._rows(cursor)
 
     def close(self) -> None:
         """Release the files."""
         self.connection.close()
 
-    def _rows(self, cursor: apsw.Cursor) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, cursor: apsw.Cursor) -> Generator[tuple[Any, ...]]:
         try:
             with self._errors():
                 yield from cursor
@@ -139,12 +147,12 @@ class Reader:
             ) from None
         except (apsw.AuthError, apsw.ReadOnlyError) as error:
             what = self._refused or str(error)
-            raise Failure(
-                f"`mixdown sql` only reads, and this query does more: {what}",
-                hint="SELECT from users, groups, records and refusals.",
-            ) from None
+            raise Failure(f"{_ONLY_READS}: {what}", hint=_TO_READ) from None
         except apsw.Error as error:
-            raise Failure(str(error).removeprefix("SQLError: ")) from None
+            text = str(error)
+            if text.startswith("cannot modify"):
+                raise Failure(f"{_ONLY_READS}: {text}", hint=_TO_READ) from None
+            raise Failure(text) from None
 
 
 def _plain(value: Any) -> Any:
@@ -271,7 +279,9 @@ def sql(*, query: str | None, as_json: bool, as_csv: bool, timeout_s: float, dat
 
 
 def _answer(reader: Reader, query: str, writer: Writer) -> None:
-    writer(*reader.run(query))
+    columns, rows = reader.run(query)
+    with closing(rows):  # an open cursor would keep its snapshot and hold up every checkpoint
+        writer(columns, rows)
 
 
 def _prompt(reader: Reader, writer: Writer) -> None:
