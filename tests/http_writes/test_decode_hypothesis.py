@@ -163,6 +163,7 @@ SLOW_FOR_THE_CARELESS = {
     "quotes after brackets": (b"[" * 5000 + b'"' * 9_000_000, JSON),
     "backslashes": (b'["' + b"\\" * MEGABYTES_10, JSON),
     "digits": (b"[" + b"1" * MEGABYTES_10 + b"]", JSON),
+    "emoji of the browser SDK": (b'["' + b"\xed\xa0\xbd\xed\xb8\x80x" * 1_400_000 + b'"]', JSON),
     "percent signs": (b"data=" + b"%" * MEGABYTES_10, FORM),
     "ampersands": (b"&" * MEGABYTES_10, FORM),
     "blank lines": (b"\n" * MEGABYTES_10, NDJSON),

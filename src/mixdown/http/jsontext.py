@@ -37,6 +37,7 @@ _CLOSING: Final = re.compile(rb"[\]}]")
 _SCALAR: Final = re.compile(rb'(?:%b|[^,\]\s"]++)' % _STRING, re.DOTALL)
 _BLANK: Final = re.compile(rb"[ \t\r\n]*+")
 # A character past U+FFFF as two UTF-16 surrogates of three bytes each (CESU-8), which is no valid UTF-8.
+_PAIRS_LIMIT: Final = 100_000
 _SURROGATE_PAIR: Final = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")
 
 
@@ -81,8 +82,9 @@ def _with_pairs_joined(text: bytes) -> bytes:
 
     The browser SDK's base64 writes every character past U+FFFF so (`utf8Encode` of mixpanel-browser 2.83),
     and base64 is what it sends to every host but Mixpanel's own. The text is meant, so `strict` takes it too.
+    Its batches hold 50 records: pairs past a limit that they never reach count as invalid UTF-8.
     """
-    return _SURROGATE_PAIR.sub(_joined_pair, text)
+    return _SURROGATE_PAIR.sub(_joined_pair, text, count=_PAIRS_LIMIT)
 
 
 def _joined_pair(pair: re.Match[bytes]) -> bytes:
