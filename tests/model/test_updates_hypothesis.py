@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mixdown.http.jsontext import parse_json
 from mixdown.model import updates
 from tests.model import product, reference
 from tests.model.product import identical
@@ -151,3 +152,22 @@ def test_one_chunk_gives_what_many_give(steps: Steps) -> None:
     for name, profile in one_by_one.items():
         mine = [(judged, at) for judged, at in good if judged.id == name]
         assert identical(product.fold_all(mine), profile)
+
+
+@settings(relaxed, max_examples=200)
+@given(kinds.flatmap(lambda kind: st.tuples(records(kind), st.just(kind))), st.booleans())
+def test_any_record_is_judged_alike_as_the_server_parses_it(drawn: tuple[Json, Kind], strict: bool) -> None:
+    """What the server's own parser makes of the record's bytes, and what it says of their text."""
+    raw, kind = drawn
+    parsed = parse_json(json_text(raw).encode())
+    outcome = product.update(
+        parsed.value,
+        kind=kind,
+        strict=strict,
+        arrival=ARRIVAL,
+        geo=None,
+        stored=None,
+        hostile=parsed.hostile,
+    )
+    expected = reference.update(raw, kind=kind, strict=strict, arrival=ARRIVAL, geo=None, stored=None)
+    assert same(outcome, expected), explain(outcome, expected, raw)

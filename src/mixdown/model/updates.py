@@ -7,6 +7,7 @@ store and applied by `operators` without another look.
 from __future__ import annotations
 
 from hashlib import blake2b
+from math import isinf
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ from mixdown.model.values import clean_text
 IGNORE_TIME: Final = 1
 IGNORE_ALIAS: Final = 2
 KEY_BYTES: Final = 16
+_OVERFLOWING: Final = 10**309
 
 PLACEHOLDER_IDS: Final = frozenset(
     {
@@ -242,6 +244,8 @@ def record_text(raw: Any, limit_bytes: int) -> tuple[str, bool]:
         return clean_text(raw.text)[:1024], False
     try:
         text = orjson.dumps(raw).decode()
+        if "null" in text:  # which is also how orjson writes a number that overflowed
+            text = orjson.dumps(_with_overflow(raw)).decode()
     except (TypeError, ValueError, RecursionError):
         text = _awkward_text(raw)
     encoded = text.encode("utf-8", "replace")
@@ -250,11 +254,22 @@ def record_text(raw: Any, limit_bytes: int) -> tuple[str, bool]:
     return encoded[:1024].decode("utf-8", "ignore"), False
 
 
+def _with_overflow(value: Any) -> Any:
+    """`value` with each infinite number as an integer that overflows again when it is read."""
+    if type(value) is float and isinf(value):
+        return _OVERFLOWING if value > 0 else -_OVERFLOWING
+    if type(value) is list:
+        return [_with_overflow(item) for item in value]
+    if type(value) is dict:
+        return {name: _with_overflow(item) for name, item in value.items()}
+    return value
+
+
 def _awkward_text(raw: Any) -> str:
     import json  # noqa: PLC0415 - only for what orjson cannot write: lone surrogates, huge numbers
 
     try:
-        return json.dumps(raw, ensure_ascii=True)
+        return json.dumps(_with_overflow(raw), ensure_ascii=True)
     except (ValueError, RecursionError):
         return repr(type(raw))
 
