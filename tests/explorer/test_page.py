@@ -163,12 +163,12 @@ def test_the_owner_sees_every_project_and_records_with_an_unknown_token(world: W
     world.send(user("theirs", token=OTHER_TOKEN))
     sign_in(world, OWNER)
     shown = look(world).text
-    for text in (TOKEN, OTHER_TOKEN, "default", "other", "unknown token", "theirs"):
+    for text in (TOKEN, OTHER_TOKEN, "default", "other", "no project", "theirs"):
         assert text in shown
     world.http.cookies.clear()
     sign_in(world, ADMIN)
     theirs = look(world).text
-    for text in (OTHER_TOKEN, "unknown token", "theirs"):
+    for text in (OTHER_TOKEN, "no project", "theirs"):
         assert text not in theirs
 
 

@@ -48,7 +48,7 @@ class RecordRow(msgspec.Struct, frozen=True):
 
 
 class RefusalRow(msgspec.Struct, frozen=True):
-    """A refused record and why."""
+    """A refused record and why; `known` says whether a project has its token."""
 
     id: int
     time: str
@@ -58,6 +58,7 @@ class RefusalRow(msgspec.Struct, frozen=True):
     field: str
     message: str
     json: str
+    known: bool
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -122,12 +123,13 @@ def _refusal(refusal: RefusedRecord, names: dict[int, str]) -> RefusalRow:
     return RefusalRow(
         id=refusal.id,
         time=iso_seconds(refusal.time_ms),
-        project=names.get(refusal.project, "unknown token"),
+        project=names.get(refusal.project, "no project"),
         endpoint=refusal.endpoint,
         index=refusal.index,
         field=refusal.field,
         message=refusal.message,
         json=_pretty(refusal.record.encode()) if refusal.whole else _cut(refusal.record),
+        known=refusal.project in names,
     )
 
 
