@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving import Certificate, Server, StartServer
+
 NODE = Path(__file__).parent / "node"
 INSTALL_TIMEOUT_S = 240
 
@@ -45,6 +47,12 @@ def node_environment() -> dict[str, str]:
         pytest.skip(problem)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MIXDOWN_", "NODE_"))}
     return {name: value for name, value in kept.items() if not name.upper().endswith("_PROXY")}
+
+
+@pytest.fixture(scope="module")
+def tls_server(certificate: Certificate, start_module_server: StartServer) -> Server:
+    """One server with TLS for all tests of a module; each test uses ids of its own."""
+    return start_module_server(certificate=certificate)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.sdk.support import NODE_REDIRECT, run_node, stored_group, stored_user, written_now
-from tests.serving import Certificate, Server, StartServer
+from tests.serving import Certificate, Server
 
 pytestmark = pytest.mark.timeout(300)  # the first test may have to install the SDK
 
@@ -177,10 +177,8 @@ def test_a_refused_update_reaches_the_callback_as_an_error(
     assert told in outcome
 
 
-def test_a_project_secret_goes_over_tls(
-    start_server: StartServer, certificate: Certificate, node: Node
-) -> None:
-    server = start_server(certificate=certificate)
+def test_a_project_secret_goes_over_tls(tls_server: Server, node: Node) -> None:
+    server = tls_server
     calls = [["people.set", "node-tls", "a", 1], ["groups.set", "company", "node-tls", "b", 2]]
     assert node(server, calls, secret=server.secret, host="localhost") == [None, None]
     assert stored_user(server, "node-tls") == {"a": 1}
@@ -189,13 +187,13 @@ def test_a_project_secret_goes_over_tls(
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_the_redirect_helper_brings_the_default_host_to_mixdown(
-    start_server: StartServer,
+    request: pytest.FixtureRequest,
     certificate: Certificate,
     node_environment: Mapping[str, str],
     tmp_path: Path,
     tls: bool,
 ) -> None:
-    server = start_server(certificate=certificate if tls else None)
+    server: Server = request.getfixturevalue("tls_server" if tls else "server")
     environment = {
         **node_environment,
         "MIXDOWN_BASE": server.base_url,

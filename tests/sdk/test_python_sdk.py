@@ -8,7 +8,7 @@ import mixpanel
 import pytest
 
 from tests.sdk.support import stored_group, stored_user, written_now
-from tests.serving import Certificate, Server, StartServer
+from tests.serving import Certificate, Server
 
 MakeConsumer = Callable[..., Any]
 
@@ -175,17 +175,15 @@ def test_a_batch_with_one_bad_record_stores_the_others(server: Server) -> None:
 
 @pytest.mark.parametrize("make_consumer", CONSUMERS)
 def test_api_host_reaches_a_server_with_tls(
-    start_server: StartServer,
-    certificate: Certificate,
-    monkeypatch: pytest.MonkeyPatch,
-    make_consumer: MakeConsumer,
+    tls_server: Server, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, make_consumer: MakeConsumer
 ) -> None:
-    server = start_server(certificate=certificate)
+    server = tls_server
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.certificate_file))
     host = server.base_url.removeprefix("https://")
     mp = mixpanel.Mixpanel(server.token, consumer=make_consumer(api_host=host))
-    mp.people_set("python-tls", {"a": 1})
-    mp.group_set("company", "python-tls", {"b": 2})
+    name = f"python-tls-{make_consumer.__name__}"
+    mp.people_set(name, {"a": 1})
+    mp.group_set("company", name, {"b": 2})
     flush(mp)
-    assert stored_user(server, "python-tls") == {"a": 1}
-    assert stored_group(server, "company", "python-tls") == {"b": 2}
+    assert stored_user(server, name) == {"a": 1}
+    assert stored_group(server, "company", name) == {"b": 2}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from tests.sdk.support import NODE_MODULES, NODE_REDIRECT, stored_user
-from tests.serving import Certificate, Server, StartServer
+from tests.serving import Server
 
 pytestmark = pytest.mark.timeout(300)  # the first test may have to install undici and got
 
@@ -21,7 +21,7 @@ CLIENTS = {
         const socket = require("node:tls").connect(443, url.hostname, { servername: url.hostname }, () => {
           const lines = [`GET ${url.pathname}${url.search} HTTP/1.1`, `Host: ${url.hostname}`];
           lines.push("Connection: close");
-          socket.end(`${lines.join("\\r\\n")}\\r\\n\\r\\n`);
+          socket.write(`${lines.join("\\r\\n")}\\r\\n\\r\\n`);
         });
         let reply = "";
         socket.on("data", (chunk) => (reply += chunk)).on("end", () => console.log(reply.slice(-1)));
@@ -58,11 +58,6 @@ def test_every_http_client_of_node_reaches_mixdown_without_tls(
 ) -> None:
     send_with(client, server, f"redirect {client}", "api.mixpanel.com", node_environment)
     assert stored_user(server, f"redirect {client}") == {client: "api.mixpanel.com"}
-
-
-@pytest.fixture(scope="module")
-def tls_server(certificate: Certificate, start_module_server: StartServer) -> Server:
-    return start_module_server(certificate=certificate)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from tests.sdk.support import PYTHON_REDIRECT, stored_user
-from tests.serving import Certificate, Server, StartServer
+from tests.serving import Certificate, Server
 
 # Each program is what a user has: it names Mixpanel's hosts, or leaves them at their defaults.
 SDK_PROGRAM = """
@@ -104,8 +104,8 @@ def test_mixpanel_utils_with_its_default_hosts_writes_to_and_reads_from_mixdown(
     assert stored_user(server, "redirect-utils") == {"us": True, "eu": True, "in": True}
 
 
-def test_the_redirect_reaches_a_server_with_tls(start_server: StartServer, certificate: Certificate) -> None:
-    server = start_server(certificate=certificate)
+def test_the_redirect_reaches_a_server_with_tls(tls_server: Server, certificate: Certificate) -> None:
+    server = tls_server
     file = str(certificate.certificate_file)
     trust = {"REQUESTS_CA_BUNDLE": file, "SSL_CERT_FILE": file}
     succeed(run(SDK_PROGRAM, server.token, "tls-sdk", base=server.base_url, **trust))
