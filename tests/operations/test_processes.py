@@ -1,0 +1,184 @@
+"""Processes: what dies comes back, SIGTERM drains, and nothing outlives the supervisor."""
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import time
+
+from tests.operations.support import Wire, child, children, is_alive, statuses, wait_until
+from tests.serving import TOKEN, Server, StartServer, start_server
+
+__all__ = ["start_server"]
+
+
+def send(server: Server, *ids: str) -> bytes:
+    records = [{"$token": TOKEN, "$distinct_id": own, "$set": {"x": 1}} for own in ids]
+    return server.post("/engage", records).body
+
+
+def log_lines(server: Server) -> list[dict[str, object]]:
+    return [json.loads(line) for line in server.log_text().splitlines() if line.startswith("{")]
+
+
+def answers(server: Server) -> bool:
+    try:
+        return server.get("/livez").status == 200
+    except OSError:
+        return False
+
+
+def test_a_killed_worker_comes_back_and_the_service_goes_on(start_server: StartServer) -> None:
+    server = start_server()
+    assert send(server, "before") == b"1"
+    killed = child(server.pid, "worker")
+    os.kill(killed, signal.SIGKILL)
+    # The supervisor holds the socket: connections queue up meanwhile, and none is refused.
+    assert send(server, "after") == b"1"
+    assert server.profiles().keys() == {"before", "after"}
+    assert child(server.pid, "worker") != killed
+    (died,) = [line for line in log_lines(server) if "died" in str(line["event"])]
+    assert (died["child"], died["child_pid"], died["status"]) == ("worker-0", killed, -9)
+
+
+def test_a_killed_fold_comes_back_and_folds_what_was_stored_meanwhile(start_server: StartServer) -> None:
+    server = start_server()
+    killed = child(server.pid, "fold")
+    os.kill(killed, signal.SIGSTOP)
+    assert send(server, "a", "b") == b"1"
+    behind = server.request(
+        "GET", "/api/query/engage?project_id=1", headers={**server.authorization(), "X-Mixdown-Wait": "0"}
+    )
+    assert behind.header("X-Mixdown-Behind") == "2"
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: server.profiles().keys() == {"a", "b"})
+    assert child(server.pid, "fold") != killed
+
+
+def test_a_process_that_dies_again_and_again_is_started_with_growing_pauses(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+    for _ in range(3):
+        os.kill(child(server.pid, "fold"), signal.SIGKILL)
+        wait_until(lambda: not any("child fold" in command for command in children(server.pid).values()))
+    child(server.pid, "fold")
+    pauses = [line["pause_ms"] for line in log_lines(server) if line.get("child") == "fold"]
+    assert pauses == [100, 200, 400]
+
+
+def test_each_worker_of_several_is_replaced(start_server: StartServer) -> None:
+    server = start_server(workers=2)
+    workers = {pid for pid, command in children(server.pid).items() if "child worker" in command}
+    assert len(workers) == 2
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: answers(server))
+    assert send(server, "a") == b"1"
+
+    def replaced() -> bool:
+        living = {pid for pid, command in children(server.pid).items() if "child worker" in command}
+        return len(living) == 2 and not living & workers
+
+    wait_until(replaced)
+
+
+def test_sigterm_answers_the_request_in_flight_and_folds_it(start_server: StartServer) -> None:
+    server = start_server()
+    body = json.dumps([{"$token": TOKEN, "$distinct_id": "late", "$set": {"x": 1}}]).encode()
+    head = b"POST /engage HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with Wire(server.base_url) as idle, Wire(server.base_url) as wire:
+        idle.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        idle.read_until(b'{"status":"ok"}')
+        wire.send(head % len(body), body[:10])
+        time.sleep(0.2)  # the worker has the request by now
+        server.process.send_signal(signal.SIGTERM)
+        assert idle.read_to_end() == b"", "an idle connection is closed at once"
+        assert server.process.poll() is None
+        wire.send(body[10:])
+        answer = wire.read_to_end()
+    assert statuses(answer) == [200]
+    assert answer.endswith(b"\r\n\r\n1")
+    assert b"connection: close" in answer
+    assert server.process.wait(10) == 0
+    assert not (server.data_dir / "server.json").exists()
+    assert start_server(server.data_dir).profiles().keys() == {"late"}
+
+
+def test_after_a_drain_everything_that_was_acknowledged_is_folded(start_server: StartServer) -> None:
+    server = start_server()
+    os.kill(child(server.pid, "fold"), signal.SIGSTOP)
+    assert send(server, *map(str, range(500))) == b"1"
+    fold = child(server.pid, "fold")
+    server.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not any("child worker" in command for command in children(server.pid).values()))
+    os.kill(fold, signal.SIGCONT)
+    assert server.process.wait(10) == 0
+    with contextlib.closing(
+        sqlite3.connect(f"file:{server.data_dir / 'state.db'}?mode=ro", uri=True)
+    ) as state:
+        assert state.execute("SELECT count(*) FROM users").fetchone() == (500,)
+
+
+def test_a_request_that_does_not_end_holds_the_drain_only_so_long(start_server: StartServer) -> None:
+    server = start_server(arguments=["--shutdown-timeout-s", "1"])
+    with Wire(server.base_url) as wire:
+        wire.send(b"POST /engage HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n[")
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert server.stop() == 0
+    assert time.monotonic() - began < 5
+
+
+def test_a_second_signal_ends_at_once(start_server: StartServer) -> None:
+    server = start_server(arguments=["--shutdown-timeout-s", "60"])
+    family = [server.pid, *children(server.pid)]
+    with Wire(server.base_url) as wire:
+        wire.send(b"POST /engage HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n[")
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGINT)
+        wait_until(lambda: "stopping" in server.log_text())
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 1
+    assert time.monotonic() - began < 2
+    assert not [pid for pid in family if is_alive(pid)]
+
+
+def test_children_of_a_killed_supervisor_end_within_a_second_and_the_folder_is_free(
+    start_server: StartServer,
+) -> None:
+    server = start_server(workers=2)
+    assert send(server, "kept") == b"1"
+    orphans = list(children(server.pid))
+    assert len(orphans) == 3
+    server.kill()
+    began = time.monotonic()
+    wait_until(lambda: not any(is_alive(pid) for pid in orphans))
+    assert time.monotonic() - began < 1.0
+    again = start_server(server.data_dir)
+    assert again.profiles().keys() == {"kept"}
+
+
+def test_a_child_stopped_by_a_debugger_keeps_the_folder_locked(start_server: StartServer) -> None:
+    server = start_server()
+    worker = child(server.pid, "worker")
+    os.kill(worker, signal.SIGSTOP)
+    server.kill()
+    from mixdown.store.sqlite.folder import FolderLock
+
+    assert FolderLock(server.data_dir).holder() == server.pid
+    os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: FolderLock(server.data_dir).holder() is None)
+
+
+def test_server_json_tells_where_the_server_is_while_it_is_ready(start_server: StartServer) -> None:
+    server = start_server()
+    told = json.loads((server.data_dir / "server.json").read_bytes())
+    assert told["pid"] == server.pid
+    assert told["data_dir"] == str(server.data_dir)
+    assert told["address"] == server.base_url
+    assert told["version"]
+    assert server.stop() == 0
+    assert not (server.data_dir / "server.json").exists()
