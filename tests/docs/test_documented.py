@@ -39,8 +39,8 @@ OPERATIONS = "docs/operations.md"
 # Calls whose arguments are texts that clients get to read, and the rooms in which such calls stand.
 ERROR_CALLS = frozenset(
     {
-        "AuthError", "BodyError", "OverloadedError", "QueryError", "RequestError", "_RefusedError", "_wrong",
-        "error_reply", "read_error",
+        "AuthError", "BodyError", "OverloadedError", "QueryError", "RequestError", "_RefusedError", "_refuse",
+        "_wrong", "error_reply", "read_error",
     }
 )  # fmt: skip
 ANSWERING_ROOMS = ("http", "ingest", "query", "server/protocol.py")
