@@ -45,6 +45,7 @@ This page is written by `scripts/command_line_page.py` from the commands themsel
 """
 
 REFUSAL = '"id", "time", "project_id", "endpoint", "index", "field", "message", "record", "whole", "sdk"'
+RECORD = '"position", "time", "project_id", "endpoint", "sdk", "group_key", "id", "operations"'
 SHAPES = (
     ("project create, rotate-token, …", '{"id", "name", "token", "secret"}'),
     ("project list", '[{"id", "name", "token", "secret": null}, …]'),
@@ -56,7 +57,7 @@ SHAPES = (
     ("refusals resend", '{"stored": [ID, …], "refused": [{"id", "message"}, …]}'),
     (
         "tail (a record)",
-        '{"kind": "record", "position", "time", "project_id", "endpoint", "sdk", "group_key", "id", "operations"}',
+        f'{{"kind": "record", {RECORD}}}',
     ),
     ("tail (a refusal)", f'{{"kind": "refusal", {REFUSAL}}}'),
     ("sql", "[{COLUMN: VALUE, …}, …]"),
