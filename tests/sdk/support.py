@@ -48,7 +48,7 @@ def run_node(
         env=dict(environment),
         input=json.dumps(task).encode(),
         capture_output=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     printed = ended.stdout.decode(errors="replace").strip()

@@ -130,9 +130,10 @@ VISITS = {
     "verbose": Visit(write_once("verbose"), {**AT_ONCE, "verbose": True}),
     "refused": Visit(write_once("refused"), {**AT_ONCE, "token": "not-a-token"}),
     "refused verbosely": Visit(write_once("refused"), {**AT_ONCE, "token": "not-a-token", "verbose": True}),
-    "beacon": Visit([*write_once("beacon"), ["requests", 1]], {**AT_ONCE, "api_transport": "sendBeacon"}),
+    "beacon": Visit([*write_once("beacon"), ["requests", 2]], {**AT_ONCE, "api_transport": "sendBeacon"}),
     "json": Visit(write_once("json"), {**AT_ONCE, "api_payload_format": "json"}),
     "get": Visit(write_once("get"), {**AT_ONCE, "api_method": "GET"}),
+    "image": Visit([*write_once("image"), ["requests", 2]], {**AT_ONCE, "api_method": "GET", "img": True}),
     "preflight": Visit(write_once("preflight"), {**AT_ONCE, "xhr_headers": {"X-Custom": "1"}}),
     "batched json": Visit(write_once("batched json"), {"api_payload_format": "json"}),
 }
@@ -280,6 +281,7 @@ TRANSPORTS: list[tuple[str, str, str | None, str]] = [
     ("beacon", "POST", "text/plain;charset=UTF-8", "data=eyI"),
     ("json", "POST", "application/x-www-form-urlencoded", "data=%7B%22"),
     ("get", "GET", None, ""),
+    ("image", "GET", None, ""),
     ("preflight", "POST", "application/x-www-form-urlencoded", "data=eyI"),
     ("batched json", "POST", "application/x-www-form-urlencoded", "data=%5B%7B%22"),
 ]

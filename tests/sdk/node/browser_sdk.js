@@ -103,7 +103,7 @@ async function visit(browser, site, { token, apiHost }, { config, steps }) {
     else if (name === "group") {
       const [key, id, method, ...rest] = args;
       answers.push(await page.evaluate(callInPage, [`group.${method}`, [key, id, ...rest], true]));
-    } else answers.push(await page.evaluate(callInPage, [name, args, !WITHOUT_CALLBACK.includes(name)]));
+    } else answers.push(await page.evaluate(callInPage, [name, args, !config.img && !WITHOUT_CALLBACK.includes(name)]));
   }
   await until(() => page.evaluate(queuesAreEmpty), "the SDK's queues to be sent");
   await until(() => answered() === records.size, "the answers to all requests");
