@@ -1,0 +1,154 @@
+"""What the README shows is what happens: its commands run as written, and its output is the real one.
+
+Address, token, secret and virtual environment are replaced by those of a server that the test starts;
+times, random ids and durations are compared by their shape.
+"""
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mixdown.server.first_start import Access
+from mixdown.server.greeting import greeting
+from mixdown.settings import Settings
+from mixdown.store.protocols import Project
+from tests.docs.snippets import Step, blocks, shown_by, tour
+from tests.sdk.conftest import NODE, npm_install
+from tests.serving import Profile, Server, StartServer, start_server
+
+__all__ = ["start_server"]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SAMPLE = ROOT / "tests" / "data" / "sample"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ADDRESS = "http://127.0.0.1:6493"
+SHAPES = [
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|\+00:00)?"), "TIME"),
+    (re.compile(r'"whole-[\d-]+"'), '"SESSION"'),
+    (re.compile(r"\d+\.\d\d s\b"), "DURATION"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), "SECRET"),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "TOKEN"),
+    (re.compile(r"curl/[\d.]+"), "CURL"),
+    (re.compile(r"[ \t]+$", re.MULTILINE), ""),
+]
+
+
+def shape(text: str) -> str:
+    """A text with what differs from run to run replaced by its kind."""
+    for pattern, kind in SHAPES:
+        text = pattern.sub(kind, text)
+    return text.strip("\n")
+
+
+def walk(server: Server, steps: list[Step]) -> list[tuple[str, str]]:
+    """Run the steps against a server; what the README shows and what a terminal showed, of each."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MIXDOWN_")},
+        "TOKEN": server.token,
+        "SECRET": server.secret,
+        "MIXDOWN_DATA_DIR": str(server.data_dir),
+        "TERM": "xterm",
+    }
+    pairs = []
+    for step in steps:
+        code = step.code.replace(ADDRESS, server.base_url).replace(
+            ".venv/bin", str(Path(sys.executable).parent)
+        )
+        code = code.replace("load_profiles.py", f"load_profiles.py --url {server.base_url}")
+        assert step.shown is not None, f"the README does not show what this prints:\n{step.code}"
+        pairs.append((shape(step.shown), shape(shown_by(code, folder=ROOT, environment=environment))))
+    return pairs
+
+
+def sample(name: str) -> dict[str, Profile]:
+    """A file of the sample: properties by id."""
+    with gzip.open(SAMPLE / f"{name}.ndjson.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return {row.get("$distinct_id") or row["$group_id"]: row["$properties"] for row in rows}
+
+
+def told_apart(profiles: Mapping[str, Profile]) -> dict[str, str]:
+    """Profiles as texts that differ where a value or its type does, without `$last_seen`."""
+    own = {key: {name: kept[name] for name in kept if name != "$last_seen"} for key, kept in profiles.items()}
+    return {key: json.dumps(properties, sort_keys=True) for key, properties in own.items()}
+
+
+def test_the_tour_shows_what_happens(start_server: StartServer) -> None:
+    server = start_server()
+    steps = [step for step in tour(README) if "uncut" not in step.tags]
+    assert len(steps) >= 7
+    for shown, happened in walk(server, steps):
+        assert happened == shown
+    stored, sent = told_apart(server.profiles()), told_apart(sample("users"))
+    assert sum(stored[key] != sent[key] for key in sent) == 50  # those with a long text, which is cut
+    changed = next(iter(sent))
+    server.post("/engage", [{"$token": server.token, "$distinct_id": changed, "$set": {"age": 1}}])
+    command = [sys.executable, "examples/load_profiles.py", "--check", "--url", server.base_url]
+    command += ["--token", server.token, "--secret", server.secret, str(SAMPLE / "users.ndjson.gz")]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 1, checked
+    assert f"1 different, 0 missing\n  different: {changed}\n" in checked.stdout
+
+
+def test_the_sample_comes_back_equal_as_the_readme_shows(start_server: StartServer) -> None:
+    server = start_server(environment={"MIXDOWN_STRING_LIMIT_BYTES": "0"})
+    ((shown, happened),) = walk(server, [step for step in tour(README) if "uncut" in step.tags])
+    assert happened == shown
+    users, groups = sample("users"), sample("groups")
+    assert (len(users), len(groups)) == (5000, 500)
+    assert told_apart(server.profiles()) == told_apart(users)
+    assert told_apart(server.groups("company_id")) == told_apart(groups)
+
+
+def test_the_first_start_prints_what_the_readme_shows() -> None:
+    shown = next(block.code for block in blocks(README) if "is ready." in block.code)
+    token, secret, password = re.findall(r"^  (?:Token|Secret|Password) +(\S+)$", shown, re.MULTILINE)
+    folder = re.findall(r"^  Data +(\S+)$", shown, re.MULTILINE)[0]
+    project = Project(1, "default", token, b"")
+    access = Access(project, secret=secret, user="owner", password=password, new=True)
+    printed = greeting(ADDRESS, Settings(data_dir=Path(folder)), access)
+    assert printed.rstrip().splitlines() == shown.rstrip().splitlines()
+
+
+def snippet(language: str, word: str) -> str:
+    """The one block of a language that holds a word."""
+    (found,) = [block.code for block in blocks(README) if block.language == language and word in block.code]
+    return found
+
+
+def test_the_python_snippet_stores_what_it_says(start_server: StartServer) -> None:
+    server = start_server()
+    code = (
+        snippet("python", "people_set").replace(ADDRESS, server.base_url).replace("YOUR_TOKEN", server.token)
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    assert server.profiles()["ada"]["plan"] == "pro"
+    assert server.groups("Company")["Acme"]["seats"] == 12
+
+
+@pytest.mark.slow
+def test_the_node_snippet_stores_what_it_says(start_server: StartServer) -> None:
+    problem = npm_install()
+    if problem:
+        pytest.skip(problem)
+    server = start_server()
+    code = snippet("js", 'people.set("ada"').replace("6493", server.base_url.rpartition(":")[2])
+    code = code.replace("YOUR_TOKEN", server.token)
+    subprocess.run(["node", "-e", code], check=True, timeout=30, cwd=NODE)
+    assert server.profiles()["ada"]["plan"] == "pro"
+    assert server.groups("Company")["Acme"]["seats"] == 12
+
+
+def test_a_readme_that_shows_something_else_is_noticed() -> None:
+    shown = '{\n  "computed_at": "2026-11-22T04:05:57+00:00",\n  "total": 1\n}'
+    assert shape(shown) == shape(shown.replace("04:05:57", "11:12:13"))
+    assert shape(shown) != shape(shown.replace("1\n}", "2\n}"))
+    with pytest.raises(AssertionError, match="ended with status 3"):
+        shown_by("echo before; exit 3", folder=ROOT, environment=os.environ)
