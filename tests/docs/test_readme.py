@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,9 +22,9 @@ from mixdown.settings import Settings
 from mixdown.store.protocols import Project
 from tests.docs.snippets import Step, blocks, shown_by, tour
 from tests.sdk.conftest import NODE, npm_install
-from tests.serving import Profile, Server, StartServer, start_server
+from tests.serving import Profile, Server, StartServer, server, start_server
 
-__all__ = ["start_server"]
+__all__ = ["server", "start_server"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "tests" / "data" / "sample"
@@ -47,10 +48,26 @@ def shape(text: str) -> str:
     return text.strip("\n")
 
 
+def plain_environment() -> dict[str, str]:
+    """The variables of this process, without settings of Mixdown and proxies."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MIXDOWN_") and not name.lower().endswith("_proxy")
+    }
+
+
+@pytest.fixture(autouse=True)
+def needs_curl() -> None:
+    """Skip where the commands of a reader cannot run."""
+    if shutil.which("curl") is None or shutil.which("bash") is None:
+        pytest.skip("curl and bash, which the examples use, are not installed")
+
+
 def walk(server: Server, steps: list[Step]) -> list[tuple[str, str]]:
     """Run the steps against a server; what the README shows and what a terminal showed, of each."""
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("MIXDOWN_")},
+        **plain_environment(),
         "TOKEN": server.token,
         "SECRET": server.secret,
         "MIXDOWN_DATA_DIR": str(server.data_dir),
@@ -123,27 +140,37 @@ def snippet(language: str, word: str) -> str:
     return found
 
 
-def test_the_python_snippet_stores_what_it_says(start_server: StartServer) -> None:
-    server = start_server()
-    code = (
-        snippet("python", "people_set").replace(ADDRESS, server.base_url).replace("YOUR_TOKEN", server.token)
-    )
+def test_the_python_snippet_stores_what_it_says(server: Server) -> None:
+    code = snippet("python", "people_set").replace("YOUR_TOKEN", server.token)
+    code = code.replace(ADDRESS, server.base_url).replace('"ada"', '"python"')
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
-    assert server.profiles()["ada"]["plan"] == "pro"
+    assert server.profiles()["python"]["plan"] == "pro"
     assert server.groups("Company")["Acme"]["seats"] == 12
 
 
 @pytest.mark.slow
-def test_the_node_snippet_stores_what_it_says(start_server: StartServer) -> None:
+def test_the_node_snippet_stores_what_it_says(server: Server) -> None:
     problem = npm_install()
     if problem:
         pytest.skip(problem)
-    server = start_server()
-    code = snippet("js", 'people.set("ada"').replace("6493", server.base_url.rpartition(":")[2])
-    code = code.replace("YOUR_TOKEN", server.token)
-    subprocess.run(["node", "-e", code], check=True, timeout=30, cwd=NODE)
-    assert server.profiles()["ada"]["plan"] == "pro"
-    assert server.groups("Company")["Acme"]["seats"] == 12
+    code = snippet("js", 'people.set("ada"').replace("YOUR_TOKEN", server.token)
+    code = code.replace("6493", server.base_url.rpartition(":")[2]).replace('"ada"', '"node"')
+    subprocess.run(["node", "-e", code.replace("Acme", "Node")], check=True, timeout=30, cwd=NODE)
+    assert server.profiles()["node"]["plan"] == "pro"
+    assert server.groups("Company")["Node"]["seats"] == 12
+
+
+def test_the_examples_of_the_http_api_work(server: Server) -> None:
+    page = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+    examples = [block.code for block in blocks(page) if block.language == "sh"]
+    assert len(examples) >= 3
+    values = {ADDRESS: server.base_url, "TOKEN": server.token, "USER:PASSWORD": ":".join(server.account)}
+    named = re.compile("|".join(map(re.escape, values)))
+    for example in examples:
+        code = named.sub(lambda match: values[match[0]], example).replace("curl ", "curl -sS ", 1)
+        shown = shown_by(code, folder=ROOT, environment=plain_environment())
+        assert json.loads(shown)["status"] in (1, "ok"), shown
+    assert server.profiles()["ada"]["logins"] == 2
 
 
 def test_a_readme_that_shows_something_else_is_noticed() -> None:
@@ -151,4 +178,4 @@ def test_a_readme_that_shows_something_else_is_noticed() -> None:
     assert shape(shown) == shape(shown.replace("04:05:57", "11:12:13"))
     assert shape(shown) != shape(shown.replace("1\n}", "2\n}"))
     with pytest.raises(AssertionError, match="ended with status 3"):
-        shown_by("echo before; exit 3", folder=ROOT, environment=os.environ)
+        shown_by("echo before; exit 3", folder=ROOT, environment=plain_environment())
