@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,15 @@ def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path / "data")
 
 
+@pytest.fixture(scope="session")
+def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("template") / "data"
+    Cli(folder)("project", "create", "shop", "--token", "shop-token")
+    return folder
+
+
 @pytest.fixture
-def shop(cli: Cli) -> Cli:
+def shop(cli: Cli, _template: Path) -> Cli:
     """Commands on a folder with the project `shop` (id 1, token `shop-token`)."""
-    cli("project", "create", "shop", "--token", "shop-token")
+    shutil.copytree(_template, cli.folder)
     return cli

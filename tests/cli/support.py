@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,19 @@ class Cli:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, *arguments: str, code: int = 0, typed: str | None = None, **variables: str) -> Result:
-        """Run a command in this process; its exit code must be `code`."""
-        env = {"MIXDOWN_DATA_DIR": str(self.folder), **variables}
+    def __call__(
+        self, *arguments: str, code: int = 0, typed: str | None = None, env: Mapping[str, str] | None = None
+    ) -> Result:
+        """Run a command in this process, with variables; its exit code must be `code`."""
+        env = {"MIXDOWN_DATA_DIR": str(self.folder), **(env or {})}
         result = CliRunner().invoke(root, list(arguments), input=typed, env=env)
         assert result.exit_code == code, (result.output, result.exception)
         assert "Traceback" not in result.output
         return result
 
-    def json(self, *arguments: str, code: int = 0, **variables: str) -> Any:
+    def json(self, *arguments: str, code: int = 0, env: Mapping[str, str] | None = None) -> Any:
         """Run a command with `--json`; stdout must be one JSON value and nothing else."""
-        return json.loads(self(*arguments, "--json", code=code, **variables).stdout)
+        return json.loads(self(*arguments, "--json", code=code, env=env).stdout)
 
     def process(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command as a process of its own; the caller ends it."""

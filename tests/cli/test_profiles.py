@@ -61,7 +61,7 @@ def test_a_read_that_stays_behind_answers_and_says_so(shop: Cli) -> None:
     shop("profiles", "get", "alice", "--project", "1")
     shop.send(user("alice", plan="pro"))
     with FolderLock(shop.folder).acquire(0):
-        result = shop("profiles", "get", "alice", "--project", "1", MIXDOWN_READ_WAIT_MS="50")
+        result = shop("profiles", "get", "alice", "--project", "1", env={"MIXDOWN_READ_WAIT_MS": "50"})
     assert "plan\tfree" in result.stdout
     assert "1 records behind" in result.stderr
     assert "plan\tpro" in shop("profiles", "get", "alice", "--project", "1").stdout
@@ -105,7 +105,7 @@ def test_a_delete_asks_first(shop: Cli) -> None:
 def test_a_delete_is_refused_by_no_setting_about_unknown_tokens(shop: Cli) -> None:
     shop.send(user("u1"))
     answer = shop.json(
-        "profiles", "delete", "u1", "--project", "shop", "--yes", MIXDOWN_UNKNOWN_TOKEN="accept"
+        "profiles", "delete", "u1", "--project", "shop", "--yes", env={"MIXDOWN_UNKNOWN_TOKEN": "accept"}
     )
     assert answer["deleted"] == ["u1"]
 
@@ -115,3 +115,10 @@ def test_a_delete_is_refused_by_no_setting_about_unknown_tokens(shop: Cli) -> No
 )
 def test_project_and_id_are_needed(shop: Cli, arguments: list[str]) -> None:
     assert "Missing" in shop("profiles", *arguments, code=2).stderr
+
+
+def test_an_id_that_is_no_text_is_looked_up_as_it_would_be_stored(shop: Cli) -> None:
+    shop.send(user("odd\x00id"))
+    shop("profiles", "get", "odd\udcffid", "--project", "1")
+    answer = shop.json("profiles", "delete", "odd\udcffid", "gone\udcff", "--project", "1", "--yes", code=1)
+    assert answer == {"deleted": ["odd\ufffdid"], "missing": ["gone\ufffd"]}

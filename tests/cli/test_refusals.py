@@ -77,7 +77,7 @@ def test_those_that_are_still_bad_stay_once_with_the_reason(shop: Cli) -> None:
 
 def test_an_unknown_token_never_counts_as_stored(shop: Cli) -> None:
     shop.send(user("u1", token="old"))
-    answer = shop.json("refusals", "resend", "1", code=1, MIXDOWN_UNKNOWN_TOKEN="accept")
+    answer = shop.json("refusals", "resend", "1", code=1, env={"MIXDOWN_UNKNOWN_TOKEN": "accept"})
     assert answer["refused"] == [{"id": 1, "message": "$token, no project has this token"}]
     assert len(shop.json("refusals", "list")) == 1
 

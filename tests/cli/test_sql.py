@@ -11,8 +11,11 @@ import pytest
 from tests.cli.support import Cli, group, user
 
 
-@pytest.fixture
-def filled(shop: Cli) -> Cli:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """One folder for all: no query can change it."""
+    shop = Cli(tmp_path_factory.mktemp("sql") / "data")
+    shop("project", "create", "shop", "--token", "shop-token")
     shop.send(user("u1", plan="pro"), user("u2", plan="free"), {"$token": "shop-token", "$set": {}})
     shop.send(group("Company", "Acme", plan="pro"), endpoint="groups")
     return shop
@@ -67,6 +70,10 @@ def test_json_keeps_columns_of_the_same_name(filled: Cli) -> None:
 
 def test_a_query_comes_from_stdin(filled: Cli) -> None:
     assert filled("sql", typed="select 7 as n;\n-- that is all\n").stdout == "n\n7\n"
+
+
+def test_input_that_is_no_text_is_a_query_like_any_other(filled: Cli) -> None:
+    assert filled.json("sql", "select 'a\udcffb' as x") == [{"x": "a?b"}]
 
 
 @pytest.mark.parametrize(

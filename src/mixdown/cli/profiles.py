@@ -5,7 +5,7 @@ A read sees every record that was acknowledged before it; a delete is one more r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -22,13 +22,14 @@ from mixdown.cli.output import (
     shortened,
     to_terminal,
 )
+from mixdown.model.values import clean_text
 
 if TYPE_CHECKING:
     from mixdown.settings import Settings
     from mixdown.store.protocols import Project, Store
 
-CELL_CHARS = 400
-_NAMED_IDS = 10
+CELL_CHARS: Final = 400
+_NAMED_IDS: Final = 10
 
 
 @click.group()
@@ -66,6 +67,7 @@ def get(*, profile_id: str, project_ref: str, group_key: str, as_json: bool, dat
     """
     import orjson
 
+    profile_id, group_key = clean_text(profile_id), clean_text(group_key)
     with opened(data_dir) as (settings, store):
         project = find_project(store, project_ref)
         settle_and_tell(settings, store)
@@ -98,7 +100,8 @@ def delete(
     Prints which were deleted and which were not there; exit code 1 when any was not. With --json:
     {"deleted": […], "missing": […]}.
     """
-    wanted = list(dict.fromkeys(ids))
+    wanted = list(dict.fromkeys(map(clean_text, ids)))
+    group_key = clean_text(group_key)
     with opened(data_dir) as (settings, store):
         project = find_project(store, project_ref)
         settle_and_tell(settings, store)

@@ -6,6 +6,8 @@ wrong usage ends it with 2. A traceback means a fault of Mixdown itself.
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Any
 
 import click
@@ -85,4 +87,9 @@ for _command in (serve, project, account, profiles, refusals, tail, sql, config,
 
 def main() -> None:
     """Run the command with the arguments of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that is not UTF-8 must not end a command
     root(prog_name="mixdown")

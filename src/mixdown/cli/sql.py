@@ -273,13 +273,18 @@ def sql(*, query: str | None, as_json: bool, as_csv: bool, timeout_s: float, dat
         if query is None and sys.stdin.isatty():
             _prompt(reader, writer)
             return
-        _answer(reader, query if query is not None else sys.stdin.read(), writer)
+        _answer(reader, query if query is not None else _typed(), writer)
     finally:
         reader.close()
 
 
+def _typed() -> str:
+    """All of stdin."""
+    return sys.stdin.buffer.read().decode("utf-8", "replace")
+
+
 def _answer(reader: Reader, query: str, writer: Writer) -> None:
-    columns, rows = reader.run(query)
+    columns, rows = reader.run(query.encode("utf-8", "replace").decode())
     with closing(rows):  # an open cursor would keep its snapshot and hold up every checkpoint
         writer(columns, rows)
 
