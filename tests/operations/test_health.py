@@ -14,7 +14,7 @@ from mixdown.http.health import asked_from_here
 from mixdown.http.metrics import CHILD_LIMIT, METRICS, Metrics, reason_of
 from mixdown.model import texts
 from mixdown.store.chunk import Outcome
-from tests.operations.support import child, wait_until
+from tests.operations.support import Wire, child, wait_until
 from tests.serving import (
     TOKEN,
     Certificate,
@@ -112,8 +112,7 @@ def _workers(server: Server) -> list[int]:
     return [pid for pid, command in children(server.pid).items() if "child worker" in command]
 
 
-def test_a_fold_that_stands_still_shows_in_the_metrics(start_server: StartServer) -> None:
-    server = start_server()
+def test_a_fold_that_stands_still_shows_in_the_metrics(server: Server) -> None:
     subprocess.run(["kill", "-STOP", str(child(server.pid, "fold"))], check=True)
     assert server.post("/engage", [{"$token": TOKEN, "$distinct_id": "a", "$set": {}}]).body == b"1"
     assert sample(server, "mixdown_fold_behind_records") == 1
@@ -250,7 +249,7 @@ def test_a_taken_internal_port_is_told(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def encrypted(start_module_server: StartServer, certificate: Certificate) -> Server:
     """A server with a certificate."""
-    return start_module_server(certificate=certificate)
+    return start_module_server(certificate=certificate, arguments=["--header-timeout-s", "1"])
 
 
 def test_with_a_certificate_the_server_speaks_https_alone(encrypted: Server) -> None:
@@ -263,6 +262,12 @@ def test_with_a_certificate_the_server_speaks_https_alone(encrypted: Server) -> 
     with socket.create_connection((address.hostname, address.port), timeout=5) as plain:
         plain.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"HTTP/1.1 200" not in plain.recv(4096)
+
+
+def test_a_handshake_that_does_not_come_is_cut(encrypted: Server) -> None:
+    with Wire(encrypted.base_url) as silent:
+        assert silent.read_to_end() == b""
+        assert 0.9 < silent.age_s < 5
 
 
 @pytest.mark.parametrize(("version", "spoken"), [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)])

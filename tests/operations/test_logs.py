@@ -5,6 +5,8 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -113,6 +115,28 @@ def test_an_exception_is_told_by_type_and_place_and_not_by_its_text(error: Excep
     assert json.loads(line)["error"] == type(error).__name__
     assert "test_logs.py" in json.loads(line)["at"]
     assert "fail" in json.loads(line)["at"]
+
+
+def test_a_failing_thread_and_process_are_told_without_the_text_of_the_exception() -> None:
+    script = f"""
+import threading
+from mixdown.server import logs
+from mixdown.settings import load
+def fail():
+    raise ValueError({VALUE!r})
+logs.configure(load({{}}, {{}}), "fold")
+logs.catch_all()
+thread = threading.Thread(target=fail, name="commit")
+thread.start()
+thread.join()
+fail()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    told = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [line["event"] for line in told] == ["a thread failed", "the process failed"]
+    assert [line["error"] for line in told] == ["ValueError", "ValueError"]
+    assert VALUE not in ended.stderr
 
 
 def test_what_speaks_of_the_server_alone_is_quoted() -> None:

@@ -12,10 +12,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.operations.support import DEADLINE_S, environment, failed_start, serve_command, wait_until
-from tests.serving import ACCOUNT, SECRET, TOKEN, Certificate, StartServer, certificate, start_server
+from mixdown.model.errors import SettingsError
+from mixdown.server.listening import address_of, listen, tls_context
+from mixdown.settings import load
+from tests.operations.support import (
+    DEADLINE_S,
+    Wire,
+    children,
+    environment,
+    failed_start,
+    serve_command,
+    wait_until,
+)
+from tests.serving import (
+    ACCOUNT,
+    SECRET,
+    TOKEN,
+    Certificate,
+    Server,
+    StartServer,
+    certificate,
+    server,
+    start_module_server,
+    start_server,
+)
 
-__all__ = ["certificate", "start_server"]
+__all__ = ["certificate", "server", "start_module_server", "start_server"]
 
 
 def test_a_taken_port_is_told_in_one_line_with_what_to_do(tmp_path: Path) -> None:
@@ -27,25 +49,41 @@ def test_a_taken_port_is_told_in_one_line_with_what_to_do(tmp_path: Path) -> Non
     assert len(lines) == 2
 
 
+def test_a_geo_database_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
+    """A child finds this; its words reach the terminal all the same."""
+    arguments = ["--port", "0", "--data-dir", str(tmp_path / "data"), "--geo-database", "/nowhere/geo.mmdb"]
+    lines = failed_start(*arguments)
+    assert lines[0].startswith("mixdown: ")
+    assert "/nowhere/geo.mmdb" in lines[0]
+    assert len(lines) == 2
+
+
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("host", "port", "words"),
     [
-        (["--host", "192.0.2.1"], "192.0.2.1 is not an address of this machine"),
-        (["--host", "no-such-host.invalid"], "the host 'no-such-host.invalid' has no address"),
-        (["--database-url", "postgres://localhost/mixdown"], "PostgreSQL comes with a later release"),
-        (["--geo-database", "/nowhere/geo.mmdb"], "/nowhere/geo.mmdb"),
-        (
-            ["--tls-cert", "/nowhere/cert.pem", "--tls-key", "/nowhere/key.pem"],
-            "/nowhere/cert.pem cannot be read",
-        ),
+        ("192.0.2.1", 0, "192.0.2.1 is not an address of this machine"),
+        ("x" * 70, 0, "the host 'x+' has no address"),
     ],
 )
-def test_a_setting_that_cannot_work_is_told_in_one_line(
-    tmp_path: Path, arguments: list[str], words: str
-) -> None:
-    lines = failed_start("--port", "0", "--data-dir", str(tmp_path / "data"), *arguments)
-    assert words in lines[0]
-    assert len(lines) == 2
+def test_an_address_that_is_none_is_told_with_what_to_do(host: str, port: int, words: str) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        listen(host, port)
+    assert "--host 127.0.0.1" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:"),
+        ("localhost", "http://localhost:"),
+        ("0.0.0.0", "http://127.0.0.1:"),  # noqa: S104 - the point
+    ],
+)
+def test_the_address_that_is_printed_reaches_the_server(host: str, address: str) -> None:
+    with listen(host, 0) as sock:
+        printed = address_of(sock, load({}, {"host": host}))
+        assert printed == f"{address}{sock.getsockname()[1]}"
+        Wire(printed).socket.close()
 
 
 def test_a_folder_below_a_file_is_told_in_one_line(tmp_path: Path) -> None:
@@ -56,6 +94,13 @@ def test_a_folder_below_a_file_is_told_in_one_line(tmp_path: Path) -> None:
     assert len(lines) == 2
 
 
+def test_a_folder_that_holds_something_else_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data" / "lock").mkdir(parents=True)
+    lines = failed_start("--port", "0", "--data-dir", str(tmp_path / "data"))
+    assert lines[0] == f"mixdown: the server cannot run: {tmp_path / 'data' / 'lock'}: Is a directory"
+    assert len(lines) == 2
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_write_permission_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
@@ -63,18 +108,41 @@ def test_a_folder_without_write_permission_is_told_in_one_line(tmp_path: Path) -
     assert "cannot be made: Permission denied" in lines[0]
 
 
-def test_a_key_of_another_certificate_is_told_in_one_line(tmp_path: Path, certificate: Certificate) -> None:
+def test_a_certificate_that_cannot_be_used_is_told_by_what_is_wrong(
+    tmp_path: Path, certificate: Certificate
+) -> None:
     other = tmp_path / "other.pem"
-    subprocess.run(
-        ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(other)],
-        check=True,
-        capture_output=True,
-    )
-    arguments = ["--port", "0", "--data-dir", str(tmp_path / "data"), "--tls-cert"]
-    lines = failed_start(*arguments, str(certificate.certificate_file), "--tls-key", str(other))
-    assert "is not that of the certificate" in lines[0]
-    swapped = [str(certificate.key_file), "--tls-key", str(certificate.certificate_file)]
-    assert "are not a certificate and a key in PEM form" in failed_start(*arguments, *swapped)[0]
+    make_key = [
+        "openssl",
+        "genpkey",
+        "-algorithm",
+        "EC",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-out",
+        str(other),
+    ]
+    subprocess.run(make_key, check=True, capture_output=True)
+    cert, key = str(certificate.certificate_file), str(certificate.key_file)
+    secret_key = tmp_path / "encrypted.pem"
+    encrypt = ["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:word", "-out", str(secret_key)]
+    subprocess.run(encrypt, check=True, capture_output=True)
+    for given_cert, given_key, words in [
+        (cert, str(other), "is not that of the certificate"),
+        (key, cert, "are not a certificate and a key in PEM form"),
+        (cert, str(tmp_path / "missing.pem"), "--tls-key: .*missing.pem cannot be read: No such file"),
+        (str(tmp_path), key, "--tls-cert: .* cannot be read: Is a directory"),
+        (cert, str(secret_key), "has a passphrase"),
+    ]:
+        with pytest.raises(SettingsError, match=words):
+            tls_context(load({}, {"tls_cert": given_cert, "tls_key": given_key}))
+
+
+def test_a_certificate_that_cannot_be_used_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    arguments = ["--port", "0", "--data-dir", str(tmp_path / "data"), "--tls-key", "/nowhere/key.pem"]
+    lines = failed_start(*arguments, "--tls-cert", "/nowhere/cert.pem")
+    assert lines[0] == "mixdown: --tls-cert: /nowhere/cert.pem cannot be read: No such file or directory"
+    assert len(lines) == 2
 
 
 IMPATIENT = """
@@ -86,8 +154,7 @@ sys.exit(supervisor.run(load(os.environ, {"port": 0, "data_dir": sys.argv[1]})))
 """
 
 
-def test_a_second_server_names_the_process_that_holds_the_folder(start_server: StartServer) -> None:
-    server = start_server()
+def test_a_second_server_names_the_process_that_holds_the_folder(server: Server) -> None:
     second = subprocess.run(
         [sys.executable, "-c", IMPATIENT, str(server.data_dir)],
         env=environment(),
@@ -207,17 +274,23 @@ def test_presets_are_in_force_after_every_start(start_server: StartServer) -> No
     assert not [secret for secret in (SECRET, ACCOUNT[1], "s" * 40, "p" * 40) if secret in log]
 
 
-@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104 - the point
 def test_a_short_preset_is_taken_with_a_warning_where_others_can_reach_the_server(
-    start_server: StartServer, host: str, warned: bool
+    start_server: StartServer,
 ) -> None:
     presets = {"MIXDOWN_TOKEN": "short", "MIXDOWN_SECRET": "s" * 32, "MIXDOWN_ACCOUNT": "ada:short-too"}
-    server = start_server(environment=presets, arguments=["--host", host])
+    server = start_server(environment=presets, arguments=["--host", "0.0.0.0"])  # noqa: S104 - the point
     assert server.post("/engage", [{"$token": "short", "$distinct_id": "a", "$set": {}}]).body == b"1"
     assert server.profiles().keys() == {"a"}
     lines = [json.loads(line) for line in server.log_text().splitlines() if line.startswith("{")]
     found = {line["variable"] for line in lines if "can be guessed" in line["event"]}
-    assert found == ({"MIXDOWN_TOKEN", "MIXDOWN_ACCOUNT"} if warned else set())
+    assert found == {"MIXDOWN_TOKEN", "MIXDOWN_ACCOUNT"}
+    assert [line for line in lines if "without TLS" in line["event"]]
+
+
+def test_secrets_do_not_pass_on_to_the_processes_that_strangers_talk_to(server: Server) -> None:
+    for pid in children(server.pid):
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        assert not [secret for secret in (TOKEN, SECRET, ACCOUNT[1]) if secret.encode() in environ]
 
 
 def test_an_ephemeral_server_leaves_no_folder_behind(tmp_path: Path) -> None:
@@ -239,8 +312,7 @@ def test_an_ephemeral_server_leaves_no_folder_behind(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
-def test_the_data_folder_is_closed_to_others(start_server: StartServer) -> None:
-    server = start_server()
+def test_the_data_folder_is_closed_to_others(server: Server) -> None:
     server.post("/engage", [{"$token": TOKEN, "$distinct_id": "a", "$set": {}}])
     assert server.profiles().keys() == {"a"}
     open_to_others = [path.name for path in server.data_dir.rglob("*") if path.stat().st_mode & 0o077]

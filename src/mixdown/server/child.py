@@ -23,6 +23,7 @@ def main(arguments: list[str], environment: dict[str, str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's business
     settings = load(environment, {})
     logs.configure(settings, inheritance.name)
+    logs.catch_all()
     inheritance.end_with_supervisor()
     try:
         if role == "worker":

@@ -8,6 +8,7 @@ folded too.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import selectors
 import signal
@@ -126,9 +127,10 @@ class Nursery:
         self._sockets = sockets
         self._children = [Child("fold", "fold")]
         self._children += [Child(f"worker-{number}", "worker") for number in range(settings.workers)]
+        without_secrets = dataclasses.replace(settings, token="", secret="", account="")
         self._environment = {
             **os.environ,
-            **as_env(settings),
+            **as_env(without_secrets),  # they are in the catalog by now
             "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir),
         }
         self._stops = 0

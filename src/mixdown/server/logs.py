@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,26 @@ def configure(settings: Settings, process: str, *, stream: TextIO | None = None)
     root.handlers = [_LibraryLines()]
     root.setLevel(max(level, logging.WARNING))
     logging.captureWarnings(capture=True)
+
+
+def catch_all() -> None:
+    """Write exceptions that end a process or thread as lines like all others, without their text."""
+
+    def in_process(kind: type[BaseException], value: BaseException, trace: object) -> None:
+        del kind, trace
+        fault("the process failed", value)
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None:
+            fault("a thread failed", args.exc_value, thread=args.thread.name if args.thread else "")
+
+    def unraisable(args: sys.UnraisableHookArgs) -> None:
+        if args.exc_value is not None:
+            fault("an exception could not be raised", args.exc_value)
+
+    sys.excepthook = in_process
+    threading.excepthook = in_thread
+    sys.unraisablehook = unraisable
 
 
 def debug(sentence: str, **facts: Fact) -> None:

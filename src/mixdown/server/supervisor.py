@@ -53,7 +53,10 @@ def run(settings: Settings) -> int:
             return _serve(replace(settings, data_dir=folder))
     except MixdownError as error:
         tell(str(error))
-        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        tell(f"the server cannot run: {where}{error.strerror or error}\nCheck the data folder and its disk.")
+    return 1
 
 
 def tell(text: str) -> None:

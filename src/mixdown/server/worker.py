@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import signal
 import socket
@@ -30,7 +31,7 @@ from mixdown.ingest.pipeline import Ingest
 from mixdown.server import logs
 from mixdown.server.family import Inheritance
 from mixdown.server.listening import BACKLOG, tls_context
-from mixdown.server.protocol import BoundedProtocol, ConnectionLimits, bounded_protocol
+from mixdown.server.protocol import LINGER_S, BoundedProtocol, ConnectionLimits, bounded_protocol
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.sqlite import open_store
@@ -46,13 +47,32 @@ _TOO_MANY: Final = "the server has too many open connections"
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, which also ends slow connections and leaves signals to this room."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, *, handshake_s: float, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
+        self._handshake_s = handshake_s
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
-        await super().startup(sockets)
+        """Begin to accept: uvicorn's own way for given sockets, but with a bound on TLS handshakes."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        config = self.config
+        make: Callable[..., asyncio.Protocol] = config.http_protocol_class
+        protocol = functools.partial(
+            make, config=config, server_state=self.server_state, app_state={}, _loop=loop
+        )
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=sock,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=self._handshake_s if config.ssl else None,
+                ssl_shutdown_timeout=LINGER_S if config.ssl else None,
+            )
+            for sock in sockets or []
+        ]
+        self.started = True
         self._on_ready()
 
     def stop(self) -> None:
@@ -108,7 +128,11 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
             now_ms=now_ms,
         )
         app = application(services, internal_port=internal.getsockname()[1] if internal else 0)
-        server = DrainingServer(server_config(settings, app), inheritance.say_ready)
+        server = DrainingServer(
+            server_config(settings, app),
+            handshake_s=settings.header_timeout_s,
+            on_ready=inheritance.say_ready,
+        )
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
