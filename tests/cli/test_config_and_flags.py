@@ -154,9 +154,9 @@ def test_every_command_and_flag_is_documented(path: tuple[str, ...]) -> None:
 
 
 def test_a_terminal_that_is_not_utf8_ends_no_command(shop: Cli) -> None:
-    shop("project", "create", "Köln")
-    environment = {**shop.environment(), "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    shop("project", "create", "日本")
+    environment = {**shop.environment(), "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
     listed = subprocess.run(
         shop.command("project", "list"), env=environment, capture_output=True, timeout=30, check=True
     )
-    assert b"K\\xf6ln" in listed.stdout
+    assert b"\\u65e5\\u672c" in listed.stdout
