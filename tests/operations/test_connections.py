@@ -4,12 +4,14 @@ import base64
 import contextlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.operations.support import Wire, statuses, wait_until
+from tests.operations.support import Wire, child, statuses, wait_until
 from tests.serving import TOKEN, Server, StartServer, start_module_server
 
 __all__ = ["start_module_server"]
@@ -269,6 +271,34 @@ def test_a_client_that_does_not_read_its_answers_is_cut(hasty: Server) -> None:
         received = wire.read_to_end()
     assert 0 < len(statuses(received)) < asked
     assert hasty.get("/livez").status == 200
+
+
+def peak_memory_kib(pid: int) -> int:
+    """The most memory that a process has held so far."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+@pytest.mark.slow
+def test_a_flood_of_pipelined_requests_takes_no_more_memory_than_a_few(
+    start_module_server: StartServer,
+) -> None:
+    server = start_module_server()
+    worker = child(server.pid, "worker")
+    request = b"GET /livez HTTP/1.1\r\n\r\n"
+    floods = []
+    for asked in (10_000, 100_000):
+        before = peak_memory_kib(worker)
+        with Wire(server.base_url) as wire:
+            sender = threading.Thread(
+                target=wire.send, args=(request * asked + request[:-2] + CLOSE + b"\r\n",)
+            )
+            sender.start()
+            received = wire.read_to_end()
+            sender.join()
+        assert len(statuses(received)) == asked + 1
+        floods.append(peak_memory_kib(worker) - before)
+    assert floods[1] < 40_000, floods
 
 
 def test_connections_beyond_the_limit_get_503_and_are_closed(hasty: Server) -> None:

@@ -64,7 +64,7 @@ def _snippets(address: str, api_address: str, access: Access) -> Iterator[str]:
     yield "consumer = Consumer("
     yield '    events_url=server + "/track", people_url=server + "/engage", groups_url=server + "/groups"'
     yield ")"
-    yield f"mp = Mixpanel({json.dumps(project.token)}, consumer=consumer)"
+    yield f"mp = Mixpanel({json.dumps(project.token, ensure_ascii=False)}, consumer=consumer)"
     yield 'mp.people_set("ada", {"plan": "free"})'
     yield ""
     yield "Read it back:"
