@@ -132,8 +132,8 @@ BODIES = [
     *malformed("scalar", b"17"),
 ]
 
-NO_TOKEN = "$token, missing or empty"
 NO_OBJECT = ", must be an object"
+NO_OBJECTS: tuple[Any, ...] = ("x", 5, True, None, [1], [[]])
 NO_NAMES: tuple[Any, ...] = (5, True, None, [1], [None], [["a"]])
 NO_GROUP_IDS: tuple[Any, ...] = (None, "", [], {}, [1])
 
@@ -166,13 +166,11 @@ RECORDS = [
     *(
         case
         for token in (None, 5, True, [], {}, [TOKEN], {"a": TOKEN})
-        for case in alone(
-            f"token {token!r}", {**R(SET), "$token": token}, "$token", "$token, missing or empty"
-        )
+        for case in alone(f"token {token!r}", {**R(SET), "$token": token}, "$token", texts.TOKEN_MISSING)
     ),
     *(
         case
-        for value in ("x", 5, True, None, [1], [[]])
+        for value in NO_OBJECTS
         for operator in ("$set", "$set_once", "$add", "$append", "$union", "$remove", "$merge")
         for case in alone(
             f"{operator} {value!r}", R({operator: value}), operator, f"{operator}, must be an object"
