@@ -281,7 +281,7 @@ def test_a_cookie_ends_with_its_account_or_password(world: World) -> None:
 
 def test_what_comes_from_records_and_refusals_is_shown_as_text(world: World) -> None:
     world.send(user(NASTY, **{NASTY: NASTY}), group(NASTY, NASTY), user("x", token=NASTY))
-    world.send(group(NASTY, NASTY, **{NASTY: 1}), endpoint="groups")
+    world.send(group(NASTY, NASTY) | {"$set": {NASTY: 1}}, endpoint="groups")
     world.send({"$token": TOKEN, "$distinct_id": NASTY, NASTY: NASTY})
     world.fold_all()
     sign_in(world, OWNER)

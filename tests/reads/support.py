@@ -105,7 +105,7 @@ class World:
 
     def run(self, awaitable: Awaitable[httpx.Response]) -> httpx.Response:
         """Run one request."""
-        return self.loop.run_until_complete(awaitable)  # type: ignore[arg-type]
+        return self.loop.run_until_complete(awaitable)
 
     def at_once(self, *awaitables: Awaitable[httpx.Response]) -> list[httpx.Response]:
         """Run several requests at the same time."""
