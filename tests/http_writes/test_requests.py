@@ -274,6 +274,28 @@ def test_bodies_that_are_held_have_a_limit_together() -> None:
     asyncio.run(scenario())
 
 
+def test_an_oversized_body_is_let_go_of_while_its_rest_is_read() -> None:
+    reader = BodyReader(1000)
+    held: list[int] = []
+
+    async def receive() -> Any:
+        held.append(reader.held_bytes)
+        return {"type": "http.request", "body": b"x" * 600, "more_body": len(held) < 5}
+
+    asyncio.run(reader.read(receive))
+    assert held == [0, 600, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "body", [BODY, b"[{", b"", b"x" * 5000, gzip.compress(b" " * 5000), b"[{},{},{},{}]"]
+)
+def test_no_request_leaves_its_body_held(body: bytes) -> None:
+    for worker in running(body_limit_bytes=2000, records_per_request=3):
+        worker.ask("POST", "/engage", body, JSON)
+        worker.ask("POST", "/engage", [body[:1], body[1:], b""], JSON)
+        assert worker.held_bytes() == 0
+
+
 def test_a_body_cut_off_is_not_held() -> None:
     reader = BodyReader(1000)
     messages = iter([{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}])
