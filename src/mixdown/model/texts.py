@@ -22,7 +22,9 @@ UNSET_NOT_LIST: Final = "$unset, must be a list of strings"
 DISTINCT_ID_ON_GROUP: Final = "$distinct_id, must not be present"
 RECORD_TOO_LARGE: Final = "record, must be at most {limit} bytes of JSON"
 IDEMPOTENCY_KEY_TOO_LONG: Final = "Idempotency-Key, must be at most 255 characters"
-NOT_BUILT: Final = "{path} is not built yet: events come with a later release; nothing of this request was stored"
+NOT_BUILT: Final = (
+    "{path} is not built yet: events come with a later release; nothing of this request was stored"
+)
 ENCODING_UNKNOWN: Final = "content encoding {encoding} is not supported: send gzip or no encoding"
 SOME_FAILED: Final = "some data points in the request failed validation"
 BODY_NOT_GZIP: Final = "could not decompress request body"
