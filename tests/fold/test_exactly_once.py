@@ -194,3 +194,20 @@ def test_records_of_one_request_and_of_requests_in_turn_apply_in_order(way: Way)
     way.submit(record(unset=["a"]), record(append={"l": 4}))
     way.fold_all()
     assert way.profile() == {"l": [1, 2, 3, 4]}
+
+
+def test_a_resend_cut_off_before_it_was_noted_counts_once_when_repeated(way: Way, monkeypatch: Any) -> None:
+    way.submit({"$token": "NOPE", "$distinct_id": "u1", "$add": ADD})
+    [refusal] = way.store.refusals.listing(None)
+    rules = rules_of(Settings())
+
+    def cut_off(_ids: Any) -> int:
+        raise StoreError("killed here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(way.store.refusals, "remove", cut_off)
+        with pytest.raises(StoreError):
+            resend(way.store, rules, [refusal.id], token="TOK")
+    assert resend(way.store, rules, [refusal.id], token="TOK") == [(refusal.id, "")]
+    assert way.fold_all() == 2
+    assert way.profile() == {"n": 1}

@@ -55,8 +55,11 @@ def resend(
         if raw is None:
             answers.append((refusal.id, "only the start of this record was kept: give the whole record"))
             continue
-        if token and isinstance(raw, dict):
-            raw = {**raw, "$token": token}
+        if isinstance(raw, dict):
+            # a crash between append and removal leaves the refusal: sent once more, it is recognised
+            raw = {"$insert_id": f"refusal-{refusal.id}", **raw}
+            if token:
+                raw["$token"] = token
         outcome = append_raw(
             store, rules, refusal.endpoint, [raw], sdk=refusal.sdk or "mixdown", keep_refusals=False
         )
