@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from mixdown.fold.profiles import ProfileFold
+from mixdown.ingest.direct import resend
+from mixdown.ingest.pipeline import rules_of
 from mixdown.model.errors import StoreError
 from mixdown.model.operators import apply_operations
+from mixdown.settings import Settings
 from mixdown.store.protocols import Append, FoldResult
 from tests.fold.conftest import DAY_MS, Way, record
 
@@ -158,10 +161,6 @@ def test_an_operator_that_raises_stops_neither_its_profile_nor_its_neighbours(wa
 
 
 def test_a_record_set_aside_by_a_fault_can_be_sent_again_once_the_fault_is_mended(way: Way) -> None:
-    from mixdown.ingest.direct import resend
-    from mixdown.ingest.pipeline import rules_of
-    from mixdown.settings import Settings
-
     def always_raise(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError
 
