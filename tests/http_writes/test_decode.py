@@ -331,28 +331,32 @@ def test_deflate_with_and_without_its_header(bits: int) -> None:
     assert read(packer.compress(text(BATCH)) + packer.flush(), encoding=b"deflate").records == BATCH
 
 
-@pytest.mark.parametrize(
-    ("body", "encoding"),
-    [
-        (b"no gzip at all", b"gzip"),
-        (b"[]", b"gzip"),
-        (gzip.compress(text(BATCH))[:-1], b"gzip"),
-        (gzip.compress(text(BATCH))[:-8] + b"12345678", b"gzip"),
-        (gzip.compress(text(BATCH))[:20] + b"\xff" * 20, b"gzip"),
-        (gzip.compress(text(BATCH)) + b"junk", b"gzip"),
-        (b"\x1f\x8b", b""),
-        (gzip.compress(b"") * 5000, b"gzip"),
-        (b"no deflate", b"deflate"),
-        (zlib.compress(text(BATCH))[:-1], b"deflate"),
-    ],
-)
+BROKEN = {
+    "no gzip at all": (b"no gzip at all", b"gzip"),
+    "plain JSON": (b"[]", b"gzip"),
+    "cut": (gzip.compress(text(BATCH))[:-1], b"gzip"),
+    "wrong checksum": (gzip.compress(text(BATCH))[:-8] + b"12345678", b"gzip"),
+    "damaged": (gzip.compress(text(BATCH))[:20] + b"\xff" * 20, b"gzip"),
+    "something behind it": (gzip.compress(text(BATCH)) + b"junk", b"gzip"),
+    "nothing but the first two bytes": (b"\x1f\x8b", b""),
+    "too many members": (gzip.compress(b"") * 5000, b"gzip"),
+    "no deflate": (b"no deflate", b"deflate"),
+    "cut deflate": (zlib.compress(text(BATCH))[:-1], b"deflate"),
+}
+
+
+@pytest.mark.parametrize(("body", "encoding"), BROKEN.values(), ids=list(BROKEN))
 def test_broken_compression_is_answered_400(body: bytes, encoding: bytes) -> None:
     with pytest.raises(BodyError) as caught:
         read(body, encoding=encoding)
     assert (caught.value.status, caught.value.message) == (400, "could not decompress request body")
 
 
-@pytest.mark.parametrize("encoding", [b"br", b"zstd", b"compress", b"\xff\xfe", b"x" * 100_000])
+@pytest.mark.parametrize(
+    "encoding",
+    [b"br", b"zstd", b"compress", b"\xff\xfe", b"x" * 100_000],
+    ids=["br", "zstd", "compress", "junk", "long junk"],
+)
 def test_an_unknown_encoding_is_answered_400_and_named(encoding: bytes) -> None:
     with pytest.raises(BodyError) as caught:
         read(text(BATCH), encoding=encoding)
