@@ -91,7 +91,7 @@ class MemoryRefusals(_Part):
             known: set[tuple[bytes | None, int]] = {
                 (kept.request_key, kept.index) for kept in self._kept.values() if kept.request_key is not None
             }
-            for refusal in map(bounds.storable, refusals):
+            for refusal in [bounds.storable(refusal) for refusal in refusals]:
                 place = (refusal.request_key, refusal.index)
                 if place in known:
                     continue
@@ -137,12 +137,12 @@ class MemoryLog(_Part):
             count = sum(append.count for append in appends)
             first = self._head
             time_ms = max(now_ms, self._refusals.newest_ms)
+            self._refusals.add([refusal for append in appends for refusal in append.refusals], time_ms)
             if count:
                 body = join_segments([append.segment for append in appends if append.count])
                 self._chunks.append(Chunk(first, count, time_ms, body))
                 self._head += count
                 self._refusals.newest_ms = time_ms
-            self._refusals.add([refusal for append in appends for refusal in append.refusals], time_ms)
             return Appended(first, self._head, time_ms)
 
     def head(self) -> int:

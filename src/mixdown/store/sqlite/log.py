@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import apsw
 
-from mixdown.model.errors import SchemaTooNewError
+from mixdown.model.errors import CorruptStoreError, SchemaTooNewError
 from mixdown.store.chunk import CHUNK_VERSION, Chunk, checksum, encode_filter, join_segments
 from mixdown.store.protocols import Append, Appended
 from mixdown.store.sqlite import connection as sqlite
@@ -82,6 +82,19 @@ class SqliteLog:
 
     def head(self) -> int:
         return int(self._get("SELECT position FROM head"))
+
+    def checked_head(self) -> int:
+        """The head, after a look at whether it fits the newest chunk. Raises `CorruptStoreError`."""
+        head, end = self._get(
+            "SELECT position, coalesce((SELECT first + count FROM chunks ORDER BY first DESC LIMIT 1), 0)"
+            " FROM head"
+        )
+        if end > head:
+            raise CorruptStoreError(
+                f"{self._file.what} holds chunks up to position {end}, and says that it ends at {head}",
+                hint="Restore the data folder from a backup.",
+            )
+        return int(head)
 
     def tail_position(self) -> int:
         return int(self._get("SELECT coalesce((SELECT min(first) FROM chunks), position) FROM head"))

@@ -110,9 +110,9 @@ def _unused(folder: Path, kind: sqlite.Kind) -> bool:
 
 
 def _compare(store: SqliteStore) -> None:
-    """The state cannot have folded what the log never held. Reads the watermark first: both may grow."""
-    watermark = store.state.watermark()
-    head = store.log.head()
+    """See that the state has folded nothing that the log never held."""
+    watermark = store.state.watermark()  # first: both may grow meanwhile
+    head = store.log.checked_head()
     if watermark > head:
         raise CorruptStoreError(
             f"state.db in {store.folder} has folded the log up to position {watermark},"

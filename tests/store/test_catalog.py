@@ -1,0 +1,136 @@
+"""Projects, accounts, facts. For every store."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from mixdown.model.errors import CatalogError
+from mixdown.store.protocols import Account, Catalog, Project
+
+
+def project(catalog: Catalog, name: str = "one", token: str = "", secret: bytes = b"") -> Project:
+    return catalog.create_project(
+        name, token=token or f"token of {name}", secret_hash=secret, id_merge="simplified", now_ms=5
+    )
+
+
+def account(username: str, project_id: int, role: str = "admin") -> Account:
+    return Account(username, b"h" * 32, project_id, role, 9)
+
+
+def test_a_new_catalog_is_empty(catalog: Catalog) -> None:
+    assert (catalog.projects(), catalog.accounts(), catalog.fact("f")) == ([], [], None)
+
+
+def test_projects_come_back_by_id(catalog: Catalog) -> None:
+    made = [project(catalog, name, secret=name.encode() * 8) for name in ("b", "a", "c")]
+    assert catalog.projects() == made
+    assert [each.id for each in made] == sorted({each.id for each in made})
+    assert made[0] == Project(made[0].id, "b", "token of b", b"b" * 8, "simplified", 5)
+    assert made[0].id > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "secret"), [("one", "t2", b"s2"), ("two", "t1", b"s2"), ("two", "t2", b"s1")]
+)
+def test_name_token_and_secret_are_each_projects_own(
+    catalog: Catalog, name: str, token: str, secret: bytes
+) -> None:
+    project(catalog, "one", "t1", b"s1")
+    other = project(catalog, "other", "t", b"s")
+    with pytest.raises(CatalogError, match="taken by another project"):
+        project(catalog, name, token, secret)
+    changes = (
+        {"name": name} if name == "one" else {"token": token} if token == "t1" else {"secret_hash": secret}
+    )
+    with pytest.raises(CatalogError, match="taken by another project"):
+        catalog.change_project(other.id, **changes)
+    assert catalog.projects()[1:] == [other]
+
+
+def test_projects_without_a_secret_do_not_clash(catalog: Catalog) -> None:
+    assert [each.secret_hash for each in (project(catalog, "a"), project(catalog, "b"))] == [b"", b""]
+
+
+def test_a_change_changes_what_is_given_alone(catalog: Catalog) -> None:
+    made = project(catalog, "one", "t1", b"s1")
+    changed = catalog.change_project(made.id, token="t2")
+    assert changed == msgspec.structs.replace(made, token="t2")
+    assert catalog.change_project(made.id, token="t2") == changed, "its own token is not taken"
+    changed = catalog.change_project(made.id, name="n", secret_hash=b"s2", id_merge="legacy")
+    assert catalog.projects() == [changed] == [Project(made.id, "n", "t2", b"s2", "legacy", 5)]
+
+
+def test_a_deleted_project_takes_its_accounts_and_never_gives_its_id_back(catalog: Catalog) -> None:
+    first, second = project(catalog, "a"), project(catalog, "b")
+    for name, project_id in (("u1", first.id), ("u2", second.id), ("owner", 0)):
+        catalog.create_account(account(name, project_id))
+    catalog.delete_project(second.id)
+    assert catalog.projects() == [first]
+    assert [each.username for each in catalog.accounts()] == ["owner", "u1"]
+    assert project(catalog, "b").id > second.id
+
+
+def test_accounts_come_back_by_name(catalog: Catalog) -> None:
+    own = project(catalog)
+    made = [account("zoe", own.id), account("adam", own.id, "consumer"), account("Owner", 0, "owner")]
+    for each in made:
+        catalog.create_account(each)
+    assert catalog.accounts() == [made[2], made[1], made[0]]
+    catalog.delete_account("zoe")
+    assert [each.username for each in catalog.accounts()] == ["Owner", "adam"]
+
+
+def test_what_is_missing_or_taken_is_said(catalog: Catalog) -> None:
+    own = project(catalog)
+    catalog.create_account(account("u", own.id))
+    with pytest.raises(CatalogError, match="taken by another account"):
+        catalog.create_account(account("u", own.id))
+    with pytest.raises(CatalogError, match="no project 99"):
+        catalog.create_account(account("v", 99))
+    with pytest.raises(CatalogError, match="no account 'v'"):
+        catalog.delete_account("v")
+    with pytest.raises(CatalogError, match="no project 99"):
+        catalog.delete_project(99)
+    with pytest.raises(CatalogError, match="no project 99"):
+        catalog.change_project(99, name="x")
+    assert [each.username for each in catalog.accounts()] == ["u"]
+
+
+def test_every_change_changes_the_version(catalog: Catalog) -> None:
+    versions = [catalog.version()]
+
+    def note() -> None:
+        versions.append(catalog.version())
+
+    made = project(catalog)
+    note()
+    catalog.change_project(made.id, token="new")
+    note()
+    catalog.create_account(account("u", made.id))
+    note()
+    catalog.delete_account("u")
+    note()
+    catalog.delete_project(made.id)
+    note()
+    assert versions == sorted(set(versions)), "each is newer than the one before"
+
+
+def test_what_changes_nothing_leaves_the_version(catalog: Catalog) -> None:
+    project(catalog)
+    before = catalog.version()
+    catalog.set_fact("f", b"1")
+    with pytest.raises(CatalogError):
+        project(catalog)
+    with pytest.raises(CatalogError):
+        catalog.delete_account("nobody")
+    assert catalog.projects()
+    assert catalog.version() == before
+
+
+def test_facts_are_kept_and_replaced(catalog: Catalog) -> None:
+    catalog.set_fact("key", b"\x00\x01")
+    catalog.set_fact("key", b"\x02")
+    catalog.set_fact("other", b"")
+    assert (catalog.fact("key"), catalog.fact("other"), catalog.fact("none")) == (b"\x02", b"", None)

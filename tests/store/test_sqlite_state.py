@@ -1,0 +1,271 @@
+"""State on disk: checkpoints, readers that stay, views for other tools, other processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from mixdown.store import bounds
+from mixdown.store.protocols import FoldResult, Session
+from mixdown.store.sqlite import SqliteStore, open_store, state
+from mixdown.store.sqlite.sessions import SqliteSessions
+from tests.store.support import DAY_MS, NOW_MS, WEEK_MS, append, appending, key, user, write
+
+MIB = 1024 * 1024
+
+
+def fold(store: SqliteStore, number: int, profiles: int = 300) -> None:
+    """Write about 300 kB of profiles that differ each time."""
+    text = b'{"n":%d,"pad":"%s"}' % (number, b"x" * 1000)
+    store.state.write(FoldResult(number, [(user(f"{n:05}"), text) for n in range(profiles)], [], NOW_MS))
+
+
+@pytest.fixture(autouse=True)
+def records(folder: Path) -> None:
+    """A log that the watermarks of these tests stay within."""
+    store = open_store(folder, role="worker", create=False)
+    append(store.log, appending(*map(str, range(200))))
+    store.close()
+
+
+@pytest.fixture
+def short_wal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints after every 250 pages (1 MB) rather than 16,000."""
+    monkeypatch.setattr(state, "_CHECKPOINT_PAGES", 250)
+
+
+@pytest.mark.usefixtures("short_wal")
+def test_the_wal_does_not_grow_while_readers_are_busy(folder: Path, opened: SqliteStore) -> None:
+    done = threading.Event()
+    reads = [0, 0, 0]
+
+    def read(place: int) -> None:
+        reader = open_store(folder, role="worker", create=False)
+        while not done.is_set():
+            reads[place] += len(reader.state.page(1, "", offset=0, limit=300)) > 0
+            reader.state.documents([user(f"{n:05}") for n in range(300)])
+        reader.close()
+
+    threads = [threading.Thread(target=read, args=(place,)) for place in range(3)]
+    for thread in threads:
+        thread.start()
+    largest = 0
+    for number in range(1, 120):
+        fold(opened, number)
+        largest = max(largest, (folder / "state.db-wal").stat().st_size)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert min(reads) > 10
+    assert largest < 8 * MIB, "120 writes of 300 kB and more went through it"
+    assert opened.state.durable_watermark() > 0
+
+
+@pytest.mark.usefixtures("short_wal")
+def test_a_reader_that_stays_holds_the_wal_but_not_the_writes(folder: Path, opened: SqliteStore) -> None:
+    fold(opened, 1)
+    assert opened.state.checkpoint() == 1
+    stayer = apsw.Connection(str(folder / "state.db"))
+    rows = iter(stayer.execute("SELECT id, document FROM profiles"))
+    next(rows)
+    began = time.monotonic()
+    for number in range(2, 42):
+        fold(opened, number)
+    took_s = time.monotonic() - began
+    assert took_s < 40 * state._RESTART_WAIT_MS / 1000 / 2, "it does not wait for the reader at every write"
+    assert opened.state.durable_watermark() == 1, "the watermark is not on disk while the reader stays"
+    assert (folder / "state.db-wal").stat().st_size > 4 * MIB
+    stayer.close()
+    assert opened.state.checkpoint() == 41
+    fold(opened, 42)
+    fold(opened, 43)
+    assert opened.state._wal_pages < 400, "the WAL was started anew"
+
+
+def test_the_durable_watermark_is_that_of_the_last_complete_checkpoint(
+    folder: Path, opened: SqliteStore
+) -> None:
+    other = open_store(folder, role="cli", create=False)
+    fold(opened, 1)
+    assert opened.state.durable_watermark() == 0
+    assert opened.state.checkpoint() == 1
+    fold(opened, 2)
+    assert opened.state.watermark() == 2
+    assert opened.state.durable_watermark() == 1
+    assert other.state.durable_watermark() == 1, "any process can ask"
+    other.close()
+
+
+def test_a_durable_watermark_survives_a_restart(folder: Path) -> None:
+    store = open_store(folder, role="fold", create=False)
+    fold(store, 7)
+    store.state.checkpoint()
+    fold(store, 8)
+    store.close()
+    store = open_store(folder, role="fold", create=False)
+    assert store.state.durable_watermark() == 7
+    fold(store, 9)
+    assert store.state.durable_watermark() == 7, "a write may not claim more than it knows"
+    store.close()
+
+
+def test_checkpoints_come_by_themselves_as_time_goes_by(
+    opened: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold(opened, 1)
+    monkeypatch.setattr(state, "_CHECKPOINT_EVERY_S", 0.0)
+    fold(opened, 2)
+    assert opened.state.durable_watermark() == 2
+
+
+def test_views_show_users_and_groups_to_other_tools(folder: Path, opened: SqliteStore) -> None:
+    document = b'{"$name":"Ann","$last_seen":"2026-01-02T03:04:05"}'
+    write(opened.state, [(user("ann"), document), ((2, "Company", "Acme"), document), (user("bob"), b"{}")])
+    connection = apsw.Connection(str(folder / "state.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    text = document.decode()
+    assert connection.execute("SELECT * FROM users ORDER BY distinct_id").fetchall() == [
+        (1, "ann", text, "2026-01-02T03:04:05"),
+        (1, "bob", "{}", None),
+    ]
+    assert connection.execute("SELECT * FROM groups").fetchall() == [
+        (2, "Company", opened.state.group_keys(2)["Company"], "Acme", text, "2026-01-02T03:04:05")
+    ]
+    columns = [name for name, *_ in connection.execute("SELECT * FROM users LIMIT 1").get_description()]
+    assert columns == ["project_id", "distinct_id", "properties", "last_seen"]
+    names = connection.execute("SELECT properties ->> '$.\"$name\"' FROM users WHERE distinct_id = 'ann'").get
+    assert names == "Ann"
+    connection.close()
+
+
+def test_an_iteration_over_ids_holds_no_snapshot(opened: SqliteStore) -> None:
+    write(opened.state, [(user(f"{number:06}"), b"{}") for number in range(15_000)], watermark=1)
+    ids: Iterator[str] = opened.state.ids(1, "")
+    assert next(ids) == "000000"
+    write(opened.state, [(user("000001"), b'{"n":1}')], watermark=2)
+    assert opened.state.checkpoint() == 2
+    assert len(list(ids)) == 14_999
+
+
+def test_the_rows_of_dropped_keys_are_deleted_a_few_at_a_time(
+    folder: Path, opened: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixdown.store.sqlite.keys._DELETED_AT_ONCE", 100)
+    write(opened.state, keys=[(key(number), NOW_MS, None) for number in range(1000)])
+    connection = apsw.Connection(str(folder / "state.db"))
+
+    def rows() -> int:
+        return int(connection.execute("SELECT count(*) FROM keys").get)
+
+    later = NOW_MS + WEEK_MS + DAY_MS
+    left = []
+    for _ in range(11):
+        write(opened.state, now_ms=later)
+        left.append(rows())
+        assert opened.state.known_keys([key(1)], since_ms=0) == {}
+        assert opened.state.key_window() == (0, 0)
+    assert left == [900, 800, 700, 600, 500, 400, 300, 200, 100, 0, 0]
+    assert connection.execute("SELECT count(*) FROM key_buckets").get == 0
+    connection.close()
+
+
+def test_the_bound_on_keys_is_the_designs() -> None:
+    assert bounds.KEYS_HELD == 50_000_000
+    assert bounds.KEYS_PER_BUCKET * 8 <= bounds.KEYS_HELD
+
+
+READS = """
+import sys
+from pathlib import Path
+from mixdown.store.sqlite import open_store
+store = open_store(Path(sys.argv[1]), role="worker", create=False)
+for line in sys.stdin:
+    print(store.state.watermark(), store.state.documents([(1, "", "a"), (1, "Co", "g")]), flush=True)
+"""
+
+
+def test_another_process_reads_what_the_fold_wrote_last(folder: Path, opened: SqliteStore) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", READS, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    for number in range(1, 20):
+        write(
+            opened.state, [(user("a"), b"%d" % number), ((1, "Co", "g"), b"-%d" % number)], watermark=number
+        )
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == f"{number} [b'{number}', b'-{number}']\n"
+    child.communicate(timeout=20)
+
+
+def test_a_change_of_the_catalog_is_seen_by_every_process(folder: Path, opened: SqliteStore) -> None:
+    other = open_store(folder, role="worker", create=False)
+    before = other.catalog.version()
+    assert opened.catalog.version() == before
+    opened.catalog.set_fact("f", b"1")
+    assert (other.catalog.version(), other.catalog.fact("f")) == (before, b"1")
+    made = opened.catalog.create_project("p", token="t", secret_hash=b"", id_merge="simplified", now_ms=0)
+    after = other.catalog.version()
+    assert after > before
+    assert opened.catalog.version() == after
+    assert other.catalog.projects() == [made]
+    other.catalog.delete_project(made.id)
+    assert opened.catalog.version() > after
+    other.close()
+
+
+def test_the_version_of_the_catalog_is_cheap(opened: SqliteStore) -> None:
+    began = time.perf_counter()
+    for _ in range(1000):
+        opened.catalog.version()
+    assert (time.perf_counter() - began) / 1000 < 0.0005
+
+
+def test_sessions_are_shared_between_processes(folder: Path, opened: SqliteStore) -> None:
+    other = open_store(folder, role="worker", create=False)
+    opened.sessions.create(Session("s", 1, "", 2, 1, NOW_MS), ["a", "b"])
+    assert other.sessions.page_ids("s", 1) == ["b"]
+    other.close()
+
+
+def test_a_scratch_file_that_is_damaged_while_open_is_made_anew_for_all(folder: Path) -> None:
+    one, other = SqliteSessions(folder), SqliteSessions(folder)
+    one.create(Session("s", 1, "", 1, 1, NOW_MS), ["a"])
+    assert other.page_ids("s", 0) == ["a"]
+    one.close()
+    other.close()
+    one, other = SqliteSessions(folder), SqliteSessions(folder)
+    content = bytearray((folder / "scratch.db").read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    (folder / "scratch.db").write_bytes(content)
+    assert one.page_ids("s", 0) == []
+    one.create(Session("t", 1, "", 1, 1, NOW_MS), ["b"])
+    assert other.page_ids("t", 0) == ["b"]
+    one.close()
+    other.close()
+
+
+def test_sessions_that_were_never_finished_go_with_their_blocks(
+    folder: Path, opened: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixdown.store.sqlite.sessions._BLOCKS_AT_ONCE", 1)
+
+    def broken() -> Iterator[str]:
+        yield from map(str, range(3000))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        opened.sessions.create(Session("s", 1, "", 9, 1, NOW_MS), broken())
+    connection = apsw.Connection(str(folder / "scratch.db"))
+    assert connection.execute("SELECT count(*) FROM id_blocks").get == 3
+    opened.sessions.create(Session("t", 2, "", 0, 1, NOW_MS + 2 * 3600 * 1000), [])
+    assert connection.execute("SELECT count(*) FROM id_blocks").get == 0
+    connection.close()
