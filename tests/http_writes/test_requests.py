@@ -287,7 +287,9 @@ def test_an_oversized_body_is_let_go_of_while_its_rest_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [BODY, b"[{", b"", b"x" * 5000, gzip.compress(b" " * 5000), b"[{},{},{},{}]"]
+    "body",
+    [BODY, b"[{", b"", b"x" * 5000, gzip.compress(b" " * 5000), b"[{},{},{},{}]"],
+    ids=["good", "malformed", "empty", "too long", "bomb", "too many"],
 )
 def test_no_request_leaves_its_body_held(body: bytes) -> None:
     for worker in running(body_limit_bytes=2000, records_per_request=3):
