@@ -119,5 +119,5 @@ def _apply(doc: Document | None, logged: LoggedUpdate, *, arrival: float, crowde
         geo=logged.geo,
         seen=None if ignoring else iso_seconds(logged.time_ms if in_time else arrival_ms),
         arrival=iso_seconds(arrival_ms),
-        crowded=crowded,
+        crowd=operators.Crowd() if crowded else None,
     )

@@ -187,10 +187,10 @@ def order_of_a_list_is_lost(patch: Patch) -> None:
 def patch_operator(patch: Patch, operator: Operator, faulty: Callable[[Any, str, Any], Any]) -> None:
     """Replace an operator: `faulty` gives the new value of one property, or raises KeyError for none."""
 
-    def apply(doc: Doc, payload: Doc, *, crowded: bool) -> None:
+    def apply(doc: Doc, payload: Doc, *, crowd: operators.Crowd | None) -> None:
         for name, value in payload.items():
             if name not in doc:
-                _APPLY[operator](doc, {name: value}, crowded=crowded)
+                _APPLY[operator](doc, {name: value}, crowd=crowd)
             else:
                 doc[name] = faulty(doc[name], name, value)
 
@@ -202,8 +202,7 @@ _APPLY = dict(operators.APPLY)
 
 def union_keeps_payload_duplicates(patch: Patch) -> None:
     def new_elements(known: Any, payload: list[Any]) -> list[Any]:
-        seen = {_canonical(item) for item in known}
-        return [item for item in payload if _canonical(item) not in seen]
+        return [item for item in payload if _canonical(item) not in known]
 
     patch.setattr(operators, "_new_elements", new_elements)
 
@@ -259,8 +258,8 @@ def remove_takes_each_of_a_list(patch: Patch) -> None:
 
 
 def remove_drops_the_empty_list(patch: Patch) -> None:
-    def remove(doc: Doc, payload: Doc, *, crowded: bool) -> None:
-        _APPLY[Operator.REMOVE](doc, payload, crowded=crowded)
+    def remove(doc: Doc, payload: Doc, *, crowd: operators.Crowd | None) -> None:
+        _APPLY[Operator.REMOVE](doc, payload, crowd=crowd)
         for name in payload:
             if doc.get(name) == []:
                 del doc[name]
@@ -321,9 +320,9 @@ def set_merges_objects(patch: Patch) -> None:
 
 
 def set_drops_null(patch: Patch) -> None:
-    def set_(doc: Doc, payload: Doc, *, crowded: bool) -> None:
+    def set_(doc: Doc, payload: Doc, *, crowd: operators.Crowd | None) -> None:
         kept = {name: value for name, value in payload.items() if value is not None}
-        _APPLY[Operator.SET](doc, kept, crowded=crowded)
+        _APPLY[Operator.SET](doc, kept, crowd=crowd)
 
     patch.setitem(operators.APPLY, Operator.SET, set_)
 

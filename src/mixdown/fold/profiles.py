@@ -15,7 +15,7 @@ import orjson
 from mixdown.model import texts
 from mixdown.model.errors import CorruptStoreError
 from mixdown.model.limits import KEY_WINDOW_MS
-from mixdown.model.operators import OPERATOR_NAMES, Properties, apply_operations
+from mixdown.model.operators import OPERATOR_NAMES, Crowd, Properties, apply_operations
 from mixdown.model.times import iso_seconds
 from mixdown.model.updates import IGNORE_TIME, digest_key
 from mixdown.store.chunk import Chunk, LoggedUpdate, Outcome, decode_body
@@ -162,6 +162,7 @@ class ProfileFold:
     def _fold_profile(self, stored: bytes | None, steps: Sequence[Step]) -> bytes | None:
         doc: Properties | None = None if stored is None else orjson.loads(stored)
         size = 0 if stored is None else len(stored)
+        crowd: Crowd | None = None
         for step in steps:
             update = step.update
             operations = []
@@ -178,9 +179,9 @@ class ProfileFold:
                 seen = None
             elif 0 < update.time_ms < step.time_ms:  # a time in the future is no time (contract 3.1)
                 seen = iso_seconds(update.time_ms)
-            doc = self._apply(
-                doc, operations, geo=geo, seen=seen, arrival=arrival, crowded=size > ROOMY_BYTES
-            )
+            if size > ROOMY_BYTES and crowd is None:
+                crowd = Crowd()
+            doc = self._apply(doc, operations, geo=geo, seen=seen, arrival=arrival, crowd=crowd)
         return None if doc is None else _encode(doc)
 
     def _fold_carefully(

@@ -6,7 +6,7 @@ values can be stored, reserved names are gone. What is left is what depends on t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from enum import IntEnum
 from math import isfinite
 from typing import Any, Final
@@ -46,6 +46,66 @@ def fits_value_limit(value: Any) -> bool:
     return (kind is not list and kind is not dict) or len(orjson.dumps(value)) <= VALUE_LIMIT_BYTES
 
 
+class Crowd:
+    """What is known of the large values of one crowded profile, while records are applied to it in a row.
+
+    Without it each `$append` would measure its whole list again, and each `$union` compare with all of
+    it: records on one profile would take time that grows with their square. A value is known by its
+    identity, and changed in place through `extend` and `merge` alone.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, tuple[Any, int]] = {}
+        self._elements: dict[str, tuple[list[Any], int, set[Hashable]]] = {}
+
+    def elements(self, name: str, stored: list[Any]) -> set[Hashable]:
+        """`canonical` of every element of the list that stands under `name`; not to be changed."""
+        held, count, keys = self._elements.get(name, (None, 0, set()))
+        if held is not stored:
+            count, keys = 0, set()
+        if held is not stored or count < len(stored):
+            keys.update(map(canonical, stored[count:]))
+            self._elements[name] = (stored, len(stored), keys)
+        return keys
+
+    def extend(self, name: str, stored: list[Any], items: list[Any]) -> None:
+        """Append `items` to a stored list, unless it would be larger than 256 KB then."""
+        size = self._size(name, stored) + len(orjson.dumps(items)) - len("[]") + bool(stored)
+        if size <= VALUE_LIMIT_BYTES:
+            stored += items
+            self._sizes[name] = (stored, size)
+
+    def without(self, name: str, stored: list[Any], unwanted: Any, key: Hashable) -> list[Any]:
+        """A new list without the elements that equal `unwanted`, whose `canonical` is `key`."""
+        keys = self.elements(name, stored)
+        kept = _without(stored, unwanted, key)
+        keys.discard(key)
+        self._elements[name] = (kept, len(kept), keys)
+        return kept
+
+    def merge(self, name: str, stored: Properties, changes: Properties) -> None:
+        """Write `changes` into a stored object, unless it would be larger than 256 KB then."""
+        size = self._size(name, stored)
+        held = len(stored)
+        for key, value in changes.items():
+            size += len(orjson.dumps(value))
+            if key in stored:
+                size -= len(orjson.dumps(stored[key]))
+            else:
+                size += len(orjson.dumps(key)) + len(":") + (held > 0)
+                held += 1
+        if size <= VALUE_LIMIT_BYTES:
+            stored.update(changes)
+            self._sizes[name] = (stored, size)
+
+    def _size(self, name: str, stored: Any) -> int:
+        held, size = self._sizes.get(name, (None, 0))
+        if held is not stored:
+            size = len(orjson.dumps(stored))
+            self._sizes[name] = (stored, size)
+        return size
+
+
 def _takes_name(doc: Properties, name: str) -> bool:
     """Whether `doc` may hold `name`: 2000 properties at most, `$last_seen` not counted."""
     if name in doc:
@@ -54,41 +114,44 @@ def _takes_name(doc: Properties, name: str) -> bool:
     return held < PROPERTIES_PER_PROFILE or name == LAST_SEEN
 
 
-def _put(doc: Properties, name: str, value: Any, *, crowded: bool) -> None:
+def _put(doc: Properties, name: str, value: Any, *, crowd: Crowd | None) -> None:
     """Store a new value unless that would break a limit; only a crowded profile needs the check."""
-    if crowded and not (_takes_name(doc, name) and fits_value_limit(value)):
+    if crowd is not None and not (_takes_name(doc, name) and fits_value_limit(value)):
         return
     doc[name] = value
 
 
-def _set(doc: Properties, payload: Properties, *, crowded: bool) -> None:
-    if not crowded:
+def _set(doc: Properties, payload: Properties, *, crowd: Crowd | None) -> None:
+    if crowd is None:
         doc.update(payload)
         return
     for name, value in payload.items():
-        _put(doc, name, value, crowded=True)
+        _put(doc, name, value, crowd=crowd)
 
 
-def _set_once(doc: Properties, payload: Properties, *, crowded: bool) -> None:
+def _set_once(doc: Properties, payload: Properties, *, crowd: Crowd | None) -> None:
     for name, value in payload.items():
         if name not in doc:
-            _put(doc, name, value, crowded=crowded)
+            _put(doc, name, value, crowd=crowd)
 
 
-def _merge(doc: Properties, payload: Properties, *, crowded: bool) -> None:
+def _merge(doc: Properties, payload: Properties, *, crowd: Crowd | None) -> None:
     for name, changes in payload.items():
         stored = doc.get(name, _ABSENT)
         if stored is _ABSENT:
-            _put(doc, name, changes, crowded=crowded)
+            _put(doc, name, changes, crowd=crowd)
         elif type(stored) is dict and type(changes) is dict:
-            _put(doc, name, {**stored, **changes}, crowded=crowded)
+            if crowd is None:
+                stored.update(changes)
+            else:
+                crowd.merge(name, stored, changes)
 
 
-def _add(doc: Properties, payload: Properties, *, crowded: bool) -> None:
+def _add(doc: Properties, payload: Properties, *, crowd: Crowd | None) -> None:
     for name, delta in payload.items():
         stored = doc.get(name, _ABSENT)
         if stored is _ABSENT:
-            _put(doc, name, delta, crowded=crowded)
+            _put(doc, name, delta, crowd=crowd)
             continue
         if type(stored) is not int and type(stored) is not float:
             continue
@@ -99,51 +162,62 @@ def _add(doc: Properties, payload: Properties, *, crowded: bool) -> None:
             doc[name] = total
 
 
-def _new_elements(known: Iterable[Any], payload: list[Any]) -> list[Any]:
-    seen = {canonical(item) for item in known}
+def _new_elements(known: Collection[Hashable], payload: list[Any]) -> list[Any]:
+    """The elements of `payload`, each once, whose `canonical` is not among `known`."""
+    added = set()
     new = []
     for item in payload:
         key = canonical(item)
-        if key not in seen:
-            seen.add(key)
+        if key not in known and key not in added:
+            added.add(key)
             new.append(item)
     return new
 
 
-def _union(doc: Properties, payload: dict[str, list[Any]], *, crowded: bool) -> None:
+def _union(doc: Properties, payload: dict[str, list[Any]], *, crowd: Crowd | None) -> None:
     for name, items in payload.items():
         stored = doc.get(name, _ABSENT)
         if stored is _ABSENT:
-            _put(doc, name, _new_elements((), items), crowded=crowded)
+            _put(doc, name, _new_elements((), items), crowd=crowd)
         elif type(stored) is list:
-            new = _new_elements(stored, items)
-            if new:
-                _put(doc, name, stored + new, crowded=crowded)
+            if crowd is None:
+                stored += _new_elements({canonical(item) for item in stored}, items)
+            elif new := _new_elements(crowd.elements(name, stored), items):
+                crowd.extend(name, stored, new)
 
 
-def _append(doc: Properties, payload: Properties, *, crowded: bool) -> None:
+def _append(doc: Properties, payload: Properties, *, crowd: Crowd | None) -> None:
     for name, item in payload.items():
         stored = doc.get(name, _ABSENT)
         if stored is _ABSENT:
-            _put(doc, name, [item], crowded=crowded)
+            _put(doc, name, [item], crowd=crowd)
         elif type(stored) is list:
-            if crowded:
-                _put(doc, name, [*stored, item], crowded=True)
-            else:
+            if crowd is None:
                 stored.append(item)
+            else:
+                crowd.extend(name, stored, [item])
 
 
-def _remove(doc: Properties, payload: Properties, *, crowded: bool) -> None:
-    del crowded
+def _remove(doc: Properties, payload: Properties, *, crowd: Crowd | None) -> None:
     for name, unwanted in payload.items():
         stored = doc.get(name)
         if type(stored) is list:
             key = canonical(unwanted)
-            doc[name] = [item for item in stored if canonical(item) != key]
+            if crowd is None:
+                doc[name] = _without(stored, unwanted, key)
+            elif key in crowd.elements(name, stored):
+                doc[name] = crowd.without(name, stored, unwanted, key)
 
 
-def _unset(doc: Properties, payload: list[str], *, crowded: bool) -> None:
-    del crowded
+def _without(stored: list[Any], unwanted: Any, key: Hashable) -> list[Any]:
+    """The elements of `stored` that do not equal `unwanted`, whose `canonical` is `key`."""
+    if type(unwanted) is str:
+        return [item for item in stored if item != unwanted]
+    return [item for item in stored if canonical(item) != key]
+
+
+def _unset(doc: Properties, payload: list[str], *, crowd: Crowd | None) -> None:
+    del crowd
     for name in payload:
         doc.pop(name, None)
 
@@ -167,15 +241,15 @@ def apply_operations(
     geo: Properties | None,
     seen: str | None,
     arrival: str,
-    crowded: bool,
+    crowd: Crowd | None,
 ) -> Properties | None:
     """Apply one record to a profile, changing `doc` in place; None stands for "no profile".
 
     `operations` are (operator, payload) in the order of `Operator`; `geo` the properties that
     geolocation found; `seen` the value of `$last_seen`, or None where the record says
     `$ignore_time`; `arrival` what a profile without any `$last_seen` gets (all in
-    `YYYY-MM-DDTHH:MM:SS`). `crowded` must be true when the profile might come near 256 KB or 2000
-    properties: only then are those limits checked.
+    `YYYY-MM-DDTHH:MM:SS`). `crowd` must be given when the profile might come near 256 KB or 2000
+    properties, the same for the records that follow one another: only then are those limits checked.
     """
     for operator, payload in operations:
         if operator == Operator.DELETE:
@@ -185,13 +259,13 @@ def apply_operations(
                 continue
             doc = {}
         if geo and operator >= Operator.SET:
-            _set(doc, geo, crowded=crowded)
+            _set(doc, geo, crowd=crowd)
             geo = None
-        APPLY[operator](doc, payload, crowded=crowded)
+        APPLY[operator](doc, payload, crowd=crowd)
     if doc is None:
         return None
     if geo:
-        _set(doc, geo, crowded=crowded)
+        _set(doc, geo, crowd=crowd)
     if seen is not None:
         doc[LAST_SEEN] = seen
     elif LAST_SEEN not in doc:
