@@ -138,18 +138,20 @@ class _Locator:
     def locate(self, raw: dict[str, Any], update: Update) -> None:
         """Fill in `update.geo` as contract ingestion §10.1-10.7 says."""
         own = record_ip(raw)
-        if own is None and not self._request_ip:
-            return
-        left = geo_names_left(update)
-        if left is None:
-            return
         if own is None:
+            if not self._request_ip:
+                return
             if self._request_geo is None:
                 self._request_geo = self._geo.lookup(self._request_ip)
             found = self._request_geo
         else:
             ip = valid_ip(own)
-            found = self._geo.lookup(ip) if ip else {}
+            if not ip:
+                return
+            found = self._geo.lookup(ip)
+        left = geo_names_left(update)
+        if not found or left is None:
+            return
         geo = {name: value for name, value in found.items() if name not in left}
         if geo:
             update.geo = geo

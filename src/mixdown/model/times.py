@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from mixdown.model.limits import INT_MAX, INT_MIN
 
 MILLISECONDS_FROM: Final = 1e11
 _NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _YEAR_9999_MS: Final = 253_402_300_799_999
 
 
@@ -42,14 +43,17 @@ def epoch_ms(value: Any) -> int:
     return int(value * 1000) if value < MILLISECONDS_FROM else int(value)
 
 
-@lru_cache(maxsize=4096)
-def _second_text(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
+@lru_cache(maxsize=1024)
+def _date_text(day: int) -> str:
+    return date.fromordinal(_EPOCH_DAY + day).isoformat()
 
 
 def iso_seconds(ms: int) -> str:
     """`YYYY-MM-DDTHH:MM:SS` in UTC of a time in milliseconds, cut to whole seconds."""
-    return _second_text(ms // 1000)
+    day, second = divmod(ms // 1000, 86_400)
+    minute, second = divmod(second, 60)
+    hour, minute = divmod(minute, 60)
+    return f"{_date_text(day)}T{hour:02}:{minute:02}:{second:02}"
 
 
 def canonical_timestamp(value: Any) -> str | None:
