@@ -6,7 +6,7 @@ the more load, the fewer page writes a record costs. It never stops on a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -23,6 +23,9 @@ from mixdown.store.protocols import FoldResult, ProfileKey, RefusedRecord, Store
 
 GROUP_LIMIT_RECORDS: Final = 100_000
 GROUP_LIMIT_BYTES: Final = 64 * 1024 * 1024
+PROFILES_AT_ONCE: Final = 512
+DOCUMENT_BYTES_AT_ONCE: Final = 16 * 1024 * 1024
+"""Documents are read so many at once, and fewer where they are large."""
 ROOMY_BYTES: Final = 8192
 """Below this many bytes of document and payloads, neither 2000 properties nor 256 KB can be reached."""
 
@@ -38,6 +41,13 @@ class Step(msgspec.Struct, gc=False):
     position: int
     time_ms: int
     update: LoggedUpdate
+
+
+class _Tally(msgspec.Struct):
+    """What a step has written so far, and how many records it could not apply."""
+
+    profiles: int = 0
+    failed: int = 0
 
 
 class Folded(msgspec.Struct, frozen=True):
@@ -84,12 +94,12 @@ class ProfileFold:
         if end <= self._watermark:
             return None
         plan, keys, recognised = self._plan(chunks)
-        profiles, failed = self._fold(plan)
+        tally = _Tally()
         now_ms = chunks[-1].time_ms if chunks else 0
-        self._store.state.write(FoldResult(end, profiles, keys, now_ms))
+        self._store.state.write(FoldResult(end, self._fold(plan, tally), keys, now_ms))
         records = end - self._watermark
         self._watermark = end
-        return Folded(records, len(profiles), recognised, failed, end)
+        return Folded(records, tally.profiles, recognised, tally.failed, end)
 
     def _plan(self, chunks: Sequence[Chunk]) -> tuple[Plan, list[tuple[bytes, int, Outcome | None]], int]:
         """Group the records by profile, leaving out those whose key was seen (DESIGN G2)."""
@@ -142,22 +152,26 @@ class ProfileFold:
             return {}
         return self._store.state.known_keys(asked, since_ms=chunks[0].time_ms - KEY_WINDOW_MS)
 
-    def _fold(self, plan: Plan) -> tuple[list[tuple[ProfileKey, bytes | None]], int]:
+    def _fold(self, plan: Plan, tally: _Tally) -> Iterator[tuple[ProfileKey, bytes | None]]:
+        """The profiles that change, in key order; made while they are written, for they may be large."""
         order = sorted(plan)
-        documents = self._store.state.documents(order)
-        changed: list[tuple[ProfileKey, bytes | None]] = []
         failures: list[RefusedRecord] = []
-        for profile, stored in zip(order, documents, strict=True):
-            steps = plan[profile]
-            try:
-                folded = self._fold_profile(stored, steps)
-            except Exception:  # noqa: BLE001 - one record must not stop its neighbours
-                folded = self._fold_carefully(stored, steps, failures)
-            if folded != stored:
-                changed.append((profile, folded))
+        at = 0
+        count = PROFILES_AT_ONCE
+        while at < len(order):
+            some = order[at : at + count]
+            documents = self._store.state.documents(some)
+            for profile, stored in zip(some, documents, strict=True):
+                folded = self._fold_carefully(stored, plan[profile], failures)
+                if folded != stored:
+                    tally.profiles += 1
+                    yield profile, folded
+            at += count
+            roomy = sum(map(len, filter(None, documents))) < DOCUMENT_BYTES_AT_ONCE
+            count = min(2 * count, PROFILES_AT_ONCE) if roomy else max(1, count // 2)
         if failures:
+            tally.failed = len(failures)
             self._keep(failures)
-        return changed, len(failures)
 
     def _fold_profile(self, stored: bytes | None, steps: Sequence[Step]) -> bytes | None:
         doc: Properties | None = None if stored is None else orjson.loads(stored)
@@ -187,13 +201,16 @@ class ProfileFold:
     def _fold_carefully(
         self, stored: bytes | None, steps: Sequence[Step], failures: list[RefusedRecord]
     ) -> bytes | None:
-        """Fold one record at a time, leaving out those that raise; they become refusals."""
-        for step in steps:
-            try:
-                stored = self._fold_profile(stored, [step])
-            except Exception as error:  # noqa: BLE001 - see above
-                failures.append(self._refusal(step, error))
-        return stored
+        """Fold all records but those that raise, found by halving: they become refusals."""
+        try:
+            return self._fold_profile(stored, steps)
+        except Exception as error:  # noqa: BLE001 - one record must not stop its neighbours
+            if len(steps) == 1:
+                failures.append(self._refusal(steps[0], error))
+                return stored
+        half = len(steps) // 2
+        stored = self._fold_carefully(stored, steps[:half], failures)
+        return self._fold_carefully(stored, steps[half:], failures)
 
     def _refusal(self, step: Step, error: Exception) -> RefusedRecord:
         update = step.update

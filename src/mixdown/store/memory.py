@@ -229,7 +229,7 @@ class MemoryState(_Part):
 
     def write(self, result: FoldResult) -> None:
         with self._use():
-            for key, document in result.profiles:
+            for key, document in list(result.profiles):  # first all: what it raises changes nothing
                 if document is None:
                     self._documents.pop(key, None)
                 else:

@@ -130,11 +130,12 @@ class Refusals(Protocol):
 class FoldResult(msgspec.Struct, frozen=True):
     """What one fold transaction writes: documents (None: the profile is gone), keys, the watermark.
 
-    `profiles` is sorted by key. `keys` are (idempotency key, chunk time in ms, outcome or None).
+    `profiles` comes in the order of its keys, once, and may be made while it is written: what it raises
+    undoes the transaction. `keys` are (idempotency key, chunk time in ms, outcome or None).
     """
 
     watermark: int
-    profiles: Sequence[tuple[ProfileKey, bytes | None]]
+    profiles: Iterable[tuple[ProfileKey, bytes | None]]
     keys: Sequence[tuple[bytes, int, Outcome | None]]
     now_ms: int
 

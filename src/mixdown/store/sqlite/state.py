@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -27,6 +27,8 @@ _WRITER_CACHE_BYTES: Final = 256 * 1024 * 1024
 _CHECKPOINT_PAGES: Final = 16_000
 _CHECKPOINT_EVERY_S: Final = 30.0
 _RESTART_WAIT_MS: Final = 200
+_PROFILES_AT_ONCE: Final = 4096
+_PROFILE_BYTES_AT_ONCE: Final = 16 * 1024 * 1024
 _IDS_AT_ONCE: Final = 10_000
 _GROUP_KEYS_CACHED: Final = 10_000
 
@@ -213,23 +215,19 @@ class SqliteState:
         return self._writer
 
     def _write_profiles(
-        self, writer: apsw.Connection, profiles: Sequence[tuple[ProfileKey, bytes | None]]
+        self, writer: apsw.Connection, profiles: Iterable[tuple[ProfileKey, bytes | None]]
     ) -> None:
-        puts: dict[tuple[int, str], list[bytes]] = defaultdict(list)
-        gone: dict[tuple[int, str], list[bytes]] = defaultdict(list)
-        for (project, group_key, profile_id), document in profiles:
-            encoded = profile_id.encode()
-            if document is None:
-                gone[project, group_key].append(encoded)
-            else:
-                puts[project, group_key].append(b"%08d%b%b" % (len(encoded), encoded, document))
-        for (project, group_key), rows in puts.items():
-            group_id = _group_id_for_write(writer, project, group_key)
-            sqlite.rows(writer, _UPSERT, (project, group_id, apsw.carray(tuple(rows))))
-        for (project, group_key), ids in gone.items():
-            known = 0 if not group_key else _select_group_id(writer, project, group_key)
-            if known is not None:
-                sqlite.rows(writer, _DELETE, (project, known, apsw.carray(tuple(ids))))
+        """Write profiles, thousands in one statement, fewer where they are large."""
+        some: list[tuple[ProfileKey, bytes | None]] = []
+        size = 0
+        for profile in profiles:
+            some.append(profile)
+            size += len(profile[1] or b"")
+            if len(some) == _PROFILES_AT_ONCE or size > _PROFILE_BYTES_AT_ONCE:
+                _write_some(writer, some)
+                some.clear()
+                size = 0
+        _write_some(writer, some)
 
     def _count_pages(self, connection: apsw.Connection, name: str, pages: int) -> int:
         del connection, name
@@ -250,6 +248,24 @@ class SqliteState:
         self._checkpointed_pages = max(0, pages)  # where a reader held it up, not again at every write
         if moved == pages >= 0:
             self._durable = watermark
+
+
+def _write_some(writer: apsw.Connection, profiles: Sequence[tuple[ProfileKey, bytes | None]]) -> None:
+    puts: dict[tuple[int, str], list[bytes]] = defaultdict(list)
+    gone: dict[tuple[int, str], list[bytes]] = defaultdict(list)
+    for (project, group_key, profile_id), document in profiles:
+        encoded = profile_id.encode()
+        if document is None:
+            gone[project, group_key].append(encoded)
+        else:
+            puts[project, group_key].append(b"%08d%b%b" % (len(encoded), encoded, document))
+    for (project, group_key), rows in puts.items():
+        group_id = _group_id_for_write(writer, project, group_key)
+        sqlite.rows(writer, _UPSERT, (project, group_id, apsw.carray(tuple(rows))))
+    for (project, group_key), ids in gone.items():
+        known = 0 if not group_key else _select_group_id(writer, project, group_key)
+        if known is not None:
+            sqlite.rows(writer, _DELETE, (project, known, apsw.carray(tuple(ids))))
 
 
 def _encoded(text: str) -> bytes:
