@@ -36,6 +36,13 @@ def test_a_folder_that_cannot_be_made_is_told_in_words(tmp_path: Path) -> None:
         make_folder(tmp_path / "file")
 
 
+def test_a_folder_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()  # so that even root cannot make the file
+    with pytest.raises(StoreError, match="cannot be used") as error:
+        FolderLock(tmp_path).acquire(0)
+    assert "--data-dir" in error.value.hint
+
+
 def test_a_file_is_made_once_and_closed_to_others(tmp_path: Path) -> None:
     path = tmp_path / "f"
     assert make_file(path)

@@ -180,6 +180,33 @@ def test_the_bound_on_keys_is_the_designs() -> None:
     assert bounds.KEYS_PER_BUCKET * 8 <= bounds.KEYS_HELD
 
 
+COUNT = """
+WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000000)
+SELECT count(*) FROM numbers
+"""
+
+
+def test_closing_does_not_wait_for_nor_break_a_read_under_way(folder: Path) -> None:
+    store = open_store(folder, role="worker", create=False)
+    begun, answers = threading.Event(), []
+
+    def report() -> bool:
+        begun.set()
+        return False
+
+    def count_to_a_million() -> None:
+        connection = store.state._readers.get()
+        connection.set_progress_handler(report, 1000)
+        answers.append(connection.execute(COUNT).get)
+
+    thread = threading.Thread(target=count_to_a_million)
+    thread.start()
+    begun.wait()
+    store.close()
+    thread.join()
+    assert answers == [1_000_000]
+
+
 READS = """
 import sys
 from pathlib import Path

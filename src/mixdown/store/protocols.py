@@ -84,6 +84,7 @@ class Log(Protocol):
     def read(self, watermark: int, *, max_records: int, max_bytes: int) -> list[Chunk]:
         """Chunks from `watermark` on, in order: at least one if there is any, then up to the limits.
 
+        A chunk within which the watermark stands comes whole: whoever reads in part skips its start.
         A chunk whose checksum does not match is left out and reported by `damaged`.
         """
 

@@ -11,7 +11,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -182,11 +182,12 @@ class ThreadConnections:
         return connection
 
     def close(self) -> None:
-        """Close the connections of all threads; none of them may be running a statement."""
+        """Close the connections of all threads; one that is busy closes when its thread ends."""
         self._closed = True
         with self._guard:
             for connection in list(self._all):
-                connection.close()
+                with suppress(apsw.ThreadingViolationError):
+                    connection.close()
 
 
 @contextmanager

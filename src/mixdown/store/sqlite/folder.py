@@ -23,6 +23,7 @@ FILE_MODE: Final = 0o600
 _POLL_S: Final = 0.05
 _WAKE_NAME: Final = "wake.sock"
 _WAKE_BUFFER_BYTES: Final = 64
+_WAKES_AT_ONCE: Final = 1000
 
 
 def make_folder(folder: Path) -> None:
@@ -142,11 +143,18 @@ class FolderLock:
     def acquire(self, wait_s: float) -> HeldFolder:
         """Take the lock, waiting up to `wait_s` seconds for a server that is going down.
 
-        Raises `FolderBusyError`, naming the process that holds it.
+        Raises `FolderBusyError`, naming the process that holds it, and `StoreError` where the folder
+        cannot be made or written.
         """
         make_folder(self.folder)
-        make_file(self.path)
-        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            make_file(self.path)
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise StoreError(
+                f"the data folder {self.folder} cannot be used: {error.strerror or error}",
+                hint="It must be writable by this user; name another with --data-dir or MIXDOWN_DATA_DIR.",
+            ) from error
         try:
             self._lock(fd, time.monotonic() + wait_s)
             os.ftruncate(fd, 0)
@@ -252,7 +260,7 @@ class WakeReceiver:
         """Take all wake-ups that have come; how many there were."""
         taken = 0
         with contextlib.suppress(BlockingIOError):
-            while self._socket.recv(_WAKE_BUFFER_BYTES):
+            while taken < _WAKES_AT_ONCE and self._socket.recv(_WAKE_BUFFER_BYTES):
                 taken += 1
         return taken
 

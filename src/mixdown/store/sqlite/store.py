@@ -110,12 +110,19 @@ def _unused(folder: Path, kind: sqlite.Kind) -> bool:
 
 
 def _compare(store: SqliteStore) -> None:
-    """See that the state has folded nothing that the log never held."""
-    watermark = store.state.watermark()  # first: both may grow meanwhile
+    """See that the state has folded nothing that the log never held, and misses nothing that it dropped."""
+    tail = store.log.tail_position()  # in this order: all three may grow meanwhile
+    watermark = store.state.watermark()
     head = store.log.checked_head()
     if watermark > head:
         raise CorruptStoreError(
             f"state.db in {store.folder} has folded the log up to position {watermark},"
             f" and log.db ends at {head}: the two are not of one time",
+            hint="Restore both from the same backup.",
+        )
+    if watermark < tail:
+        raise CorruptStoreError(
+            f"state.db in {store.folder} has folded the log up to position {watermark},"
+            f" and log.db begins at {tail}: what lies between is gone",
             hint="Restore both from the same backup.",
         )
