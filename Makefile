@@ -10,6 +10,8 @@ PYTHON ?= $(shell for python in $(PYTHONS); do \
 	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo "$$python"; break; fi; done)
 PYTEST := $(BIN)/python -m pytest
+# A module of tests stays in one process: its tests share a server.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 SOURCES := src tests scripts examples $(wildcard bench contrib)
 # contrib patches other people's classes, which is just what mypy is there to forbid
 TYPED := $(filter-out contrib,$(SOURCES))
@@ -34,7 +36,7 @@ serve: $(STAMP) ## start the server on 127.0.0.1:6493 (ARGS="--port 8080 ...")
 	@exec $(BIN)/mixdown serve $(ARGS)
 
 test: $(STAMP) ## run the test suite, without the slow tests (ARGS="-k word ...")
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) $(PARALLEL) -m "not slow" $(ARGS)
 
 test-slow: $(STAMP) ## run the slow tests: crashes, browsers, other languages' SDKs
 	@$(PYTEST) -m slow $(ARGS)

@@ -49,11 +49,13 @@ def shape(text: str) -> str:
 
 
 def plain_environment() -> dict[str, str]:
-    """The variables of this process, without settings of Mixdown and proxies."""
+    """The variables of this process, without settings of Mixdown, proxies, and the size of a terminal."""
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("MIXDOWN_") and not name.lower().endswith("_proxy")
+        if not name.startswith("MIXDOWN_")
+        and not name.lower().endswith("_proxy")
+        and name not in ("COLUMNS", "LINES")
     }
 
 

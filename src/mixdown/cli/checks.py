@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 """Told how many chunks have been checked, of how many."""
 
 KINDS: Final = (LOG, CATALOG, STATE)
-OLDEST_SQLITE: Final = (3, 50)
+OLDEST_SQLITE: Final = (3, 51)
 LATE_RECORDS: Final = 100_000
 ANSWER_TIMEOUT_S: Final = 5.0
 DAMAGE_SHOWN: Final = 5

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from mixdown.fold.profiles import Folded, ProfileFold
+from mixdown.model.errors import StoreError
 from mixdown.store.protocols import Store
 
 POLL_S: Final = 0.05
@@ -32,7 +33,7 @@ class FoldEvents(Protocol):
         """A transaction is written."""
 
     def failed(self, error: Exception) -> None:
-        """A step failed as a whole; it is tried again in a second."""
+        """A step, or the trimming of the log, failed as a whole; it is tried again."""
 
 
 def run_fold(
@@ -66,7 +67,7 @@ def run_fold(
                     wake.drain()
             if time.monotonic() - trimmed > TRIM_EVERY_S:
                 trimmed = time.monotonic()
-                trim(store, retention_ms=retention_ms, now_ms=time.time_ns() // 1_000_000)
+                _trim(store, retention_ms, events)
         until = time.monotonic() + drain_s
         while time.monotonic() < until and _step(fold, events):
             pass
@@ -89,6 +90,15 @@ def _step(fold: ProfileFold, events: FoldEvents | None) -> bool:
     return folded is not None
 
 
+def _trim(store: Store, retention_ms: int, events: FoldEvents | None) -> None:
+    """Trim the log; what fails (a full disk) is tried again a minute later."""
+    try:
+        trim(store, retention_ms=retention_ms, now_ms=time.time_ns() // 1_000_000)
+    except StoreError as error:
+        if events is not None:
+            events.failed(error)
+
+
 def catch_up(store: Store) -> int:
     """Fold all that waits, in this process (no server runs); how many records."""
     fold = ProfileFold(store)
@@ -100,4 +110,4 @@ def catch_up(store: Store) -> int:
 
 def trim(store: Store, *, retention_ms: int, now_ms: int) -> int:
     """Drop chunks older than the retention, never past the durable watermark (DESIGN §4)."""
-    return store.log.trim(store.state.durable_watermark(), now_ms - retention_ms)
+    return store.log.trim(store.state.checkpoint(), now_ms - retention_ms)
