@@ -142,6 +142,21 @@ def test_a_file_that_is_no_database_is_refused(folder: Path, name: str) -> None:
     assert "backup" in error.value.hint
 
 
+def test_a_state_older_than_what_the_log_still_holds_is_refused(tmp_path: Path) -> None:
+    """Else the fold would go on after the gap, and say nothing of the records in it."""
+    folder = tmp_path / "data"
+    fill(folder)
+    store = open_store(folder, role="fold", create=False)
+    append(store.log, appending("c"))
+    assert store.log.trim(2, NOW_MS + 10_000_000) == 1
+    store.close()
+    open_store(folder, role="fold", create=False).close()
+    run_sql(folder / "state.db", "UPDATE watermarks SET position = 1")
+    with pytest.raises(CorruptStoreError, match=r"up to position 1.*log\.db begins at 2") as error:
+        open_store(folder, role="worker", create=False)
+    assert error.value.hint
+
+
 def test_a_watermark_above_the_head_is_refused(tmp_path: Path) -> None:
     fill(tmp_path / "data")
     run_sql(tmp_path / "data" / "state.db", "UPDATE watermarks SET position = 3")
