@@ -84,6 +84,14 @@ def test_what_the_pipeline_is_told(worker: Worker, monkeypatch: pytest.MonkeyPat
     assert (second.ip_flag, second.client_ip, second.hostile) == (False, "", True)
 
 
+def test_a_name_of_an_sdk_that_is_no_text_costs_nothing(worker: Worker) -> None:
+    """A lone surrogate, which no store can hold."""
+    body = b'[{"$token":"TOK","$distinct_id":"a","mp_lib":"x\\ud800","$set":{"a":1}},{"mp_lib":"x\\ud800"}]'
+    assert worker.ask("POST", "/engage", body, JSON).body == b"1"
+    assert worker.stored() == 1
+    assert [refusal.sdk for refusal in worker.refusals()] == ["x\ufffd"]
+
+
 def test_the_client_is_taken_from_trusted_proxies_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for trusted, expected in [("", CLIENT[0]), ("192.0.2.0/24", "81.2.69.160")]:
         for worker in running(trusted_proxies=trusted):

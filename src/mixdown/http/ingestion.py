@@ -17,6 +17,7 @@ from mixdown.http.services import Services
 from mixdown.ingest.prepare import Submission
 from mixdown.model import texts
 from mixdown.model.errors import BodyError, OverloadedError
+from mixdown.model.values import clean_text
 
 ALLOW: Final = "GET, POST, OPTIONS"
 IDEMPOTENCY_KEY_LIMIT_CHARS: Final = 255
@@ -132,4 +133,4 @@ def sdk_name(records: list[Any], params: Params, user_agent: bytes) -> str:
     lib = records[0].get("mp_lib") if records and type(records[0]) is dict else None
     if type(lib) is not str or not lib:
         lib = params.lib or user_agent.partition(b" ")[0].decode("latin-1")
-    return lib[:SDK_LIMIT_CHARS]
+    return clean_text(lib[:SDK_LIMIT_CHARS])
