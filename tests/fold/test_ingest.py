@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mixdown.ingest import commit
+from mixdown.ingest.gate import Gate, GateLimits
+from mixdown.ingest.geo import valid_ip
 from mixdown.ingest.prepare import Submission
 from mixdown.model.errors import OverloadedError, StoreError
 from tests.fold.conftest import Way, record
@@ -94,7 +99,7 @@ def test_a_failed_commit_is_told_as_overload_and_stores_nothing(way: Way, monkey
 
     turn = way.store.log.turn
     monkeypatch.setattr(way.store.log, "turn", Broken)
-    with pytest.raises(OverloadedError, match="disk full"):
+    with pytest.raises(OverloadedError, match="the records could not be written"):
         way.submit(record(set={"a": 1}))
     monkeypatch.setattr(way.store.log, "turn", turn)
     assert way.submit(record(set={"b": 1})).good == 1
@@ -120,3 +125,42 @@ def test_chunk_time_never_goes_back(way: Way) -> None:
     way.submit(record(set={"b": 1}))
     first, second = way.store.log.read(0, max_records=10, max_bytes=1 << 20)
     assert second.time_ms == first.time_ms
+
+
+def test_why_a_commit_failed_is_logged_once_and_not_told_to_clients(way: Way, monkeypatch: Any) -> None:
+    def broken() -> None:
+        raise StoreError("/secret/place/log.db cannot grow")
+
+    turn = way.store.log.turn
+    monkeypatch.setattr(way.store.log, "turn", broken)
+    with capture_logs() as lines:
+        for _ in range(3):
+            with pytest.raises(OverloadedError) as raised:
+                way.submit(record(set={"a": 1}))
+            assert "secret" not in raised.value.message
+        monkeypatch.setattr(way.store.log, "turn", turn)
+        assert way.submit(record(set={"a": 1})).good == 1
+    assert [(line["event"], line["error"]) for line in lines] == [
+        ("the records could not be written", "/secret/place/log.db cannot grow")
+    ]
+
+
+def test_the_gate_stays_closed_while_it_looks_again(way: Way, monkeypatch: Any, tmp_path: Path) -> None:
+    gate = Gate(way.store.log, way.store.state, tmp_path, GateLimits(0, 0, 1 << 62, 0))
+    gate.look()
+    seen: list[str] = []
+    statvfs = os.statvfs
+
+    def looking(folder: Any) -> os.statvfs_result:
+        seen.append(gate.reason)
+        return statvfs(folder)
+
+    monkeypatch.setattr(os, "statvfs", looking)
+    gate.look()
+    assert seen == ["the server is short of disk space"]
+
+
+@pytest.mark.parametrize("ip", ["fe80::1%eth0", "2a00:1450::1%" + "x" * 1_000_000, "%", "1.2.3.4%eth0"])
+def test_an_address_with_a_zone_is_nowhere(ip: str) -> None:
+    """Its text has no limit, and lookups are remembered."""
+    assert valid_ip(ip) == ""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
+import structlog
 
 from mixdown.ingest.prepare import Prepared, Rules, Submission, prepare
 from mixdown.model import texts
@@ -24,6 +25,8 @@ from mixdown.store.protocols import Append, Log
 CHUNK_LIMIT_BYTES: Final = 16 * 1024 * 1024
 CHUNK_LIMIT_RECORDS: Final = 50_000
 WAITING_LIMIT_BYTES: Final = 128 * 1024 * 1024
+
+_log = structlog.get_logger(__name__)
 
 
 class Tokens(Protocol):
@@ -82,6 +85,7 @@ class Committer:
         self._lock = threading.Lock()
         self._some = threading.Event()
         self._closing = False
+        self._failing = False
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
 
     def start(self) -> None:
@@ -143,8 +147,12 @@ class Committer:
                 if present:
                     turn.append(present, self._now_ms())
         except Exception as error:  # noqa: BLE001 - whatever fails, the requests must be answered
+            if not self._failing:  # said once, not for every request while a disk is full
+                self._failing = True
+                _log.error(texts.NOT_WRITTEN, error=str(error), kind=type(error).__name__)
             _settle(batch, error)
             return
+        self._failing = False
         self._wake()
         _settle(batch, None)
         if self._metrics is not None:
@@ -191,6 +199,7 @@ def _settle_here(group: list[Pending], error: Exception | None) -> None:
         elif isinstance(error, OverloadedError):
             pending.done.set_exception(error)
         else:
-            failed = OverloadedError(f"the records could not be written: {error}", retry_after_s=5)
+            # the error itself names files of this machine: it is for the operator, not for every SDK
+            failed = OverloadedError(texts.NOT_WRITTEN, retry_after_s=5)
             failed.__cause__ = error
             pending.done.set_exception(failed)

@@ -48,12 +48,13 @@ class Gate:
         if limits.backlog_bytes and behind > 0:
             held = max(1, self._log.head() - self._log.tail_position())
             fill = max(fill, self._log.size_bytes() * (behind / held) / limits.backlog_bytes)
-        self._fill = fill
-        self._reason = ""
+        reason = ""
         if fill >= 1.0:
-            self._reason = texts.OVERLOADED_BACKLOG
+            reason = texts.OVERLOADED_BACKLOG
         elif self._short_of_disk():
-            self._reason = texts.OVERLOADED_DISK
+            reason = texts.OVERLOADED_DISK
+        self._fill = fill
+        self._reason = reason  # in one step: requests are checked while this looks
 
     def _short_of_disk(self) -> bool:
         if self._folder is None:

@@ -86,8 +86,11 @@ def open_geo(path: str) -> Geo:
 
 
 def valid_ip(value: Any) -> str:
-    """`value` as an address to look up, or "" where it is none (`"0"`, 0, "" and junk: no lookup)."""
-    if type(value) is not str:
+    """`value` as an address to look up, or "" where it is none (`"0"`, 0, "" and junk: no lookup).
+
+    An IPv6 zone (`fe80::1%eth0`), whose text has no limit, means an address that is nowhere.
+    """
+    if type(value) is not str or "%" in value:
         return ""
     try:
         return str(ipaddress.ip_address(value.strip()))
