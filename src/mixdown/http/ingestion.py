@@ -13,6 +13,7 @@ from mixdown.http.client_ip import client_ip
 from mixdown.http.exchange import KEPT_BYTES, Body, BodyReader, Receive, Request
 from mixdown.http.forms import NO_FIELDS, Params, form_fields, read_params
 from mixdown.http.reply import Reply, error_reply, outcome_reply, overloaded, problem_reply, too_large
+from mixdown.http.room import Room
 from mixdown.http.services import Services
 from mixdown.ingest.prepare import Submission
 from mixdown.model import texts
@@ -42,6 +43,7 @@ class Ingestion:
         self._limits = services.ingest.limits
         self._trusted = services.settings.trusted_networks()
         self._bodies = BodyReader(self._limits.body_limit_bytes)
+        self._room = Room()
 
     async def answer(self, endpoint: str, request: Request, receive: Receive) -> tuple[Reply, bool]:
         """The reply to a GET or POST of `endpoint` ("engage" or "groups"), and whether to close after it.
@@ -60,9 +62,16 @@ class Ingestion:
             self._bodies.release(body)
 
     async def _answer(self, endpoint: str, request: Request, body: Body) -> Reply:
-        read = self._read(request, body)
-        if isinstance(read, Decoded):
-            return await self._submit(endpoint, request, read)
+        taken = 0
+        try:
+            await self._room.wait()
+            read = self._read(request, body)
+            if isinstance(read, Decoded):
+                taken = len(read.text)
+                self._room.take(taken)
+                return await self._submit(endpoint, request, read)
+        finally:
+            self._room.leave(taken)
         sdk = sdk_name([], _query_params(request), request.headers.get(b"user-agent", b""))
         await self._ingest.refuse_body(endpoint, read.message, read.start, sdk=sdk)
         self._metrics.body_refused(endpoint, read.message)
