@@ -97,7 +97,7 @@ def test_a_folder_below_a_file_is_told_in_one_line(tmp_path: Path) -> None:
 def test_a_folder_that_holds_something_else_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "data" / "lock").mkdir(parents=True)
     lines = failed_start("--port", "0", "--data-dir", str(tmp_path / "data"))
-    assert lines[0] == f"mixdown: the server cannot run: {tmp_path / 'data' / 'lock'}: Is a directory"
+    assert lines[0] == f"mixdown: the data folder {tmp_path / 'data'} cannot be used: Is a directory"
     assert len(lines) == 2
 
 

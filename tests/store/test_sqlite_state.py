@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,17 +68,22 @@ def test_the_wal_does_not_grow_while_readers_are_busy(folder: Path, opened: Sqli
 
 
 @pytest.mark.usefixtures("short_wal")
-def test_a_reader_that_stays_holds_the_wal_but_not_the_writes(folder: Path, opened: SqliteStore) -> None:
+def test_a_reader_that_stays_holds_the_wal_but_not_the_writes(
+    folder: Path, opened: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fold(opened, 1)
     assert opened.state.checkpoint() == 1
     stayer = apsw.Connection(str(folder / "state.db"))
     rows = iter(stayer.execute("SELECT id, document FROM profiles"))
     next(rows)
-    began = time.monotonic()
+    waits: list[object] = []
+    checkpoint = opened.state._checkpoint
+    monkeypatch.setattr(
+        opened.state, "_checkpoint", lambda writer: (waits.append(writer), checkpoint(writer))
+    )
     for number in range(2, 42):
         fold(opened, number)
-    took_s = time.monotonic() - began
-    assert took_s < 40 * state._RESTART_WAIT_MS / 1000 / 2, "it does not wait for the reader at every write"
+    assert 0 < len(waits) < 20, "it does not wait for the reader at every write"
     assert opened.state.durable_watermark() == 1, "the watermark is not on disk while the reader stays"
     assert (folder / "state.db-wal").stat().st_size > 4 * MIB
     stayer.close()
@@ -247,13 +251,6 @@ def test_a_change_of_the_catalog_is_seen_by_every_process(folder: Path, opened: 
     other.catalog.delete_project(made.id)
     assert opened.catalog.version() > after
     other.close()
-
-
-def test_the_version_of_the_catalog_is_cheap(opened: SqliteStore) -> None:
-    began = time.perf_counter()
-    for _ in range(1000):
-        opened.catalog.version()
-    assert (time.perf_counter() - began) / 1000 < 0.0005
 
 
 def test_sessions_are_shared_between_processes(folder: Path, opened: SqliteStore) -> None:
