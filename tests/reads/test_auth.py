@@ -82,6 +82,15 @@ def test_good_credentials_in_every_form(plain_world: World, form: str) -> None:
     assert ids_of(reply.json()) == ["ada"]
 
 
+@pytest.mark.parametrize("form", ["Basic {}:", "Basic {}"])
+def test_a_preset_secret_may_hold_colons(plain_world: World, form: str) -> None:
+    plain_world.store.catalog.change_project(plain_world.project.id, secret_hash=secret_hash("a:b:c"))
+    for header in (form.format("a:b:c"), basic(form.format("a:b:c").removeprefix("Basic "))):
+        assert plain_world.get(ENGAGE, headers={"Authorization": header}).status_code == 200
+    for wrong in ("a", "a:", "a:b", "a:b:c:d"):
+        assert plain_world.get(ENGAGE, headers={"Authorization": basic(wrong)}).status_code == 401
+
+
 @pytest.mark.parametrize("form", BAD)
 def test_bad_credentials_are_401_with_the_phrase_that_clients_search_for(
     plain_world: World, form: str

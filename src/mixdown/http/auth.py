@@ -44,12 +44,13 @@ def authenticate(header: str, view: CatalogView) -> Caller:
     Takes a service account's `user:secret` and a project secret with or without the colon, in either
     alphabet of base64, padded or not, or in clear.
     """
-    name, _, password = _credentials(header).partition(":")
+    credentials = _credentials(header)
+    name, _, password = credentials.partition(":")
     account = view.account(name, password)
     if account is not None:
         return caller_of(account)
-    project = view.project_of_secret(name)
-    if project is not None and not password:
+    project = view.project_of_secret(credentials.removesuffix(":"))  # a preset one may hold colons
+    if project is not None:
         return Caller(name=f"secret of project {project.id}", role=CONSUMER, project_id=project.id)
     raise AuthError(
         UNAUTHENTICATED,
