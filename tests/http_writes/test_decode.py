@@ -125,6 +125,7 @@ MISSING = {
         b"multipart/form-data; boundary=xx",
     ),
     "multipart form without boundary": (MULTIPART, b"multipart/form-data"),
+    "multipart form with an endless boundary": (MULTIPART, b"multipart/form-data; boundary=" + b"x" * 300),
 }
 
 

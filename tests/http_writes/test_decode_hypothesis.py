@@ -60,6 +60,7 @@ content_types = st.sampled_from(
         b"",
         MULTIPART,
         b"multipart/form-data; boundary=\xff",
+        b"multipart/form-data; boundary=" + b"x" * 300,
         b";\0",
     ]
 )

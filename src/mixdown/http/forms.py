@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 FIELD_LIMIT: Final = 100
@@ -93,7 +93,7 @@ def multipart_fields(body: bytes, content_type: bytes) -> Fields:
         )
         parser.write(body)
         parser.finalize()
-    except (MultipartParseError, _TooManyPartsError):
+    except (FormParserError, _TooManyPartsError):
         pass
     return reader.fields
 
