@@ -63,7 +63,7 @@ class Settings:
     internal_port: Annotated[
         int,
         _About(
-            help="Serve the explorer, `/api`, `/docs` and `/metrics` on this port of their own, and only "
+            help="Serve the page at `/`, `/api` and `/metrics` on this port of their own, and only "
             "ingestion and health on `port`; 0 serves all on `port`.",
             high=65535,
         ),
@@ -152,7 +152,8 @@ class Settings:
     backlog_limit_records: Annotated[
         int,
         _About(
-            help="Stored records that may wait for the fold; from 80 % on replies are held back, beyond it: 503.",
+            help="Stored records that may wait for the fold; from 80 % on replies are held back, "
+            "beyond it: 503.",
             low=1,
             high=10**12,
             advanced=True,
@@ -334,6 +335,8 @@ def _read(setting: Setting, given: object, origin: str) -> str | int | bool | Pa
     if setting.type is int:
         return _read_int(setting, text, origin)
     if setting.type is Path:
+        if not text:  # `--data-dir "$NOT_SET"` would mean, and lock away, the working directory
+            raise SettingsError(f"{origin} is empty: the path of a folder is allowed")
         return Path(text)
     if setting.choices and text not in setting.choices:
         raise SettingsError(f"{origin} is {text!r}: {_alternatives(setting.choices)} is allowed")

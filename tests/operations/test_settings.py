@@ -73,6 +73,8 @@ def test_settings_survive_the_way_to_a_child_process() -> None:
         ("account", "ada:", "account is not of the form user:password"),
         ("database_url", "postgres://localhost", "PostgreSQL comes with a later release"),
         ("host", "a\nb", "--host holds a line break"),
+        ("data_dir", "", "--data-dir is empty"),
+        ("data_dir", " ", "--data-dir is empty"),
         ("colour", "blue", "there is no setting 'colour'"),
     ],
 )
