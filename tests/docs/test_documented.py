@@ -51,8 +51,6 @@ MORE_TEXTS = {
     "http.read_errors.UNAUTHENTICATED": read_errors.UNAUTHENTICATED,
     "query.engage.UNCACHED": UNCACHED,
 }
-# Made for a limit that no setting can switch on yet.
-NEVER_SENT = frozenset({"Request-URI Too Long"})
 
 
 def document(name: str) -> str:
@@ -196,7 +194,7 @@ def known_texts() -> list[tuple[str, str]]:
     """Every error text of the server, with its name or place."""
     found = [(f"texts.{name}", text) for name, text in vars(texts).items() if name.isupper()]
     found += MORE_TEXTS.items()
-    return [(name, text) for name, text in (*found, *texts_in_calls()) if text not in NEVER_SENT]
+    return [*found, *texts_in_calls()]
 
 
 def as_documented(text: str) -> re.Pattern[str]:

@@ -14,7 +14,6 @@ from mixdown.http.reply import (
     outcome_reply,
     overloaded,
     problem_reply,
-    rate_limited,
     too_large,
 )
 from mixdown.store.chunk import Outcome
@@ -161,10 +160,6 @@ def test_callback_names(name: str, taken: bool) -> None:
 
 
 TOO_LARGE = b'{"code":413,"error":"request exceeds max limit of 9 bytes","status":"Request Entity Too Large"}'
-RATE_LIMITED = (
-    b'{"code":429,"error":"Project exceeded rate limits. Please retry the request with exponential backoff.",'
-    b'"status":"Too Many Requests"}'
-)
 OVERLOADED = b'{"error":"too much","status":0}'
 NOT_ALLOWED = b'{"error":"Method Not Allowed","status":0}'
 BROKEN = b'{"error":"broken","status":0}'
@@ -174,7 +169,6 @@ BROKEN = b'{"error":"broken","status":0}'
     ("reply", "status", "body", "more"),
     [
         (too_large("request exceeds max limit of 9 bytes"), 413, TOO_LARGE, {}),
-        (rate_limited(3), 429, RATE_LIMITED, {b"retry-after": b"3"}),
         (overloaded("too much", 5), 503, OVERLOADED, {b"retry-after": b"5"}),
         (not_allowed("GET, OPTIONS"), 405, NOT_ALLOWED, {b"allow": b"GET, OPTIONS"}),
         (error_reply(400, "broken"), 400, BROKEN, {}),

@@ -60,7 +60,6 @@ def error_reply(status: int, message: str, *more: tuple[bytes, bytes]) -> Reply:
 
 NOT_FOUND: Final = error_reply(404, "Not Found")
 WELCOME_REPLY: Final = json_reply(200, {"error": WELCOME})
-URL_TOO_LONG: Final = error_reply(414, "Request-URI Too Long")
 INTERNAL: Final = error_reply(500, texts.INTERNAL)
 
 
@@ -77,16 +76,6 @@ def too_large(message: str) -> Reply:
 def overloaded(message: str, retry_after_s: int) -> Reply:
     """503, to be tried again after whole seconds."""
     return error_reply(503, message, (b"retry-after", str(retry_after_s).encode()))
-
-
-def rate_limited(retry_after_s: int) -> Reply:
-    """429 in the shape that Mixpanel documents (contract ingestion §6.2)."""
-    content = {
-        "code": 429,
-        "error": "Project exceeded rate limits. Please retry the request with exponential backoff.",
-        "status": "Too Many Requests",
-    }
-    return json_reply(429, content, (b"retry-after", str(retry_after_s).encode()))
 
 
 def outcome_reply(params: Params, outcome: Outcome) -> Reply:
