@@ -147,6 +147,7 @@ class Torment:
 
 def torment(folder: Path, *, seed: int, kills: int, mutant: str = "") -> tuple[Torment, bool]:
     """A whole run; whether what is stored equals what was acknowledged."""
+    folder.mkdir(exist_ok=True)
     run = Torment(folder, seed, mutant)
     try:
         run.run(kills)

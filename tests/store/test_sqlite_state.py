@@ -78,9 +78,12 @@ def test_a_reader_that_stays_holds_the_wal_but_not_the_writes(
     next(rows)
     waits: list[object] = []
     checkpoint = opened.state._checkpoint
-    monkeypatch.setattr(
-        opened.state, "_checkpoint", lambda writer: (waits.append(writer), checkpoint(writer))
-    )
+
+    def counted(writer: apsw.Connection) -> None:
+        waits.append(writer)
+        checkpoint(writer)
+
+    monkeypatch.setattr(opened.state, "_checkpoint", counted)
     for number in range(2, 42):
         fold(opened, number)
     assert 0 < len(waits) < 20, "it does not wait for the reader at every write"

@@ -12,6 +12,7 @@ FAULT_MUTANT   a guarantee broken on purpose, to show that the test notices:
 import os
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ def linger() -> None:
 
 def fault_fold() -> None:
     """Patch the fold's process."""
-    from mixdown.fold import profiles
     from mixdown.store.protocols import FoldResult
     from mixdown.store.sqlite import state
 
+    profiles: Any = import_module("mixdown.fold.profiles")
     opened: Any = state.SqliteState.__init__
     written: Any = state.SqliteState.write
 
