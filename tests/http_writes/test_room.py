@@ -81,7 +81,9 @@ def test_a_body_counts_with_its_unfolded_size_until_its_records_are_stored(
         submit = worker.ingest.submit
         held: list[int] = []
 
-        async def watched(submission: Submission, submit: Submit = submit, room: Room = room) -> Outcome:
+        async def watched(
+            submission: Submission, submit: Submit = submit, held: list[int] = held, room: Room = room
+        ) -> Outcome:
             held.append(room.held_bytes)
             return await submit(submission)
 
