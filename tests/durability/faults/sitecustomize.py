@@ -70,7 +70,7 @@ def fault_fold() -> None:
             finally:
                 profiles.decode_body = decode
 
-        profiles.ProfileFold._plan = plan_without_keys  # type: ignore[method-assign]
+        profiles.ProfileFold._plan = plan_without_keys
 
 
 def fault_worker() -> None:
