@@ -7,6 +7,7 @@ the more load, the fewer page writes a record costs. It never stops on a record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -32,6 +33,8 @@ ROOMY_BYTES: Final = 8192
 # Not orjson's: its buffers, kept by the thousand until they are written, make malloc give memory back
 # to the system and fault it in again, which costs six times as much as the encoding itself.
 _encode: Final = msgspec.json.Encoder().encode
+# Chunk times: many records share one.
+_arrival: Final = lru_cache(maxsize=1024)(iso_seconds)
 _NAMES: Final = {code: name for name, code in OPERATOR_NAMES.items()}
 
 
@@ -187,7 +190,7 @@ class ProfileFold:
             geo = update.geo
             if geo is not None:
                 size += 200
-            arrival = iso_seconds(step.time_ms)
+            arrival = _arrival(step.time_ms)
             seen: str | None = arrival
             if update.flags & IGNORE_TIME:
                 seen = None

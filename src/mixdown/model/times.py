@@ -12,6 +12,7 @@ from mixdown.model.limits import INT_MAX, INT_MIN
 
 MILLISECONDS_FROM: Final = 1e11
 _NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_TWO_DIGITS: Final = tuple(f"{number:02}" for number in range(60))
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _YEAR_9999_MS: Final = 253_402_300_799_999
 
@@ -53,7 +54,7 @@ def iso_seconds(ms: int) -> str:
     day, second = divmod(ms // 1000, 86_400)
     minute, second = divmod(second, 60)
     hour, minute = divmod(minute, 60)
-    return f"{_date_text(day)}T{hour:02}:{minute:02}:{second:02}"
+    return f"{_date_text(day)}T{_TWO_DIGITS[hour]}:{_TWO_DIGITS[minute]}:{_TWO_DIGITS[second]}"
 
 
 def canonical_timestamp(value: Any) -> str | None:
