@@ -155,9 +155,16 @@ class Committer:
         self._failing = False
         self._wake()
         _settle(batch, None)
-        if self._metrics is not None:
-            records = sum(append.count for append in present)
-            self._metrics.committed(requests=len(batch), records=records, seconds=time.perf_counter() - began)
+        self._count(batch, time.perf_counter() - began)
+
+    def _count(self, batch: list[Pending], seconds: float) -> None:
+        if self._metrics is None:
+            return
+        records = sum(pending.prepared.append.count for pending in batch if pending.prepared.append)
+        try:
+            self._metrics.committed(requests=len(batch), records=records, seconds=seconds)
+        except Exception as error:  # noqa: BLE001 - a counter on a full disk must not end the thread
+            _log.error("a commit could not be counted", error=str(error), kind=type(error).__name__)
 
     def _judge_again(self, batch: list[Pending]) -> None:
         """Judge anew whatever was judged by an older catalog: a rotated token stops at once."""
