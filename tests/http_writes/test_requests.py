@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import logging
+import os
+import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from mixdown.http import ingestion
 from mixdown.http.exchange import BodyReader, DisconnectedError
 from mixdown.http.exchange import Receive as ReceiveType
+from mixdown.ingest import pipeline
 from mixdown.ingest.prepare import Submission
 from mixdown.model import texts
 from mixdown.model.errors import OverloadedError
@@ -22,6 +28,7 @@ from tests.http_writes.worker import CLIENT, Answer, Message, Worker, running
 RECORD = {"$token": "TOK", "$distinct_id": "u1", "$set": {"a": 1}}
 BODY = json.dumps([RECORD]).encode()
 JSON = {"Content-Type": "application/json"}
+GZIP = {"Content-Encoding": "gzip"}
 PAGE = {"Origin": "https://a.example"}
 CORS = {
     "access-control-allow-origin": "https://a.example",
@@ -169,7 +176,7 @@ def test_a_body_refused_whole_is_kept_with_its_start(
         assert "retry-after" not in answer.headers
         (refusal,) = worker.refusals()
         assert (refusal.project, refusal.endpoint, refusal.whole, refusal.sdk) == (
-            0,
+            1 if b"TOK" in body else 0,
             target.partition("?")[0].strip("/"),
             False,
             "test/1",
@@ -178,6 +185,37 @@ def test_a_body_refused_whole_is_kept_with_its_start(
         if isinstance(reply, dict):
             assert refusal.message == reply["error"]
         assert worker.stored() == 0
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("[{", ':"TOK"},{},{},{}]'),
+        ("[{", ': "TOK", '),
+        ("data=%5B%7B", "%3A+%22TOK%22%2C"),
+        ('"[{', ':\\"TOK\\",'),
+        ("[{", ':"TOK"},"' + "x" * 2000),
+    ],
+    ids=["too many records", "malformed", "malformed form", "malformed in a string", "too long"],
+)
+def test_a_body_refused_whole_is_filed_under_the_project_whose_token_it_shows(start: str, end: str) -> None:
+    for worker in running(body_limit_bytes=2000, records_per_request=3):
+        for name in ('"$token"', '"token"'):
+            quoted = {"d": quote(name), '"': name.replace('"', '\\"')}.get(start[0], name)
+            worker.ask("POST", "/engage", (start + quoted + end).encode(), {"Content-Type": "text/plain"})
+        assert [refusal.project for refusal in worker.refusals()] == [1, 0]
+
+
+def test_too_many_records_in_base64_are_filed_under_the_project_of_the_first(worker: Worker) -> None:
+    records = [RECORD] * (worker.settings.records_per_request + 1)
+    worker.ask("POST", "/engage", b"data=" + base64.b64encode(json.dumps(records).encode()))
+    assert [refusal.project for refusal in worker.refusals()] == [1]
+
+
+def test_a_body_refused_whole_is_not_filed_under_a_project_that_is_gone(worker: Worker) -> None:
+    worker.store.catalog.delete_project(worker.project.id)
+    worker.ask("POST", "/engage", b'[{"$token":"TOK"')
+    assert [refusal.project for refusal in worker.refusals()] == [0]
 
 
 def test_the_limits_themselves_are_allowed() -> None:
@@ -215,6 +253,39 @@ def test_a_client_that_goes_away_is_not_answered_and_stores_nothing(worker: Work
     ]
     assert worker.play("POST", path, messages, JSON) == ([], 2)
     assert (worker.stored(), worker.refusals()) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"[" + b" " * 300_000 + BODY[1:], {}),
+        (gzip.compress(b"[" + BODY[1:-1] + b"," + os.urandom(3000).hex().encode() + b"]"), GZIP),
+    ],
+    ids=["plain", "gzip"],
+)
+def test_a_large_body_is_decoded_and_judged_beside_the_event_loop(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, body: bytes, headers: dict[str, str]
+) -> None:
+    """So that small requests do not wait for it; a small one is spared the way to a thread."""
+    threads: list[tuple[str, bool]] = []
+
+    def watch(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            threads.append((name, threading.current_thread() is threading.main_thread()))
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, watched)
+
+    watch(ingestion, "decode")
+    watch(pipeline, "prepare")
+    assert worker.ask("POST", "/engage", BODY, JSON).body == b"1"
+    assert threads == [("decode", True), ("prepare", True)]
+    threads.clear()
+    worker.ask("POST", "/engage", body, {**JSON, **headers})
+    assert ("decode", False) in threads
+    assert [name for name, in_loop in threads if in_loop and not headers] == []
 
 
 # --- overload and faults ---------------------------------------------------------------------------

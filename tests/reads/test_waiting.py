@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -73,3 +74,14 @@ def test_records_that_arrive_while_a_read_waits_do_not_prolong_it(world: World) 
     reply = world.loop.run_until_complete(both())
     assert "x-mixdown-behind" not in reply.headers
     assert "before" in ids_of(reply.json())
+
+
+def test_health_does_not_wait_for_reads_that_take_long(world: World) -> None:
+    """Kubernetes ends a server whose `/readyz` is late; slow first pages fill the threads of reads."""
+    done = threading.Event()
+    busy = [world.services.executor.submit(done.wait, 5) for _ in range(64)]
+    try:
+        assert world.get("/readyz", user=None).status_code == 200
+    finally:
+        done.set()
+    assert all(one.result() for one in busy)

@@ -12,7 +12,7 @@ from typing import Final
 from mixdown.model import texts
 from mixdown.model.errors import BodyError
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
+GZIP_MAGIC: Final = b"\x1f\x8b"
 _GZIP_BITS: Final = 31
 _ZLIB_BITS: Final = 15
 _RAW_BITS: Final = -15
@@ -30,7 +30,7 @@ def decompress(body: bytes, content_encoding: str, limit_bytes: int) -> bytes:
     Raises `BodyError`.
     """
     encoding = content_encoding.strip().lower()
-    if "gzip" in encoding or body[:2] == _GZIP_MAGIC:
+    if "gzip" in encoding or body[:2] == GZIP_MAGIC:
         return _gunzip(body, limit_bytes) if body else body
     if encoding in _IDENTITY:
         return body

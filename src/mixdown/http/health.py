@@ -7,6 +7,7 @@ account unless it is asked from this machine (DESIGN §7).
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 from pathlib import Path
@@ -19,7 +20,7 @@ from starlette.routing import Route
 
 from mixdown.http.metrics import Metrics, exposition
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import authenticated, in_thread
+from mixdown.http.reading import authenticated
 from mixdown.http.services import Services
 from mixdown.model.errors import StoreError
 
@@ -38,7 +39,7 @@ def routes(services: Services) -> list[Route]:
     async def readyz(request: Request) -> Response:
         del request
         try:
-            reason = await in_thread(services, services.ingest.closed_because)
+            reason = await asyncio.to_thread(services.ingest.closed_because)  # reads may keep theirs busy
         except StoreError as error:
             reason = f"the store cannot be read: {error.message}"
         if reason:
@@ -48,7 +49,7 @@ def routes(services: Services) -> list[Route]:
     async def metrics(request: Request) -> Response:
         if not asked_from_here(request):
             await authenticated(request, services)
-        body = await in_thread(services, _exposition, services)
+        body = await asyncio.to_thread(_exposition, services)
         return Response(body, headers={"Content-Type": METRICS_TYPE, "Cache-Control": "no-store"})
 
     return [

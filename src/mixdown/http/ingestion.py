@@ -6,15 +6,20 @@ then reply. A body that is refused whole is kept as one refusal first. Nothing i
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import re
 from typing import Any, Final, NamedTuple
 
 from mixdown.http.body import Decoded, decode
 from mixdown.http.client_ip import client_ip
+from mixdown.http.compression import GZIP_MAGIC
 from mixdown.http.exchange import KEPT_BYTES, Body, BodyReader, Receive, Request
-from mixdown.http.forms import NO_FIELDS, Params, form_fields, read_params
+from mixdown.http.forms import NO_FIELDS, Params, form_fields, read_params, unquote
 from mixdown.http.reply import Reply, error_reply, outcome_reply, overloaded, problem_reply, too_large
 from mixdown.http.room import Room
 from mixdown.http.services import Services
+from mixdown.ingest.pipeline import LARGE_BYTES
 from mixdown.ingest.prepare import Submission
 from mixdown.model import texts
 from mixdown.model.errors import BodyError, OverloadedError
@@ -24,14 +29,17 @@ ALLOW: Final = "GET, POST, OPTIONS"
 IDEMPOTENCY_KEY_LIMIT_CHARS: Final = 255
 SDK_LIMIT_CHARS: Final = 64
 _FORWARDED_FOR: Final = b"x-forwarded-for"
+_TOKEN: Final = re.compile(rb'"\$token\\?"\s*:[\s+]*\\?"([^"\\]{1,255})')
+_UNFOLDS_TO: Final = 128  # as many times its size, at the worst and roughly, a compressed body becomes
 
 
 class _Refused(NamedTuple):
-    """A body that is refused whole: why, what to reply, and its start."""
+    """A body that is refused whole: why, what to reply, its start, and a token where it names one."""
 
     message: str
     reply: Reply
     start: bytes
+    token: str = ""
 
 
 class Ingestion:
@@ -44,6 +52,7 @@ class Ingestion:
         self._trusted = services.settings.trusted_networks()
         self._bodies = BodyReader(self._limits.body_limit_bytes)
         self._room = Room()
+        self._one_large = asyncio.Lock()  # decoding: so that `Room` is passed by one body, not by many
 
     async def answer(self, endpoint: str, request: Request, receive: Receive) -> tuple[Reply, bool]:
         """The reply to a GET or POST of `endpoint` ("engage" or "groups"), and whether to close after it.
@@ -63,17 +72,21 @@ class Ingestion:
 
     async def _answer(self, endpoint: str, request: Request, body: Body) -> Reply:
         taken = 0
+        weight = _weight(request, body)
         try:
-            await self._room.wait()
-            read = self._read(request, body)
+            async with self._one_large if weight > LARGE_BYTES else contextlib.nullcontext():
+                await self._room.wait()
+                read = await self._ingest.beside(weight, lambda: self._read(request, body))
+                if isinstance(read, Decoded):
+                    taken = len(read.text)
+                    self._room.take(taken)
             if isinstance(read, Decoded):
-                taken = len(read.text)
-                self._room.take(taken)
                 return await self._submit(endpoint, request, read)
         finally:
             self._room.leave(taken)
         sdk = sdk_name([], _query_params(request), request.headers.get(b"user-agent", b""))
-        await self._ingest.refuse_body(endpoint, read.message, read.start, sdk=sdk)
+        token = read.token or token_in(read.start)
+        await self._ingest.refuse_body(endpoint, read.message, read.start, token=token, sdk=sdk)
         self._metrics.body_refused(endpoint, read.message)
         return read.reply
 
@@ -98,12 +111,12 @@ class Ingestion:
         start = decoded.text[:KEPT_BYTES]
         if len(headers.get(b"idempotency-key", b"")) > IDEMPOTENCY_KEY_LIMIT_CHARS:
             message = texts.IDEMPOTENCY_KEY_TOO_LONG
-            return _Refused(message, error_reply(400, message), start)
+            return _Refused(message, error_reply(400, message), start, _first_token(decoded.records))
         if decoded.problem:
             return _Refused(decoded.problem, problem_reply(decoded.params, decoded.problem), start)
         if len(decoded.records) > self._limits.records_per_request:
             message = texts.TOO_MANY_RECORDS.format(limit=self._limits.records_per_request)
-            return _Refused(message, too_large(message), start)
+            return _Refused(message, too_large(message), start, _first_token(decoded.records))
         return decoded
 
     async def _submit(self, endpoint: str, request: Request, decoded: Decoded) -> Reply:
@@ -131,6 +144,25 @@ class Ingestion:
         forwarded_for = [value for name, value in request.scope["headers"] if name == _FORWARDED_FOR]
         real_ip = request.headers.get(b"x-real-ip", b"")
         return client_ip(request.peer, forwarded_for, real_ip, self._trusted)
+
+
+def _first_token(records: list[Any]) -> str:
+    """The token of a request's first record, "" where it has none."""
+    token = records[0].get("$token") if records and type(records[0]) is dict else None
+    return token if type(token) is str else ""
+
+
+def token_in(start: bytes) -> str:
+    """The first `$token` in the start of a body that could not be read: JSON, plain or percent-encoded."""
+    found = _TOKEN.search(unquote(start))
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
+def _weight(request: Request, body: Body) -> int:
+    """How many bytes there may be to decode."""
+    size = len(body.data)
+    encoded = request.headers.get(b"content-encoding") or body.data[:2] == GZIP_MAGIC
+    return size * _UNFOLDS_TO if encoded else size
 
 
 def _query_params(request: Request) -> Params:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mixdown.ingest.prepare import Submission
 from mixdown.model.limits import Limits
@@ -17,6 +17,8 @@ from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.chunk import Outcome
 from mixdown.store.protocols import Store
+
+_T = TypeVar("_T")
 
 
 class Writer(Protocol):
@@ -29,8 +31,13 @@ class Writer(Protocol):
     async def submit(self, submission: Submission) -> Outcome:
         """Store the good records of a request; they are on disk on return. Raises `OverloadedError`."""
 
-    async def refuse_body(self, endpoint: str, message: str, body_start: bytes, *, sdk: str = "") -> None:
-        """Keep a body that is refused whole. Raises `OverloadedError`."""
+    async def beside(self, size_bytes: int, work: Callable[[], _T]) -> _T:
+        """Do pure work on so many bytes: at once, or beside the event loop where they are many."""
+
+    async def refuse_body(
+        self, endpoint: str, message: str, body_start: bytes, *, token: str = "", sdk: str = ""
+    ) -> None:
+        """Keep a body that is refused whole, for the project of `token`. Raises `OverloadedError`."""
 
     def closed_because(self) -> str:
         """Why records cannot be appended now; "" when they can."""
@@ -54,7 +61,10 @@ class Metrics(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Everything a route may use. `now_ms` is the clock; `executor` runs reads of the store."""
+    """Everything a route may use. `now_ms` is the clock; `executor` runs reads of the store.
+
+    Reads may take seconds: what must not wait for them (health, ingestion) runs elsewhere.
+    """
 
     settings: Settings
     store: Store

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from mixdown.ingest.commit import CommitMetrics, Committer, Pending, Tokens
 from mixdown.ingest.gate import Gate, GateLimits
@@ -21,6 +21,10 @@ from mixdown.store.protocols import Append, RefusedRecord, Store
 
 LOOK_EVERY_S: Final = 0.25
 KEPT_BODY_BYTES: Final = 1024
+LARGE_BYTES: Final = 262_144
+"""Work on more bytes than this takes milliseconds, and leaves the event loop to small requests meanwhile."""
+
+_T = TypeVar("_T")
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -85,7 +89,11 @@ class Ingest:
         metrics: CommitMetrics | None = None,
         folder: Path | None = None,
     ) -> Ingest:
-        """Start the commit thread. `folder` is what disk space is measured on (None: not at all)."""
+        """Start the commit thread.
+
+        `executor` looks things up and works on large bodies; reads that take long must not fill it.
+        `folder` is what disk space is measured on (None: not at all).
+        """
         rules = rules_of(settings)
         gate = Gate(store.log, store.state, folder, gate_limits_of(settings))
         gate.look()
@@ -107,20 +115,37 @@ class Ingest:
         outcome that the first one got, and is not stored again (DESIGN G2).
         """
         await self._pass_gate()
-        key = request_key(submission)
+        key = None
+        if submission.idempotency_key:
+            key = await self.beside(submission.body_bytes, lambda: request_key(submission))
         if key is not None:
             known = await self._known(key)
             if known is not None:
                 return known
-        version = self._tokens.version
-        prepared = prepare(submission, self._tokens.tokens, self._rules, key)
+        version, tokens = self._tokens.version, self._tokens.tokens
+        prepared = await self.beside(
+            submission.body_bytes, lambda: prepare(submission, tokens, self._rules, key)
+        )
         return await self._commit(submission, prepared, key, version)
 
-    async def refuse_body(self, endpoint: str, message: str, body_start: bytes, *, sdk: str = "") -> None:
-        """Keep a body that was refused whole: one refusal with its first kilobyte (DESIGN G5)."""
+    async def beside(self, size_bytes: int, work: Callable[[], _T]) -> _T:
+        """Do pure work on so many bytes: at once, or beside the event loop where they are many."""
+        if size_bytes <= LARGE_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def refuse_body(
+        self, endpoint: str, message: str, body_start: bytes, *, token: str = "", sdk: str = ""
+    ) -> None:
+        """Keep a body that was refused whole: one refusal with its first kilobyte (DESIGN G5).
+
+        It is filed under the project of `token`, if there is one.
+        """
         text = clean_text(body_start[:KEPT_BODY_BYTES].decode("utf-8", "replace"))
+        if token:  # what is not judged again at the commit must be right before it
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._tokens.refresh)
         refusal = RefusedRecord(
-            project=0,
+            project=self._tokens.tokens.get(token, 0),
             endpoint=endpoint,
             index=0,
             field="",

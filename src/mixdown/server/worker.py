@@ -12,6 +12,7 @@ import functools
 import gc
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +39,10 @@ from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.folder import WakeSender
 
 READ_THREADS: Final = 4
+WRITE_THREADS: Final = 2
 _TICKS_PER_SECOND: Final = 10
 _GC_THRESHOLDS: Final = (50_000, 20, 50)
+_SWITCH_S: Final = 0.001  # how long the event loop may wait for a thread that computes
 _INGESTION: Final = frozenset({"/engage", "/groups"})
 _TOO_MANY: Final = "the server has too many open connections"
 
@@ -104,6 +107,8 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
         stack.callback(store.close)
         executor = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
         stack.callback(executor.shutdown)
+        writing = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="write")
+        stack.callback(writing.shutdown)
         wake = WakeSender(settings.data_dir)
         stack.callback(wake.close)
         metrics = Metrics()
@@ -112,7 +117,7 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
             settings,
             store,
             catalog,
-            executor=executor,
+            executor=writing,
             wake=wake.wake,
             metrics=metrics,
             folder=settings.data_dir,
@@ -136,6 +141,7 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
+        sys.setswitchinterval(_SWITCH_S)
         server.run(sockets=[sock for sock in (public, internal) if sock is not None])
     logs.info("drained")
 
