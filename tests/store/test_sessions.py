@@ -64,6 +64,20 @@ def test_a_session_expires_after_seven_days(sessions: Sessions) -> None:
     assert sessions.get("s", 1, now_ms=NOW_MS + WEEK_MS) is None
 
 
+def test_a_session_that_is_being_read_outlives_newer_ones(sessions: Sessions) -> None:
+    """A slow reader beside a probe that starts a session each minute."""
+    minute = 60_000
+    sessions.create(session("slow", total=2, size=1), ["x", "y"])
+    for number in range(1, 250):
+        at = NOW_MS + number * minute
+        sessions.create(session(f"probe{number}", at=at), ["x"])
+        if number % 50 == 0:
+            assert sessions.get("slow", 1, now_ms=at) is not None
+    assert sessions.page_ids("slow", 1) == ["y"]
+    assert sessions.page_ids("probe249", 0) == ["x"]
+    assert sessions.page_ids("probe149", 0) == []
+
+
 def test_past_a_hundred_the_projects_oldest_session_goes(sessions: Sessions) -> None:
     sessions.create(session("other", project=2, at=NOW_MS - 5), ["o"])
     for number in range(103):

@@ -99,9 +99,7 @@ class Ingest:
         gate.look()
         committer = Committer(store.log, tokens, rules, wake=wake, now_ms=now_ms, metrics=metrics)
         committer.start()
-        return cls(
-            store, tokens, rules, gate=gate, committer=committer, executor=executor, now_ms=now_ms
-        )
+        return cls(store, tokens, rules, gate=gate, committer=committer, executor=executor, now_ms=now_ms)
 
     @property
     def limits(self) -> Limits:

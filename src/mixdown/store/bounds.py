@@ -24,6 +24,7 @@ KEYS_PER_BUCKET: Final = KEYS_HELD // 8
 
 SESSIONS_PER_PROJECT: Final = 100
 SESSION_LIFE_MS: Final = 7 * DAY_MS
+SESSION_TOUCH_MS: Final = 60_000  # a session's last use is known to the minute
 
 
 def refusal_bounds(project: int) -> tuple[int, int]:

@@ -392,22 +392,28 @@ class MemorySessions(_Part):
     def __init__(self) -> None:
         super().__init__()
         self._held: dict[str, tuple[Session, list[str]]] = {}
+        self._used_ms: dict[str, int] = {}
 
     def create(self, session: Session, ids: Iterable[str]) -> None:
         taken = list(ids)
         with self._use():
             self._held[session.id] = (session, taken)
+            self._used_ms[session.id] = session.created_ms
             own = [held for held, _ in self._held.values() if held.project == session.project]
-            own.sort(key=lambda held: held.created_ms)
+            own.sort(key=lambda held: self._used_ms[held.id])
             for held in own[: max(0, len(own) - bounds.SESSIONS_PER_PROJECT)]:
-                del self._held[held.id]
+                del self._held[held.id], self._used_ms[held.id]
 
     def get(self, session_id: str, project: int, *, now_ms: int) -> Session | None:
         with self._use():
             session = self._held[session_id][0] if session_id in self._held else None
             if session is None or session.project != project:
                 return None
-            return session if now_ms - session.created_ms < bounds.SESSION_LIFE_MS else None
+            if now_ms - session.created_ms >= bounds.SESSION_LIFE_MS:
+                return None
+            if now_ms - self._used_ms[session_id] >= bounds.SESSION_TOUCH_MS:
+                self._used_ms[session_id] = now_ms
+            return session
 
     def page_ids(self, session_id: str, page: int) -> list[str]:
         with self._use():

@@ -265,13 +265,13 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Sessions(Protocol):
-    """Query sessions: at most 100 a project (the oldest go first), gone after 7 days."""
+    """Query sessions: at most 100 a project (those unused longest go first), gone after 7 days."""
 
     def create(self, session: Session, ids: Iterable[str]) -> None:
         """Keep a session and the ids of its result set, in order."""
 
     def get(self, session_id: str, project: int, *, now_ms: int) -> Session | None:
-        """The session, if it is the project's and not expired."""
+        """The session, if it is the project's and not expired; asking is a use, noted to the minute."""
 
     def page_ids(self, session_id: str, page: int) -> list[str]:
         """The ids of one page (0-based); [] past the end."""

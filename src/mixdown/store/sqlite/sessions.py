@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Final, TypeVar
 import apsw
 import orjson
 
-from mixdown.model.errors import CorruptStoreError, SchemaTooNewError
+from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
 from mixdown.store import bounds
 from mixdown.store.protocols import Session
 from mixdown.store.sqlite import connection as sqlite
@@ -61,15 +62,23 @@ class SqliteSessions:
         row = self._try(
             lambda connection: sqlite.value(
                 connection,
-                "SELECT id, project, group_key, total, page_size, created_ms, output_properties"
+                "SELECT id, project, group_key, total, page_size, created_ms, output_properties, used_ms"
                 " FROM sessions WHERE id = ? AND project = ? AND created_ms > ? AND complete",
                 (session_id, project, now_ms - bounds.SESSION_LIFE_MS),
             )
         )
         if row is None:
             return None
-        properties = None if row[-1] is None else tuple(orjson.loads(row[-1]))
-        return Session(*(*row[:-1], properties))
+        *fields, packed, used_ms = row
+        properties = None if packed is None else tuple(orjson.loads(packed))
+        if now_ms - used_ms >= bounds.SESSION_TOUCH_MS:
+            with suppress(StoreError):  # a page can be read where nothing can be written
+                self._try(
+                    lambda connection: sqlite.rows(
+                        connection, "UPDATE sessions SET used_ms = ? WHERE id = ?", (now_ms, session_id)
+                    )
+                )
+        return Session(*(*fields, properties))
 
     def page_ids(self, session_id: str, page: int) -> list[str]:
         return self._try(lambda connection: _page_ids(connection, session_id, page))
@@ -146,7 +155,7 @@ def _begin(connection: apsw.Connection, session: Session) -> int:
             sqlite.value(
                 connection,
                 "INSERT INTO sessions (id, project, group_key, total, page_size, created_ms,"
-                " output_properties, complete) VALUES (?, ?, ?, ?, ?, ?, ?, 0) RETURNING number",
+                " output_properties, used_ms, complete) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0) RETURNING number",
                 (
                     session.id,
                     session.project,
@@ -155,6 +164,7 @@ def _begin(connection: apsw.Connection, session: Session) -> int:
                     session.page_size,
                     session.created_ms,
                     None if properties is None else orjson.dumps(properties),
+                    session.created_ms,
                 ),
             )
         )
@@ -168,8 +178,7 @@ def _evict(connection: apsw.Connection, session: Session) -> None:
     )
     gone += sqlite.rows(
         connection,
-        "SELECT number FROM sessions WHERE project = ? ORDER BY created_ms DESC, number DESC"
-        " LIMIT -1 OFFSET ?",
+        "SELECT number FROM sessions WHERE project = ? ORDER BY used_ms DESC, number DESC LIMIT -1 OFFSET ?",
         (session.project, bounds.SESSIONS_PER_PROJECT - 1),
     )
     for (number,) in gone:
