@@ -98,6 +98,8 @@ def test_sigterm_answers_the_request_in_flight_and_folds_it(start_server: StartS
         server.process.send_signal(signal.SIGTERM)
         assert idle.read_to_end() == b"", "an idle connection is closed at once"
         assert server.process.poll() is None
+        with pytest.raises(ConnectionRefusedError):  # and not left waiting to be cut off
+            Wire(server.base_url)
         wire.send(body[10:])
         answer = wire.read_to_end()
     assert statuses(answer) == [200]

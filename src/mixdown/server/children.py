@@ -241,6 +241,10 @@ class Nursery:
     def _drain(self, selector: selectors.BaseSelector) -> int:
         """Workers first, then the fold; a second signal, or too long a wait, ends all at once."""
         logs.info("stopping")
+        # Workers close theirs too: who connects now is refused at once, and not left waiting to be cut off.
+        for listening in (self._sockets.public, self._sockets.internal):
+            if listening is not None:
+                listening.close()
         limit_s = self._settings.shutdown_timeout_s + DRAIN_MARGIN_S
         whole = True
         for role in ("worker", "fold"):
