@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from mixdown.cli.root import root
+from mixdown.explorer import page
 from mixdown.http import app as http_app
 from mixdown.http import auxiliary, engage, read_errors
 from mixdown.http.metrics import METRICS, Metric, Metrics
@@ -50,6 +51,10 @@ MORE_TEXTS = {
     "http.read_errors.METHOD_NOT_ALLOWED": read_errors.METHOD_NOT_ALLOWED,
     "http.read_errors.UNAUTHENTICATED": read_errors.UNAUTHENTICATED,
     "query.engage.UNCACHED": UNCACHED,
+    **{
+        f"explorer.page.{name}": getattr(page, name)
+        for name in ("WRONG_PASSWORD", "TOO_OFTEN", "MAY_NOT_READ", "FORM_EXPIRED", "STORE_DOWN")
+    },
 }
 
 
