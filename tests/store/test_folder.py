@@ -28,6 +28,26 @@ def test_a_folder_is_made_with_its_parents_and_closed_to_others(tmp_path: Path) 
     assert mode(tmp_path / "open") == 0o700
 
 
+def test_a_folder_that_others_use_is_not_taken_from_them(tmp_path: Path) -> None:
+    shared = tmp_path / "home"
+    shared.mkdir(mode=0o755)
+    (shared / "theirs").touch()
+    with pytest.raises(StoreError, match="holds other things"):
+        make_folder(shared)
+    assert mode(shared) == 0o755
+    shared.chmod(0o700)
+    make_folder(shared)
+
+
+@pytest.mark.parametrize("name", ["log.db", "lock", "lost+found", ".snapshot"])
+def test_a_folder_of_ours_or_a_fresh_disk_is_closed_to_others(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o755)
+    (folder / name).touch()
+    make_folder(folder)
+    assert mode(folder) == 0o700
+
+
 def test_a_folder_that_cannot_be_made_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be made"):

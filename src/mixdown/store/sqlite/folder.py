@@ -20,6 +20,7 @@ from mixdown.model.errors import FolderBusyError, StoreError
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+_OUR_FILES: Final = frozenset({"lock", "setup.lock", "log.db", "catalog.db", "state.db"})
 _POLL_S: Final = 0.05
 _WAKE_NAME: Final = "wake.sock"
 _WAKE_BUFFER_BYTES: Final = 64
@@ -29,7 +30,8 @@ _WAKES_AT_ONCE: Final = 1000
 def make_folder(folder: Path) -> None:
     """Make the data folder and its parents, 0700 from the first moment, and on disk when it returns.
 
-    Raises `StoreError` when it cannot be made or is no folder.
+    Raises `StoreError` when it cannot be made or is no folder, or is open to others and holds their things:
+    to close `/tmp` or a home folder would lock them out.
     """
     try:
         if not folder.is_dir():
@@ -37,12 +39,23 @@ def make_folder(folder: Path) -> None:
             folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
             sync_folder(folder.parent)
         if folder.stat().st_mode & 0o077:
+            if _holds_other_things(folder):
+                raise StoreError(
+                    f"the data folder {folder} holds other things, and would be closed to other users",
+                    hint="Name an empty or a new folder with --data-dir, or close this one: chmod 700.",
+                )
             folder.chmod(FOLDER_MODE)
     except OSError as error:
         raise StoreError(
             f"the data folder {folder} cannot be made: {error.strerror or error}",
             hint="Name a folder that this user may write, with --data-dir or MIXDOWN_DATA_DIR.",
         ) from error
+
+
+def _holds_other_things(folder: Path) -> bool:
+    """Whether others use a folder; hidden files and a fresh disk's `lost+found` do not count."""
+    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} - {"lost+found"}
+    return bool(names) and not names & _OUR_FILES
 
 
 def make_file(path: Path) -> bool:
