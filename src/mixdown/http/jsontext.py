@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -24,17 +23,16 @@ KEPT_BYTES: Final = 1024
 _NUL_ESCAPE: Final = b"\\u0000"
 # More elements than any setting allows in a request: the rest of such a list need not be looked at.
 _ELEMENTS_LIMIT: Final = 100_001
-# Runs that are looked at one by one in such a text: a few for each record, and half a second at worst.
-_RUNS_LIMIT: Final = 500_000
+# Marks that are looked at one by one in such a text: a few for each record, and a second at worst.
+_MARKS_LIMIT: Final = 2_000_000
 _DIGITS_KEPT: Final = 400
-# Brackets in a row that all open or all close, and what lies between; or a string that may hold brackets.
-_FLAT: Final = rb'(?:[^"\[\]{}]++|"[^"\\\[\]{}]*+")*+'
-_STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
-_RUN: Final = re.compile(
-    rb"%b(?:([\[{](?:%b[\[{])*+)|([\]}](?:%b[\]}])*+)|%b)" % (_FLAT, _FLAT, _FLAT, _STRING), re.DOTALL
-)
-_CLOSING: Final = re.compile(rb"[\]}]")
-_SCALAR: Final = re.compile(rb'(?:%b|[^,\]\s"]++)' % _STRING, re.DOTALL)
+# Brackets in a row that all open or all close, or a string: whole where it holds no escape, else its start.
+# Possessive repeats stand on single characters alone: on groups, Python before 3.11.5 matches them wrongly.
+_MARK: Final = re.compile(rb'[\[{]+|[\]}]+|"(?:[^"\\]*+")?')
+_PLAIN: Final = re.compile(rb'[^"\\]*+')
+_QUOTE: Final = ord('"')
+_OPENING: Final = b"[{"
+_SCALAR: Final = re.compile(rb'[^,\]\s"]++')
 _BLANK: Final = re.compile(rb"[ \t\r\n]*+")
 # A character past U+FFFF as two UTF-16 surrogates of three bytes each (CESU-8), which is no valid UTF-8.
 _PAIRS_LIMIT: Final = 100_000
@@ -156,16 +154,10 @@ def _split(text: bytes) -> list[bytes]:
     at = _skip_blank(text, _skip_blank(text, 0) + 1)
     if text[at : at + 1] == b"]":
         return _ended(text, at + 1, parts)
-    runs_left = _RUNS_LIMIT
+    marks_left = _MARKS_LIMIT
     while len(parts) < _ELEMENTS_LIMIT:
         start = at
-        if text[at : at + 1] in (b"[", b"{"):
-            at, runs_left = _skip_nested(text, at, runs_left)
-        else:
-            scalar = _SCALAR.match(text, at)
-            if scalar is None:
-                raise MalformedJsonError
-            at = scalar.end()
+        at, marks_left = _skip_element(text, at, marks_left)
         parts.append(text[start:at])
         at = _skip_blank(text, at)
         mark = text[at : at + 1]
@@ -177,21 +169,48 @@ def _split(text: bytes) -> list[bytes]:
     return parts
 
 
-def _skip_nested(text: bytes, at: int, runs_left: int) -> tuple[int, int]:
-    """The place after the list or object that begins at `at`, and how many more runs may be looked at."""
+def _skip_element(text: bytes, at: int, marks_left: int) -> tuple[int, int]:
+    """The place after the element that begins at `at`, and how many more marks may be looked at."""
+    first = text[at : at + 1]
+    if first in (b"[", b"{"):
+        return _skip_nested(text, at, marks_left)
+    if first == b'"':
+        return _skip_string(text, at + 1, marks_left)
+    scalar = _SCALAR.match(text, at)
+    if scalar is None:
+        raise MalformedJsonError
+    return scalar.end(), marks_left
+
+
+def _skip_nested(text: bytes, at: int, marks_left: int) -> tuple[int, int]:
+    """The place after the list or object that begins at `at`, and how many more marks may be looked at."""
     depth = 0
-    while runs_left and (run := _RUN.match(text, at)):
-        runs_left -= 1
-        at = run.end()
-        opened, closed = run.groups()
-        if opened:
-            depth += opened.count(b"[") + opened.count(b"{")
-        elif closed:
-            count = closed.count(b"]") + closed.count(b"}")
-            if count >= depth:
-                last = next(islice(_CLOSING.finditer(text, run.start(2)), depth - 1, None))
-                return last.end(), runs_left
-            depth -= count
+    while marks_left > 0 and (found := _MARK.search(text, at)):
+        marks_left -= 1
+        at = found.end()
+        marks = found[0]
+        if marks[0] == _QUOTE:
+            if len(marks) == 1:
+                at, marks_left = _skip_string(text, at, marks_left)
+        elif marks[0] in _OPENING:
+            depth += len(marks)
+        elif len(marks) >= depth:
+            return found.start() + depth, marks_left
+        else:
+            depth -= len(marks)
+    raise MalformedJsonError
+
+
+def _skip_string(text: bytes, at: int, marks_left: int) -> tuple[int, int]:
+    """The place after the string whose text begins at `at`, and how many more marks may be looked at."""
+    while marks_left > 0 and (plain := _PLAIN.match(text, at)):
+        at = plain.end()
+        if text[at : at + 1] == b'"':
+            return at + 1, marks_left
+        if at + 1 >= len(text):
+            break
+        at += 2  # an escape
+        marks_left -= 1
     raise MalformedJsonError
 
 
