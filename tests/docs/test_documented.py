@@ -49,6 +49,7 @@ MORE_TEXTS = {
     "http.engage.NOT_BUILT_TEXT": engage.NOT_BUILT_TEXT.replace(engage.BUILT, "{}"),
     "http.read_errors.INVALID_ENDPOINT": read_errors.INVALID_ENDPOINT,
     "http.read_errors.METHOD_NOT_ALLOWED": read_errors.METHOD_NOT_ALLOWED,
+    "http.read_errors.STORE_DOWN": read_errors.STORE_DOWN,
     "http.read_errors.UNAUTHENTICATED": read_errors.UNAUTHENTICATED,
     "query.engage.UNCACHED": UNCACHED,
     **{

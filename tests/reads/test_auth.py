@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from mixdown.model.errors import StoreError
 from mixdown.store.credentials import secret_hash
 from mixdown.store.protocols import Account
 from tests.reads.support import (
@@ -173,3 +174,18 @@ def test_a_rotated_secret_and_a_deleted_account_stop_at_once(world: World) -> No
     assert world.get(ENGAGE, headers=secret).status_code == 401
     assert world.get(ENGAGE).status_code == 401
     assert world.get(ENGAGE, headers={"Authorization": basic("a new one")}).status_code == 200
+
+
+def test_a_store_that_fails_shows_no_path_of_the_machine(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> int:
+        raise StoreError("/srv/data/catalog.db: disk I/O error", hint="")
+
+    monkeypatch.setattr(world.store.catalog, "version", broken)
+    monkeypatch.setattr(world.store.log, "head", broken)
+    for target in (ENGAGE, "/api/mixdown/status", "/readyz"):
+        reply = world.get(target, user=None)
+        assert reply.status_code == 503
+        assert "the server's log says why" in reply.text
+        assert "/srv" not in reply.text

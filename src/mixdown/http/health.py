@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import orjson
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,6 +27,7 @@ from mixdown.model.errors import StoreError
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SHARED_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+_log = structlog.get_logger(__name__)
 _FORWARDED: Final = ("x-forwarded-for", "forwarded", "x-real-ip")
 
 
@@ -41,7 +43,8 @@ def routes(services: Services) -> list[Route]:
         try:
             reason = await asyncio.to_thread(services.ingest.closed_because)  # reads may keep theirs busy
         except StoreError as error:
-            reason = f"the store cannot be read: {error.message}"
+            _log.error("the store cannot be read", exc_info=error)
+            reason = "the store cannot be read: the server's log says why"
         if reason:
             return _json(503, {"status": "unavailable", "reasons": [reason]})
         return _json(200, {"status": "ok", "reasons": []})

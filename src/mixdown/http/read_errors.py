@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import orjson
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
@@ -19,7 +20,9 @@ from mixdown.model.errors import AuthError, OverloadedError, RequestError, Store
 INVALID_ENDPOINT: Final = "Invalid API endpoint"
 UNAUTHENTICATED: Final = "Unable to authenticate request"
 METHOD_NOT_ALLOWED: Final = "this endpoint does not take the method {method}"
+STORE_DOWN: Final = "the data cannot be read at the moment: the server's log says why"
 REQUEST_LIMIT_CHARS: Final = 2048
+_log = structlog.get_logger(__name__)
 _ENDPOINT = Callable[[Request], Awaitable[Response]]
 
 
@@ -56,6 +59,10 @@ def error_response(scope: Scope, error: RequestError | OverloadedError | StoreEr
             headers["WWW-Authenticate"] = 'Basic realm="Mixdown", charset="UTF-8"'
         text = f"{error.message}: {error.hint}" if error.hint else error.message
         return read_error(scope, text, status=error.status, headers=headers)
+    if isinstance(error, StoreError):
+        # the error itself names files of this machine: it is for the operator, not for whoever asks
+        _log.error("a read failed", exc_info=error)
+        return read_error(scope, STORE_DOWN, status=503)
     return read_error(scope, error.message, status=503)
 
 
