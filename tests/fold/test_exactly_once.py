@@ -63,6 +63,16 @@ def test_a_recognised_retry_gets_the_first_reply_even_after_its_token_was_rotate
     assert way.profile() == {"n": 1}
 
 
+def test_a_retry_before_the_fold_gets_the_first_reply_though_a_token_became_known(way: Way) -> None:
+    batch = [record(add=ADD), {"$token": "NEW", "$distinct_id": "u1", "$add": ADD}]
+    first = way.submit(*batch, key="k")
+    way.store.catalog.create_project(
+        "second", token="NEW", secret_hash=b"2" * 32, id_merge="simplified", now_ms=0
+    )
+    assert way.submit(*batch, key="k") == first
+    assert (first.good, first.total) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

@@ -49,6 +49,10 @@ class NoMetrics:
     def auxiliary(self, path: str, size_bytes: int) -> None: ...
 
 
+READ_WAIT_MS = 400
+"""Long enough for a fold on a busy machine, short enough to wait for in a test."""
+
+
 class World:
     """One server with the projects `default` and `other`, and an account for each role.
 
@@ -72,7 +76,7 @@ class World:
         executor = ThreadPoolExecutor(4)
         catalog = CatalogCache(store.catalog)
         chosen = Settings(
-            **{"disk_reserve_bytes": 0, "disk_reserve_percent": 0, "read_wait_ms": 40, **settings}
+            **{"disk_reserve_bytes": 0, "disk_reserve_percent": 0, "read_wait_ms": READ_WAIT_MS, **settings}
         )
         ingest = Ingest.open(chosen, store, catalog, executor=executor, now_ms=self.clock)
         self.services = Services(

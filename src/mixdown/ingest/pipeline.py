@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -19,6 +20,8 @@ from mixdown.settings import Settings
 from mixdown.store.chunk import Outcome
 from mixdown.store.protocols import Append, RefusedRecord, Store
 
+RECENT_KEYS: Final = 1000
+RECENT_FAILURES: Final = 200
 LOOK_EVERY_S: Final = 0.25
 KEPT_BODY_BYTES: Final = 1024
 LARGE_BYTES: Final = 262_144
@@ -73,6 +76,7 @@ class Ingest:
         self._executor = executor
         self._now_ms = now_ms
         tokens.refresh()
+        self._recent: OrderedDict[bytes, Outcome] = OrderedDict()
         self._looked = 0.0
         self._looking: asyncio.Future[None] | None = None
 
@@ -124,7 +128,10 @@ class Ingest:
         prepared = await self.beside(
             submission.body_bytes, lambda: prepare(submission, tokens, self._rules, key)
         )
-        return await self._commit(submission, prepared, key, version)
+        outcome = await self._commit(submission, prepared, key, version)
+        if key is not None:
+            self._remember(key, outcome)
+        return outcome
 
     async def beside(self, size_bytes: int, work: Callable[[], _T]) -> _T:
         """Do pure work on so many bytes: at once, or beside the event loop where they are many."""
@@ -174,7 +181,22 @@ class Ingest:
         self._committer.put(Pending(submission, key, prepared, version, done))
         return await done
 
+    def _remember(self, key: bytes, outcome: Outcome) -> None:
+        """Keep an outcome at hand until the fold has surely stored it.
+
+        A retry that comes before the fold would be judged afresh otherwise: by a catalog that changed
+        in between it might promise a record of a request that the fold leaves out as a whole.
+        """
+        if len(outcome.failed) > RECENT_FAILURES:  # these would take memory by the hundred megabytes
+            return
+        self._recent[key] = outcome
+        if len(self._recent) > RECENT_KEYS:
+            self._recent.popitem(last=False)
+
     async def _known(self, key: bytes) -> Outcome | None:
+        recent = self._recent.get(key)
+        if recent is not None:
+            return recent
         loop = asyncio.get_running_loop()
         since = self._now_ms() - KEY_WINDOW_MS
         known = await loop.run_in_executor(
