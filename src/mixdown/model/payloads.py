@@ -7,7 +7,7 @@ taken by nearly every record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +27,7 @@ from mixdown.model.values import (
 
 NAME_OF: Final[dict[int, str]] = {code: name for name, code in OPERATOR_NAMES.items()}
 DROPPED_NAMES: Final = frozenset({"$token", "$distinct_id", "$ip", LAST_SEEN})
+PLAIN_LEVELS: Final = 8
 _UNUSABLE: Final = object()
 _UNSET: Final = int(Operator.UNSET)
 _MERGE: Final = int(Operator.MERGE)
@@ -81,7 +82,7 @@ def read_payload(operator: int, raw: Any, reading: Reading, keep_last_seen: int)
 def _is_plain(operator: int, payload: Properties, limit_bytes: int) -> bool:
     """Whether a payload can be stored as it is (its text is known to hold no NUL or surrogate).
 
-    Only looks at what is common: scalars, and for `$union` lists of short strings and small numbers.
+    Says no where it would have to look closely: the way through `_Rebuild` gives the same payload.
     """
     if operator == _MERGE:
         return False
@@ -91,7 +92,7 @@ def _is_plain(operator: int, payload: Properties, limit_bytes: int) -> bool:
             return False
         kind = type(value)
         if operator == _UNION:
-            if kind is not list or not _is_plain_list(value, short):
+            if kind is not list or not _are_plain(value, short, PLAIN_LEVELS):
                 return False
         elif kind is str:
             if operator == _ADD or (
@@ -104,12 +105,16 @@ def _is_plain(operator: int, payload: Properties, limit_bytes: int) -> bool:
         elif kind is float:
             if value - value != 0:
                 return False
-        elif operator == _ADD or (kind is list and not _is_plain_list(value, short)) or kind is dict:
+        elif operator == _ADD or not _are_plain((value,), short, PLAIN_LEVELS):
             return False
     return True
 
 
-def _is_plain_list(items: list[Any], short: int) -> bool:
+def _is_plain_object(value: Properties, short: int, levels: int) -> bool:
+    return max(map(len, value), default=0) <= NAME_LIMIT_CHARS and _are_plain(value.values(), short, levels)
+
+
+def _are_plain(items: Iterable[Any], short: int, levels: int) -> bool:
     for item in items:
         kind = type(item)
         if kind is str:
@@ -118,7 +123,13 @@ def _is_plain_list(items: list[Any], short: int) -> bool:
         elif kind is int:
             if not INT_MIN <= item <= INT_MAX:
                 return False
-        else:
+        elif kind is float:
+            if item - item != 0:
+                return False
+        elif kind is dict:
+            if not levels or not _is_plain_object(item, short, levels - 1):
+                return False
+        elif kind is list and not (levels and _are_plain(item, short, levels - 1)):
             return False
     return True
 
