@@ -15,8 +15,8 @@ import orjson
 
 from mixdown.model import texts
 from mixdown.model.errors import CorruptStoreError
-from mixdown.model.limits import KEY_WINDOW_MS
-from mixdown.model.operators import OPERATOR_NAMES, Crowd, Properties, apply_operations
+from mixdown.model.limits import KEY_WINDOW_MS, PROFILE_LIMIT_BYTES
+from mixdown.model.operators import OPERATOR_NAMES, SHRINKING, Crowd, Properties, apply_operations
 from mixdown.model.times import iso_seconds
 from mixdown.model.updates import IGNORE_TIME, digest_key
 from mixdown.store.chunk import Chunk, LoggedUpdate, Outcome, decode_body
@@ -29,6 +29,13 @@ DOCUMENT_BYTES_AT_ONCE: Final = 16 * 1024 * 1024
 """Documents are read so many at once, and fewer where they are large."""
 ROOMY_BYTES: Final = 8192
 """Below this many bytes of document and payloads, neither 2000 properties nor 256 KB can be reached."""
+
+GROWTH_FACTOR: Final = 4
+"""A document grows by less than so many times a payload: `{"n":1}` may add brackets, or 20 digits."""
+RECORD_OVERHEAD_BYTES: Final = 2048
+"""More than a record adds whatever its payload: `$last_seen` and a location."""
+
+_FULL: Final = texts.PROFILE_FULL.format(limit=PROFILE_LIMIT_BYTES)
 
 # Not orjson's: its buffers, kept by the thousand until they are written, make malloc give memory back
 # to the system and fault it in again, which costs six times as much as the encoding itself.
@@ -64,6 +71,10 @@ class Folded(msgspec.Struct, frozen=True):
 
 
 Plan = dict[ProfileKey, list[Step]]
+
+
+def _only_shrinks(update: LoggedUpdate) -> bool:
+    return all(code in SHRINKING for code, _ in update.operations)
 
 
 class ProfileFold:
@@ -176,20 +187,32 @@ class ProfileFold:
             tally.failed = len(failures)
             self._keep(failures)
 
-    def _fold_profile(self, stored: bytes | None, steps: Sequence[Step]) -> bytes | None:
+    def _fold_profile(self, stored: bytes | None, steps: Sequence[Step]) -> tuple[bytes | None, list[Step]]:
+        """The document after these records, and those of them that a full profile does not take.
+
+        Whether a profile is full is asked of its exact size before a record, never of how records are
+        grouped, so that a re-fold gives the same; measured only where payloads could have filled it.
+        """
         doc: Properties | None = None if stored is None else orjson.loads(stored)
-        size = 0 if stored is None else len(stored)
+        size = at_most = 0 if stored is None else len(stored)
         crowd: Crowd | None = None
+        turned_away: list[Step] = []
         for step in steps:
             update = step.update
+            if at_most >= PROFILE_LIMIT_BYTES:
+                at_most = 0 if doc is None else len(_encode(doc))
+                if at_most >= PROFILE_LIMIT_BYTES and not _only_shrinks(update):
+                    turned_away.append(step)
+                    continue
             operations = []
             for code, payload in update.operations:
                 raw = memoryview(payload)
                 size += len(raw)
+                at_most += GROWTH_FACTOR * len(raw)
                 operations.append((code, orjson.loads(raw)))
-            geo = update.geo
-            if geo is not None:
+            if update.geo is not None:
                 size += 200
+            at_most += RECORD_OVERHEAD_BYTES
             arrival = _arrival(step.time_ms)
             seen: str | None = arrival
             if update.flags & IGNORE_TIME:
@@ -198,24 +221,29 @@ class ProfileFold:
                 seen = iso_seconds(update.time_ms)
             if size > ROOMY_BYTES and crowd is None:
                 crowd = Crowd()
-            doc = self._apply(doc, operations, geo=geo, seen=seen, arrival=arrival, crowd=crowd)
-        return None if doc is None else _encode(doc)
+            doc = self._apply(doc, operations, geo=update.geo, seen=seen, arrival=arrival, crowd=crowd)
+        return None if doc is None else _encode(doc), turned_away
 
     def _fold_carefully(
         self, stored: bytes | None, steps: Sequence[Step], failures: list[RefusedRecord]
     ) -> bytes | None:
         """Fold all records but those that raise, found by halving: they become refusals."""
         try:
-            return self._fold_profile(stored, steps)
+            folded, turned_away = self._fold_profile(stored, steps)
         except Exception as error:  # noqa: BLE001 - one record must not stop its neighbours
             if len(steps) == 1:
-                failures.append(self._refusal(steps[0], error))
+                at = steps[0].position
+                message = f"{texts.INTERNAL} at position {at}: {type(error).__name__}"
+                failures.append(self._refusal(steps[0], message))
                 return stored
+        else:
+            failures += [self._refusal(step, _FULL) for step in turned_away]
+            return folded
         half = len(steps) // 2
         stored = self._fold_carefully(stored, steps[:half], failures)
         return self._fold_carefully(stored, steps[half:], failures)
 
-    def _refusal(self, step: Step, error: Exception) -> RefusedRecord:
+    def _refusal(self, step: Step, message: str) -> RefusedRecord:
         update = step.update
         tokens = {project.id: project.token for project in self._store.catalog.projects()}
         record: dict[str, object] = {"$token": tokens.get(update.project, "")}
@@ -234,7 +262,7 @@ class ProfileFold:
             endpoint="groups" if update.group_key else "engage",
             index=0,
             field="",
-            message=f"{texts.INTERNAL} at position {step.position}: {type(error).__name__}",
+            message=message,
             record=msgspec.json.encode(record).decode(),
             whole=True,
             request_key=digest_key("fold", str(step.position)),

@@ -36,6 +36,9 @@ class Operator(IntEnum):
 
 OPERATOR_NAMES: Final[dict[str, int]] = {f"${operator.name.lower()}": int(operator) for operator in Operator}
 
+SHRINKING: Final = frozenset({Operator.DELETE, Operator.UNSET, Operator.REMOVE})
+"""Operators that add nothing to a profile that exists."""
+
 Operation = tuple[int, Any]
 _ABSENT: Final = object()
 
