@@ -93,6 +93,7 @@ class ProfileFold:
         self._max_bytes = max_bytes
         self._apply = apply
         self._watermark = store.state.watermark()
+        self._tokens: dict[int, str] | None = None
 
     @property
     def watermark(self) -> int:
@@ -107,6 +108,7 @@ class ProfileFold:
         end = chunks[-1].end if chunks else self._store.log.skip_damaged(self._watermark)
         if end <= self._watermark:
             return None
+        self._tokens = None
         plan, keys, recognised = self._plan(chunks)
         tally = _Tally()
         now_ms = chunks[-1].time_ms if chunks else 0
@@ -245,8 +247,7 @@ class ProfileFold:
 
     def _refusal(self, step: Step, message: str) -> RefusedRecord:
         update = step.update
-        tokens = {project.id: project.token for project in self._store.catalog.projects()}
-        record: dict[str, object] = {"$token": tokens.get(update.project, "")}
+        record: dict[str, object] = {"$token": self._token(update.project)}
         if update.group_key:
             record |= {"$group_key": update.group_key, "$group_id": update.id}
         else:
@@ -267,6 +268,12 @@ class ProfileFold:
             whole=True,
             request_key=digest_key("fold", str(step.position)),
         )
+
+    def _token(self, project: int) -> str:
+        """The token that a refused record is sent again with; the catalog is read once a step at most."""
+        if self._tokens is None:
+            self._tokens = {known.id: known.token for known in self._store.catalog.projects()}
+        return self._tokens.get(project, "")
 
     def _keep(self, failures: list[RefusedRecord]) -> None:
         """Kept before the state is written: a crash in between folds again, and the key keeps it single."""
