@@ -122,7 +122,7 @@ def _floor_upsert(server: Server, options: argparse.Namespace, folder: Path) -> 
     source = random.Random(options.seed + 1)
     choose = records.key_chooser(options.keys, options.profiles, source)
     batches = ([f"user-{choose():08d}" for _ in range(100_000)] for _ in range(5))
-    return floors.upsert(folder, server.folder / "state.db", batches)
+    return floors.upsert(folder, server.store.state, batches)
 
 
 def _fold_alone(server: Server, options: argparse.Namespace) -> float:
