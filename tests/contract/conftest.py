@@ -18,16 +18,21 @@ def geo_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_database(tmp_path_factory.mktemp("geo") / "stub.mmdb")
 
 
-@pytest.fixture(scope="session")
-def mixdown(tmp_path_factory: pytest.TempPathFactory, geo_database: Path) -> Iterator[Server]:
-    """The server of the cases; this machine is a trusted proxy that speaks for 203.0.113.9."""
-    running = launch(
-        tmp_path_factory.mktemp("contract") / "data",
+def launch_located(folder: Path, token: str, geo_database: Path) -> Server:
+    """A server with the GeoIP stub, for which this machine is a proxy that may speak for any client."""
+    return launch(
+        folder,
         environment={
-            "MIXDOWN_TOKEN": TOKEN,
+            "MIXDOWN_TOKEN": token,
             "MIXDOWN_GEO_DATABASE": str(geo_database),
             "MIXDOWN_TRUSTED_PROXIES": "127.0.0.1",
         },
     )
+
+
+@pytest.fixture(scope="session")
+def mixdown(tmp_path_factory: pytest.TempPathFactory, geo_database: Path) -> Iterator[Server]:
+    """The server of the cases; this machine is a trusted proxy that speaks for 203.0.113.9."""
+    running = launch_located(tmp_path_factory.mktemp("contract") / "data", TOKEN, geo_database)
     yield running
     running.stop()

@@ -19,10 +19,11 @@ import pytest
 
 from mixdown.http.body import decode
 from mixdown.model.limits import Limits
+from tests.contract.conftest import launch_located
 from tests.contract.geo import BERLIN, CLIENT_IP
 from tests.contract.support import assert_recent, exact
 from tests.model.reference import Applied, Document, Kind, Refused, profile_key, refusal, update
-from tests.serving import Profile, Server, launch
+from tests.serving import Profile, Server
 
 TOKEN = "tok0123456789abcdef"
 RECORDED = Path(__file__).parents[1] / "data" / "captures.jsonl"
@@ -49,14 +50,7 @@ NOT_BUILT = [capture for capture in CAPTURES if capture not in WRITES and captur
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory, geo_database: Path) -> Iterator[Server]:
     """A server whose project has the token of the captures."""
-    running = launch(
-        tmp_path_factory.mktemp("captures") / "data",
-        environment={
-            "MIXDOWN_TOKEN": TOKEN,
-            "MIXDOWN_GEO_DATABASE": str(geo_database),
-            "MIXDOWN_TRUSTED_PROXIES": "127.0.0.1",
-        },
-    )
+    running = launch_located(tmp_path_factory.mktemp("captures") / "data", TOKEN, geo_database)
     yield running
     running.stop()
 
