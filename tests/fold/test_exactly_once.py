@@ -124,6 +124,23 @@ def test_a_crash_before_the_commit_of_a_fold_changes_nothing(way: Way, monkeypat
     assert (way.profile("u1"), way.profile("u2")) == ({"n": 1}, {"a": 1})
 
 
+def test_a_write_that_fails_after_its_commit_is_not_folded_a_second_time(way: Way, monkeypatch: Any) -> None:
+    """A disk that fills during the checkpoint behind a transaction must not double records without a key."""
+    way.submit(record(add=ADD))
+    written = way.store.state.write
+
+    def write_and_fail(result: FoldResult) -> None:
+        written(result)
+        raise StoreError("no disk left for the checkpoint")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(way.store.state, "write", write_and_fail)
+        with pytest.raises(StoreError):
+            way.fold.step()
+    way.fold_all()
+    assert way.profile() == {"n": 1}
+
+
 def test_mutant_a_watermark_in_a_transaction_of_its_own_loses_records(way: Way, monkeypatch: Any) -> None:
     """The test above can fail: here the watermark is committed first, and the record is gone."""
     way.submit(record(add=ADD))

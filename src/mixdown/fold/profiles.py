@@ -93,6 +93,7 @@ class ProfileFold:
         self._max_bytes = max_bytes
         self._apply = apply
         self._watermark = store.state.watermark()
+        self._uncertain = False
         self._tokens: dict[int, str] | None = None
 
     @property
@@ -102,6 +103,9 @@ class ProfileFold:
 
     def step(self) -> Folded | None:
         """Fold what waits, up to the limits, in one transaction; None when nothing waits."""
+        if self._uncertain:  # the last write raised, and perhaps only behind its commit: a checkpoint, say
+            self._watermark = self._store.state.watermark()
+            self._uncertain = False
         chunks = self._store.log.read(
             self._watermark, max_records=self._max_records, max_bytes=self._max_bytes
         )
@@ -112,7 +116,9 @@ class ProfileFold:
         plan, keys, recognised = self._plan(chunks)
         tally = _Tally()
         now_ms = chunks[-1].time_ms if chunks else 0
+        self._uncertain = True
         self._store.state.write(FoldResult(end, self._fold(plan, tally), keys, now_ms))
+        self._uncertain = False
         records = end - self._watermark
         self._watermark = end
         return Folded(records, tally.profiles, recognised, tally.failed, end)
