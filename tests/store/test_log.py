@@ -46,6 +46,16 @@ def test_chunk_time_never_goes_back(log: Log) -> None:
     assert append(log, appending("c"), now_ms=NOW_MS - 5).time_ms == NOW_MS, "not even when the log is empty"
 
 
+def test_the_time_at_a_position_is_that_of_its_chunk_or_of_the_next_one_held(log: Log) -> None:
+    assert (log.time_at(0), log.newest_ms()) == (0, 0)
+    append(log, appending("a", "b"), now_ms=NOW_MS)
+    append(log, appending("c"), now_ms=NOW_MS + 5)
+    assert [log.time_at(position) for position in range(4)] == [NOW_MS, NOW_MS, NOW_MS + 5, 0]
+    log.trim(2, NOW_MS + 1)
+    assert log.time_at(0) == NOW_MS + 5
+    assert log.newest_ms() == NOW_MS + 5
+
+
 def test_refusals_alone_make_no_chunk_and_take_no_position(log: Log, refusals: Refusals) -> None:
     appended = append(log, appending(refused=[refusal()]), now_ms=NOW_MS)
     assert (appended.first, appended.end) == (0, 0)

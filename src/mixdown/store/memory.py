@@ -194,6 +194,15 @@ class MemoryLog(_Part):
         with self._use():
             return sum(len(chunk.body) for chunk in self._chunks)
 
+    def time_at(self, position: int) -> int:
+        with self._use():
+            index = bisect_left(self._chunks, position + 1, key=lambda held: held.end)
+            return self._chunks[index].time_ms if index < len(self._chunks) else 0
+
+    def newest_ms(self) -> int:
+        with self._use():
+            return self._refusals.newest_ms
+
 
 class MemoryState(_Part):
     """`State` in memory."""

@@ -103,6 +103,12 @@ class Log(Protocol):
     def size_bytes(self) -> int:
         """Bytes of the bodies of all chunks held (for limits and metrics; may be a second old)."""
 
+    def time_at(self, position: int) -> int:
+        """The chunk time (ms) of the record at `position`, or of the next one held; 0 where there is none."""
+
+    def newest_ms(self) -> int:
+        """The time (ms) of the newest chunk ever appended; 0 before the first."""
+
     def close(self) -> None:
         """Release files. A closed log raises on use."""
 

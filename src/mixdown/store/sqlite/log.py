@@ -102,6 +102,19 @@ class SqliteLog:
     def size_bytes(self) -> int:
         return int(self._get("SELECT held_bytes FROM head"))
 
+    def time_at(self, position: int) -> int:
+        before = self._get(
+            "SELECT first + count, time_ms FROM chunks WHERE first <= ? ORDER BY first DESC LIMIT 1",
+            (position,),
+        )
+        if before is not None and before[0] > position:
+            return int(before[1])
+        after = self._get("SELECT time_ms FROM chunks WHERE first > ? ORDER BY first LIMIT 1", (position,))
+        return int(after or 0)
+
+    def newest_ms(self) -> int:
+        return int(self._get("SELECT time_ms FROM head"))
+
     def read(self, watermark: int, *, max_records: int, max_bytes: int) -> list[Chunk]:
         reading = _Reading(max_records, max_bytes)
         connection = self._file.reader()
@@ -152,9 +165,9 @@ class SqliteLog:
     def close(self) -> None:
         self._file.close()
 
-    def _get(self, sql: str) -> Any:
+    def _get(self, sql: str, bindings: tuple[int, ...] = ()) -> Any:
         with sqlite.store_errors(self._file.what):
-            return sqlite.value(self._file.reader(), sql)
+            return sqlite.value(self._file.reader(), sql, bindings)
 
     def _read_rows(self, connection: apsw.Connection, start: int, reading: _Reading) -> None:
         cursor = connection.execute(
