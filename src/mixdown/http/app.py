@@ -24,6 +24,7 @@ from mixdown.http.ingestion import ALLOW, Ingestion
 from mixdown.http.paths import canonical_path
 from mixdown.http.read_errors import METHOD_NOT_ALLOWED, invalid_endpoint, read_error
 from mixdown.http.reply import INTERNAL, NOT_FOUND, WELCOME_REPLY, Reply, not_allowed
+from mixdown.http.resends import send_and_settle
 from mixdown.http.services import Services
 from mixdown.model import texts
 
@@ -71,6 +72,7 @@ class _App:
         self._ingestion = Ingestion(services)
         self._auxiliary = AuxiliaryPaths(services)
         self._metrics = services.metrics
+        self._resends = services.ingest.resends
         self._rest = rest
         self._known = known
         self._takes_writes = takes_writes
@@ -105,8 +107,12 @@ class _App:
         except Exception:  # noqa: BLE001 - a fault of ours must not cost the connection; it is logged whole
             _log.exception("a request failed", path=name)
             reply, close = INTERNAL, True
-        self._metrics.request(name, reply.status)
-        await send_reply(send, reply, request.headers.get(b"origin", b""), close=close)
+        self._metrics.request(name, reply.status, perf_counter() - began)
+        sending = send_reply(send, reply, request.headers.get(b"origin", b""), close=close)
+        if request.call is None:
+            await sending
+        else:
+            await send_and_settle(self._resends, request.call, scope, sending)
 
     async def _reply(self, target: str | Auxiliary, request: Request, receive: Receive) -> tuple[Reply, bool]:
         method = request.method

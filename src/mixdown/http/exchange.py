@@ -15,6 +15,7 @@ from mixdown.http.cors import cors_headers
 from mixdown.http.reply import Reply
 from mixdown.model import texts
 from mixdown.model.errors import OverloadedError
+from mixdown.store.calls import Call
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,12 +32,16 @@ class DisconnectedError(Exception):
 
 
 class Request(msgspec.Struct):
-    """A request's head. `headers` holds the last of each name; `scope` has them all."""
+    """A request's head. `headers` holds the last of each name; `scope` has them all.
+
+    `call` is set for a request that a browser may send again (`http.resends`).
+    """
 
     method: str
     query: bytes
     headers: dict[bytes, bytes]
     scope: Scope
+    call: Call | None = None
 
     @classmethod
     def of(cls, scope: Scope) -> Request:

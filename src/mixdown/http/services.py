@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from mixdown.ingest.prepare import Submission
+from mixdown.ingest.resends import Resends
 from mixdown.model.limits import Limits
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
@@ -27,6 +28,10 @@ class Writer(Protocol):
     @property
     def limits(self) -> Limits:
         """The limits in force for requests."""
+
+    @property
+    def resends(self) -> Resends:
+        """Which requests are one call of a browser."""
 
     async def submit(self, submission: Submission) -> Outcome:
         """Store the good records of a request; they are on disk on return. Raises `OverloadedError`."""

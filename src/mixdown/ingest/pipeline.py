@@ -14,6 +14,7 @@ from mixdown.ingest.commit import CommitMetrics, Committer, Pending, Tokens
 from mixdown.ingest.gate import Gate, GateLimits
 from mixdown.ingest.geo import open_geo
 from mixdown.ingest.prepare import Prepared, Rules, Submission, prepare, request_key
+from mixdown.ingest.resends import Resends
 from mixdown.model.limits import KEY_WINDOW_MS, Limits
 from mixdown.model.values import clean_text
 from mixdown.settings import Settings
@@ -55,7 +56,12 @@ def gate_limits_of(settings: Settings) -> GateLimits:
 
 
 class Ingest:
-    """One worker's way to the log. `open`, then `submit` and `refuse_body`, then `close`."""
+    """One worker's way to the log. `open`, then `submit` and `refuse_body`, then `close`.
+
+    `count_recognised` is told of each request that gets the first one's reply, by what it was known ("key").
+    """
+
+    count_recognised: Callable[[str], None] = staticmethod(lambda _: None)
 
     def __init__(
         self,
@@ -67,7 +73,9 @@ class Ingest:
         committer: Committer,
         executor: Executor,
         now_ms: Callable[[], int],
+        resends: Resends,
     ) -> None:
+        self.resends = resends
         self._store = store
         self._tokens = tokens
         self._rules = rules
@@ -96,14 +104,24 @@ class Ingest:
         """Start the commit thread.
 
         `executor` looks things up and works on large bodies; reads that take long must not fill it.
-        `folder` is what disk space is measured on (None: not at all).
+        `folder` is the data folder: disk space is measured there, and workers share their open calls in it
+        (None: neither).
         """
         rules = rules_of(settings)
         gate = Gate(store.log, store.state, folder, gate_limits_of(settings))
         gate.look()
         committer = Committer(store.log, tokens, rules, wake=wake, now_ms=now_ms, metrics=metrics)
         committer.start()
-        return cls(store, tokens, rules, gate=gate, committer=committer, executor=executor, now_ms=now_ms)
+        return cls(
+            store,
+            tokens,
+            rules,
+            gate=gate,
+            committer=committer,
+            executor=executor,
+            now_ms=now_ms,
+            resends=Resends(folder, now_ms),
+        )
 
     @property
     def limits(self) -> Limits:
@@ -117,19 +135,23 @@ class Ingest:
         outcome that the first one got, and is not stored again (DESIGN G2).
         """
         await self._pass_gate()
+        call = submission.call
         key = None
         if submission.idempotency_key:
             key = await self.beside(submission.body_bytes, lambda: request_key(submission))
-        if key is not None:
+        elif call is not None:
+            key = call.key
+        if key is not None and (call is None or call.again):
             known = await self._known(key)
             if known is not None:
+                self.count_recognised("key")
                 return known
         version, tokens = self._tokens.version, self._tokens.tokens
         prepared = await self.beside(
             submission.body_bytes, lambda: prepare(submission, tokens, self._rules, key)
         )
         outcome = await self._commit(submission, prepared, key, version)
-        if key is not None:
+        if key is not None and call is None:
             self._remember(key, outcome)
         return outcome
 
@@ -171,6 +193,7 @@ class Ingest:
     def close(self) -> None:
         """Commit what waits and end the commit thread."""
         self._committer.close()
+        self.resends.close()
 
     async def _commit(
         self, submission: Submission | None, prepared: Prepared, key: bytes | None, version: int

@@ -27,6 +27,7 @@ from mixdown.model.updates import (
     record_ip,
     record_text,
 )
+from mixdown.store.calls import Call
 from mixdown.store.chunk import Outcome, Segment, encode_segment, id_hashes
 from mixdown.store.protocols import Append, RefusedRecord
 
@@ -38,7 +39,8 @@ class Submission(msgspec.Struct):
 
     `endpoint` is "engage" or "groups"; `ip_flag` is the `ip` parameter (None: absent);
     `hostile` and `strict` as in `Reading`; `body_bytes` the size of the decoded body (0: small);
-    `idempotency_key` and `path` belong to the request's own key.
+    `idempotency_key` and `path` belong to the request's own key; without one, `call` gives the key of a
+    request that a browser may send again.
     """
 
     endpoint: str
@@ -51,6 +53,7 @@ class Submission(msgspec.Struct):
     idempotency_key: str = ""
     path: str = ""
     body_bytes: int = 0
+    call: Call | None = None
 
 
 class Rules(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ import asyncio
 import enum
 import json
 import math
+import select
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, cast
@@ -25,12 +26,16 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from mixdown.http.resends import CONNECTION
 from mixdown.settings import Settings
 
 HEADER_COUNT_LIMIT: Final = 1000
 URL_PARSER_LIMIT_BYTES: Final = 65_000
 LINGER_S: Final = 2.0
 SWEEP_EVERY_S: Final = 1.0
+_WRITE_PAUSE_S: Final = 0.001
+_LONGEST_WRITE_PAUSE_S: Final = 0.05
+_CLIENT_CLOSED: Final = getattr(select, "POLLRDHUP", 0)  # Linux alone tells that before the end is read
 _HOP_HEADERS: Final = frozenset({b"upgrade", b"connection", b"http2-settings"})
 
 App = Callable[
@@ -105,7 +110,8 @@ class BoundedProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(config, server_state, {**app_state, CONNECTION: self}, _loop)
+        self._lost: Exception | bool = False  # what the connection was lost with, True for nothing
         self._stage = _Stage.NEW
         self._deadline = self.loop.time() + self.limits.header_s
         self._in_head = False  # between a request's first byte and the end of its headers
@@ -133,6 +139,37 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._deadline = math.inf
+        self._lost = exc or True
+
+    def is_cut(self) -> bool:
+        """Whether the client has closed or reset the connection, noticed by the event loop or not."""
+        return self.transport.is_closing() or bool(self._poll(_CLIENT_CLOSED))
+
+    async def has_written(self) -> bool:
+        """Wait until all that was sent is with the system; false where the connection was lost before."""
+        pause_s = 0.0
+        while not self._lost:
+            await asyncio.sleep(pause_s)  # uvloop writes at the end of each round
+            left = self.transport.get_write_buffer_size()
+            if left == 0 and not self.transport.is_closing() and not self._poll(0):
+                return True
+            pause_s = min(pause_s + _WRITE_PAUSE_S, _LONGEST_WRITE_PAUSE_S)
+        # closed by us, after the reply, is no loss
+        return self._lost is True and not self._stuck()
+
+    def _stuck(self) -> bool:
+        return self._stuck_since < math.inf
+
+    def _poll(self, events: int) -> int:
+        """What the system says of the socket: the asked events, errors and hang-ups."""
+        sock = self.transport.get_extra_info("socket")
+        fd = -1 if sock is None else sock.fileno()
+        if fd < 0:
+            return select.POLLHUP
+        poller = select.poll()
+        poller.register(fd, events)
+        found = poller.poll(0)
+        return found[0][1] if found else 0
 
     # --- bytes in
 

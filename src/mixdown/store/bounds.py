@@ -22,6 +22,11 @@ KEYS_HELD: Final = 50_000_000
 # A bucket of keys goes whole: eighths of the bound, so that it costs at most an eighth of the window.
 KEYS_PER_BUCKET: Final = KEYS_HELD // 8
 
+CALL_KEY_BYTES: Final = 12
+"""A browser's call is known by so many random bytes (`store.calls`); its key is asked for within a minute
+and kept for no longer than `CALL_KEY_LIFE_MS`, so that it takes no room from the keys of retries."""
+CALL_KEY_LIFE_MS: Final = 10 * 60 * 1000
+
 SESSIONS_PER_PROJECT: Final = 100
 SESSION_LIFE_MS: Final = 7 * DAY_MS
 SESSION_TOUCH_MS: Final = 60_000  # a session's last use is known to the minute

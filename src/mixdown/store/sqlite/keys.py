@@ -1,8 +1,9 @@
 """Idempotency keys in `state.db`: kept for 7 days of chunk time, 50 M at most (DESIGN G2).
 
-Keys lie in buckets, one a day of chunk time, or more where a day brings many. A bucket that is past
-the window is dropped at once, in the sense that nobody looks at it any more; its rows are deleted a
-few at a time, so that no fold transaction becomes long. All of it runs inside the fold's transaction.
+Keys lie in buckets, one a day of chunk time, or more where a day brings many; those of browsers' calls
+in buckets of ten minutes. A bucket that is past the window is dropped at once, in the sense that nobody
+looks at it any more; its rows are deleted a few at a time, so that no fold transaction becomes long. All
+of it runs inside the fold's transaction.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def write_keys(
     """Keep (key, chunk time, outcome)s and drop what has left the window."""
     of_day: dict[int, list[tuple[bytes, int, Outcome | None]]] = defaultdict(list)
     for entry in keys:
-        of_day[entry[1] // bounds.DAY_MS].append(entry)
+        of_day[_day(entry[0], entry[1])].append(entry)
     for day, entries in sorted(of_day.items()):
         bucket = _bucket(connection, day, entries[0][1])
         connection.executemany(
@@ -48,6 +49,13 @@ def write_keys(
         )
     _drop_buckets(connection, now_ms)
     _delete_some(connection, max(_DELETED_AT_ONCE, 2 * len(keys)))
+
+
+def _day(key: bytes, time_ms: int) -> int:
+    """The day of chunk time; keys of browsers' calls go to short days of their own, below zero."""
+    if len(key) == bounds.CALL_KEY_BYTES:
+        return -1 - time_ms // bounds.CALL_KEY_LIFE_MS
+    return time_ms // bounds.DAY_MS
 
 
 def _bucket(connection: apsw.Connection, day: int, time_ms: int) -> int:
@@ -71,8 +79,8 @@ def _bucket(connection: apsw.Connection, day: int, time_ms: int) -> int:
 def _drop_buckets(connection: apsw.Connection, now_ms: int) -> None:
     sqlite.rows(
         connection,
-        "UPDATE key_buckets SET dropped = 1 WHERE NOT dropped AND last_ms < ?",
-        (now_ms - KEY_WINDOW_MS,),
+        "UPDATE key_buckets SET dropped = 1 WHERE NOT dropped AND last_ms < iif(day < 0, ?, ?)",
+        (now_ms - bounds.CALL_KEY_LIFE_MS, now_ms - KEY_WINDOW_MS),
     )
     # the newest buckets that together hold no more than the bound stay
     sqlite.rows(
