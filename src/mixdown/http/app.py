@@ -107,7 +107,7 @@ class _App:
         except Exception:  # noqa: BLE001 - a fault of ours must not cost the connection; it is logged whole
             _log.exception("a request failed", path=name)
             reply, close = INTERNAL, True
-        self._metrics.request(name, reply.status, perf_counter() - began)
+        self._metrics.request(name, reply.status)
         sending = send_reply(send, reply, request.headers.get(b"origin", b""), close=close)
         if request.call is None:
             await sending

@@ -83,6 +83,8 @@ class Ingestion:
                     taken = len(read.text)
                     self._room.take(taken)
             if isinstance(read, Decoded):
+                if is_stamped(request.query):
+                    request.call = await self._claim(request, body)
                 return await self._submit(endpoint, request, read)
         finally:
             self._room.leave(taken)
