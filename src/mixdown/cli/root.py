@@ -14,6 +14,7 @@ import click
 
 from mixdown import __version__
 from mixdown.cli.account import account
+from mixdown.cli.backup import backup, restore
 from mixdown.cli.config import config
 from mixdown.cli.doctor import doctor
 from mixdown.cli.output import Failure
@@ -81,7 +82,7 @@ def root() -> None:
     """
 
 
-for _command in (serve, project, account, profiles, refusals, tail, sql, config, doctor):
+for _command in (serve, project, account, profiles, refusals, tail, sql, backup, restore, config, doctor):
     root.add_command(_command)
 
 

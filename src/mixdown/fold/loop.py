@@ -36,6 +36,16 @@ class FoldEvents(Protocol):
         """A step, or the trimming of the log, failed as a whole; it is tried again."""
 
 
+class BackupsSeen(Protocol):
+    """What backups ask of the fold (`store.sqlite.folder.BackupWatch`)."""
+
+    def running(self) -> bool:
+        """Whether one copies: the log is not trimmed then."""
+
+    def presses(self) -> bool:
+        """Whether folding on would make the state's WAL grow past its bound."""
+
+
 def run_fold(
     store: Store,
     wake: Wake,
@@ -45,6 +55,7 @@ def run_fold(
     retention_ms: int,
     drain_s: float = 5.0,
     events: FoldEvents | None = None,
+    backups: BackupsSeen | None = None,
 ) -> None:
     """Fold until `stopping()` says so (then catch up for at most `drain_s`) or the supervisor is gone.
 
@@ -59,7 +70,8 @@ def run_fold(
     trimmed = time.monotonic()
     try:
         while not stopping():
-            if not _step(fold, events):
+            held = backups is not None and backups.presses()
+            if held or not _step(fold, events):
                 ready = {key.data for key, _ in selector.select(POLL_S)}
                 if "parent" in ready:
                     return
@@ -67,7 +79,8 @@ def run_fold(
                     wake.drain()
             if time.monotonic() - trimmed > TRIM_EVERY_S:
                 trimmed = time.monotonic()
-                _trim(store, retention_ms, events)
+                if backups is None or not backups.running():
+                    _trim(store, retention_ms, events)
         until = time.monotonic() + drain_s
         while time.monotonic() < until and _step(fold, events):
             pass

@@ -16,7 +16,7 @@ from mixdown.server import logs
 from mixdown.server.family import Inheritance
 from mixdown.settings import Settings
 from mixdown.store.sqlite import open_store
-from mixdown.store.sqlite.folder import WakeReceiver
+from mixdown.store.sqlite.folder import BackupWatch, WakeReceiver
 
 _HOUR_MS = 3_600_000
 
@@ -68,6 +68,7 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
                 retention_ms=settings.log_retention_hours * _HOUR_MS,
                 drain_s=settings.shutdown_timeout_s,
                 events=_Reports(FoldMetrics()),
+                backups=BackupWatch(settings.data_dir),
             )
         finally:
             wake.close()

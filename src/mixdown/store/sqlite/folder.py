@@ -16,12 +16,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from mixdown.model.errors import FolderBusyError, StoreError
+from mixdown.model.errors import CorruptStoreError, FolderBusyError, StoreError
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+RESTORING: Final = ".restoring"
+"""A folder in a data folder that is being restored; while it is there, the data is not whole."""
+BACKUP_WAL_BYTES: Final = 1024 * 1024 * 1024
+"""How far state.db's WAL may grow while a backup copies the file; then the fold waits for the copy."""
 _OUR_FILES: Final = frozenset({"lock", "setup.lock", "log.db", "catalog.db", "state.db"})
 _POLL_S: Final = 0.05
+_BACKUP_NAME: Final = "backup.lock"
+_SNAPSHOT_HELD: Final = b"s"
 _WAKE_NAME: Final = "wake.sock"
 _WAKE_BUFFER_BYTES: Final = 64
 _WAKES_AT_ONCE: Final = 1000
@@ -84,6 +90,14 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def unfinished_restore(folder: Path) -> CorruptStoreError:
+    """The error of a folder in which a restore was cut off (`RESTORING` is in it)."""
+    return CorruptStoreError(
+        f"a restore into the data folder {folder} has not finished",
+        hint="Run `mixdown restore` with the same file again: it starts anew.",
+    )
+
+
 class FileLock:
     """An exclusive `flock` on a file of the folder: waiting costs nothing and no poll.
 
@@ -119,6 +133,81 @@ def setting_up(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.close()
+
+
+class BackupLock:
+    """Held by a backup while it copies (`backup.lock`); it falls with the process, however that ends.
+
+    The fold asks for it through `BackupWatch`: meanwhile the log is not trimmed, so that what is copied
+    after the state begins no later than where the state ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        path = folder / _BACKUP_NAME
+        make_file(path)
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def acquire(self) -> None:
+        """Take the lock. Raises `FolderBusyError` while another backup holds it."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderBusyError(
+                f"another backup of {self._folder} is under way", hint="Wait until it has ended."
+            ) from None
+        self.say_snapshot(held=False)
+
+    def say_snapshot(self, *, held: bool) -> None:
+        """Tell whether a snapshot of state.db is held, which keeps its WAL from starting anew."""
+        os.pwrite(self._fd, _SNAPSHOT_HELD if held else b"-", 0)
+
+    def close(self) -> None:
+        """Release the lock and the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class BackupWatch:
+    """What the fold asks about backups: nothing is waited for, and a dead backup counts as none."""
+
+    def __init__(self, folder: Path, *, wal_bytes: int = BACKUP_WAL_BYTES) -> None:
+        self._path = folder / _BACKUP_NAME
+        self._wal = folder / "state.db-wal"
+        self._wal_bytes = wal_bytes
+
+    def running(self) -> bool:
+        """Whether a backup copies: then the log must not be trimmed.
+
+        Asked before a trim and not held during it: a trim that began before the backup did drops only what
+        lies below a watermark that the backup's copy of the state, which it takes later, has passed too.
+        """
+        return self._state() is not None
+
+    def presses(self) -> bool:
+        """Whether the fold should wait: a backup holds a snapshot, and state.db's WAL has grown too far."""
+        try:
+            if self._wal.stat().st_size < self._wal_bytes:
+                return False
+        except FileNotFoundError:
+            return False
+        return self._state() == _SNAPSHOT_HELD
+
+    def _state(self) -> bytes | None:
+        """What the backup that holds the lock says; None where none does."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.pread(fd, 1, 0)
+        else:
+            return None
+        finally:
+            os.close(fd)
 
 
 class HeldFolder:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from mixdown.model.errors import CorruptStoreError, StoreError
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.catalog import SqliteCatalog
-from mixdown.store.sqlite.folder import make_folder, setting_up
+from mixdown.store.sqlite.folder import RESTORING, make_folder, setting_up, unfinished_restore
 from mixdown.store.sqlite.log import SqliteLog
 from mixdown.store.sqlite.refusals import SqliteRefusals
 from mixdown.store.sqlite.sessions import SqliteSessions
@@ -67,6 +67,7 @@ def open_store(folder: Path, *, role: Role, create: bool) -> SqliteStore:
         )
     try:
         with setting_up(folder):
+            _refuse_unfinished(folder)
             _refuse_missing(folder)
             for kind in _LASTING:
                 sqlite.prepare(folder / kind.file_name, kind)
@@ -82,6 +83,12 @@ def open_store(folder: Path, *, role: Role, create: bool) -> SqliteStore:
         store.close()
         raise
     return store
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    """A restore that was cut off leaves a folder that may look whole."""
+    if (folder / RESTORING).exists():
+        raise unfinished_restore(folder)
 
 
 def _refuse_missing(folder: Path) -> None:

@@ -1,0 +1,276 @@
+"""Backups: one archive of a data folder, taken while a server works on it, and its way back.
+
+Enters: a folder and a stream to write to. Leaves: a tar archive of `state.db`, `catalog.db`, `log.db` and,
+last, `manifest.json`, which tells their sizes and checksums: an archive without it was cut off. The state is
+copied before the log, and the log is not trimmed meanwhile, so that the copies fit together: what the state
+misses the log folds again. It never changes the folder's data, migrates nothing, and makes no server wait for
+a copy, but for one thing: the fold waits where state.db's WAL would grow past `BACKUP_WAL_BYTES`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+import apsw
+import msgspec
+
+from mixdown import __version__
+from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
+from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite.folder import (
+    FILE_MODE,
+    RESTORING,
+    BackupLock,
+    FileLock,
+    make_file,
+    unfinished_restore,
+)
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+KINDS: Final = (sqlite.STATE, sqlite.CATALOG, sqlite.LOG)
+"""The files of a backup, in the order in which they are copied."""
+PIECE_BYTES: Final = 1024 * 1024
+_STEP_PAGES: Final = 2048
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, and how many bytes of how many are."""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One file of a backup."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a backup holds: positions of its log and its fold, the schemas of its files, their checksums."""
+
+    format: int
+    version: str
+    created: str
+    watermark: int
+    tail: int
+    head: int
+    schemas: dict[str, int]
+    members: list[Member]
+
+
+class _Places(msgspec.Struct):
+    """The positions of the copies, gathered while they are made."""
+
+    watermark: int = 0
+    tail: int = 0
+    head: int = 0
+
+
+def folder_bytes(folder: Path) -> tuple[int, int]:
+    """How many bytes the files of a backup have at most, all together and the largest alone."""
+    sizes = []
+    for kind in KINDS:
+        path = folder / kind.file_name
+        wal = path.with_name(path.name + "-wal")
+        sizes.append(path.stat().st_size + (wal.stat().st_size if wal.exists() else 0))
+    return sum(sizes), max(sizes)
+
+
+def write_backup(
+    folder: Path, out: IO[bytes], workspace: Path, *, created: str, progress: Progress
+) -> Manifest:
+    """Write an archive of `folder` to `out`; the copy of one file at a time lies in `workspace`.
+
+    Raises `StoreError` where a file is missing or a disk is full, `CorruptStoreError` where the files do not
+    fit together, `SchemaTooNewError`, and `FolderBusyError` while another backup runs.
+    """
+    _refuse_incomplete(folder)
+    lock = BackupLock(folder)
+    schemas: dict[str, int] = {}
+    places = _Places()
+    members: list[Member] = []
+    with closing(lock), _archive(out) as archive:
+        lock.acquire()
+        copy = workspace / "copy.db"
+        with _snapshot(folder, sqlite.STATE) as state:
+            lock.say_snapshot(held=True)
+            schemas["state"] = _known_schema(state, sqlite.STATE)
+            places.watermark = sqlite.value(
+                state, "SELECT position FROM watermarks WHERE reader = 'profiles'"
+            )
+            _copy(state, copy, sqlite.STATE, progress)
+        lock.say_snapshot(held=False)
+        members.append(_pack(archive, copy, sqlite.STATE.file_name, progress))
+        catalog_copy = workspace / "catalog-copy.db"
+        with _instant(folder) as (catalog, log):
+            schemas["catalog"] = _known_schema(catalog, sqlite.CATALOG)
+            schemas["log"] = _known_schema(log, sqlite.LOG)
+            places.tail, places.head = sqlite.value(
+                log, "SELECT coalesce((SELECT min(first) FROM chunks), position), position FROM head"
+            )
+            _refuse_misfits(folder, places)
+            _copy(catalog, catalog_copy, sqlite.CATALOG, progress)
+            _copy(log, copy, sqlite.LOG, progress)
+        members.append(_pack(archive, catalog_copy, sqlite.CATALOG.file_name, progress))
+        members.append(_pack(archive, copy, sqlite.LOG.file_name, progress))
+        manifest = Manifest(
+            FORMAT, __version__, created, places.watermark, places.tail, places.head, schemas, members
+        )
+        content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+        archive.addfile(_entry(MANIFEST, len(content)), io.BytesIO(content))
+    return manifest
+
+
+def _refuse_incomplete(folder: Path) -> None:
+    if (folder / RESTORING).exists():
+        raise unfinished_restore(folder)
+    missing = [kind.file_name for kind in KINDS if not (folder / kind.file_name).exists()]
+    if len(missing) == len(KINDS):
+        raise StoreError(
+            f"there is no Mixdown data in {folder}",
+            hint="Name the server's folder with --data-dir or MIXDOWN_DATA_DIR.",
+        )
+    if missing:
+        raise CorruptStoreError(
+            f"{', '.join(missing)} is missing from the data folder {folder}",
+            hint="`mixdown doctor` says what can be done about it.",
+        )
+
+
+def _refuse_misfits(folder: Path, places: _Places) -> None:
+    if places.tail <= places.watermark <= places.head:
+        return
+    raise CorruptStoreError(
+        f"state.db in {folder} has folded the log up to position {places.watermark},"
+        f" and log.db holds positions {places.tail} to {places.head}: the two are not of one time",
+        hint="A backup of them would not start. `mixdown doctor` says what can be done about it.",
+    )
+
+
+def _known_schema(connection: apsw.Connection, kind: sqlite.Kind) -> int:
+    version = int(connection.pragma("user_version"))
+    known = len(sqlite.migrations(kind))
+    if version > known:
+        raise SchemaTooNewError(
+            f"{kind.file_name} has schema {version}, and this Mixdown knows schemas up to {known}",
+            hint="It was written by a newer Mixdown: take the backup with that version.",
+        )
+    return version
+
+
+@contextmanager
+def _snapshot(folder: Path, kind: sqlite.Kind) -> Iterator[apsw.Connection]:
+    """A read-only connection that sees one moment of a file for as long as it is held.
+
+    Without the transaction, SQLite's backup would begin anew each time that somebody writes: under load
+    it would never end. With it the WAL cannot start anew until the copy is done.
+    """
+    path = folder / kind.file_name
+    with (
+        sqlite.store_errors(str(path)),
+        closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection,
+    ):
+        connection.set_busy_timeout(sqlite.BUSY_TIMEOUT_MS)
+        sqlite.rows(connection, "BEGIN")
+        sqlite.value(connection, "SELECT count(*) FROM sqlite_schema")
+        yield connection
+
+
+@contextmanager
+def _instant(folder: Path) -> Iterator[tuple[apsw.Connection, apsw.Connection]]:
+    """Snapshots of catalog and log between two group commits.
+
+    Workers judge by the catalog within their turn at the log, so that a log of this instant holds no record
+    of a project that the catalog of this instant does not know, and whose number it would give away again.
+    """
+    lock = FileLock(folder / "log.lock")
+    try:
+        lock.acquire()
+        with _snapshot(folder, sqlite.CATALOG) as catalog, _snapshot(folder, sqlite.LOG) as log:
+            lock.release()
+            yield catalog, log
+    finally:
+        lock.close()
+
+
+def _copy(source: apsw.Connection, target: Path, kind: sqlite.Kind, progress: Progress) -> None:
+    """Copy a snapshot page by page into a new file."""
+    target.unlink(missing_ok=True)
+    make_file(target)
+    what = f"copying {kind.file_name}"
+    with (
+        sqlite.store_errors(str(target)),
+        closing(apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE)) as copy,
+    ):
+        sqlite.rows(copy, "PRAGMA journal_mode = OFF")
+        sqlite.rows(copy, "PRAGMA synchronous = OFF")  # the archive is put on disk, not the copy
+        page_bytes = int(source.pragma("page_size"))
+        with copy.backup("main", source, "main") as backup:
+            while not backup.done:
+                backup.step(_STEP_PAGES)
+                done = backup.page_count - backup.remaining
+                progress(what, done * page_bytes, backup.page_count * page_bytes)
+
+
+@contextmanager
+def _archive(out: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    """A tar archive that is written in one pass; left without its end where the block raises."""
+    archive = tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed below
+    yield archive
+    archive.close()
+
+
+def _pack(archive: tarfile.TarFile, copy: Path, name: str, progress: Progress) -> Member:
+    """Move a copy into the archive."""
+    size = copy.stat().st_size
+    with copy.open("rb") as file:
+        reader = Hashing(file, lambda done: progress(f"packing {name}", done, size))
+        archive.addfile(_entry(name, size), reader)
+    copy.unlink()
+    return Member(name, size, reader.sha256())
+
+
+def _entry(name: str, size: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    entry.mode = FILE_MODE
+    return entry
+
+
+class Hashing(io.RawIOBase):
+    """A file that is hashed while it is read."""
+
+    def __init__(self, file: IO[bytes], tell: Callable[[int], None]) -> None:
+        super().__init__()
+        self._file = file
+        self._tell = tell
+        self._digest = hashlib.sha256()
+        self._done = 0
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+        piece = self._file.read(size)
+        self._digest.update(piece)
+        self._done += len(piece)
+        self._tell(self._done)
+        return piece
+
+    def readinto(self, buffer: Any, /) -> int:
+        """The next bytes, into a buffer."""
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def sha256(self) -> str:
+        """The checksum of all that was read."""
+        return self._digest.hexdigest()
