@@ -145,6 +145,8 @@ def _parse_lines(text: bytes, strict: bool, records_limit: int) -> Parsed:  # no
             value, odd = parse_json(line[0], strict=strict)
         except MalformedJsonError:
             value, odd = unreadable(line[0], texts.DATA_INVALID), False
+        if odd and type(value) is list:  # it may hold what cannot be read, and is no record anyhow
+            value = unreadable(line[0], texts.DATA_NOT_OBJECT)
         records.append(value)
         hostile = hostile or odd
         if len(records) > records_limit:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mixdown.model import texts
+from mixdown.model.limits import INT_MIN
 from mixdown.model.updates import Unreadable
 
 BOM: Final = b"\xef\xbb\xbf"
@@ -26,6 +27,7 @@ _ELEMENTS_LIMIT: Final = 100_001
 # Marks that are looked at one by one in such a text: a few for each record, and a second at worst.
 _MARKS_LIMIT: Final = 2_000_000
 _DIGITS_KEPT: Final = 400
+_UINT_MAX: Final = 2**64 - 1
 # Brackets in a row that all open or all close, or a string: whole where it holds no escape, else its start.
 # Possessive repeats stand on single characters alone: on groups, Python before 3.11.5 matches them wrongly.
 _MARK: Final = re.compile(rb'[\[{]+|[\]}]+|"(?:[^"\\]*+")?')
@@ -137,7 +139,8 @@ def unreadable(text: bytes, message: str) -> Unreadable:
 def _integer(digits: str) -> int | float:
     """An integer, past 64 bits as a double; the digits of one that overflows anyhow need no counting."""
     if len(digits) <= len("-9223372036854775808"):
-        return int(digits)
+        number = int(digits)
+        return number if INT_MIN <= number <= _UINT_MAX else float(number)  # as orjson has it
     return float(digits if len(digits) <= _DIGITS_KEPT else digits[:_DIGITS_KEPT])
 
 

@@ -23,6 +23,7 @@ IGNORE_TIME: Final = 1
 IGNORE_ALIAS: Final = 2
 KEY_BYTES: Final = 16
 _OVERFLOWING: Final = 10**309
+_NOTHING: Final = object()
 
 PLACEHOLDER_IDS: Final = frozenset(
     {
@@ -266,12 +267,26 @@ def _with_overflow(value: Any) -> Any:
 
 
 def _awkward_text(raw: Any) -> str:
-    import json  # noqa: PLC0415 - only for what orjson cannot write: lone surrogates, huge numbers
+    """JSON of what orjson cannot write: lone surrogates, huge numbers, nesting. Never goes deep itself."""
+    import json  # noqa: PLC0415 - for few records
 
-    try:
-        return json.dumps(_with_overflow(raw), ensure_ascii=True)
-    except (ValueError, RecursionError):
-        return repr(type(raw))
+    parts: list[str] = []
+    left: list[tuple[str, Any]] = [("", raw)]  # what is still to be written: a text, then a value
+    while left:
+        text, value = left.pop()
+        parts.append(text)
+        if type(value) is list:
+            left.append(("]", _NOTHING))
+            left += [(", ", item) for item in value[:0:-1]]
+            left += [("[", value[0] if value else _NOTHING)]
+        elif type(value) is dict:
+            left.append(("}", _NOTHING))
+            members = [(json.dumps(name) + ": ", item) for name, item in value.items()]
+            left += [(", " + name, item) for name, item in members[:0:-1]]
+            left += [("{" + members[0][0], members[0][1]) if members else ("{", _NOTHING)]
+        elif value is not _NOTHING:
+            parts.append(json.dumps(_with_overflow(value)))
+    return "".join(parts)
 
 
 __all__ = [

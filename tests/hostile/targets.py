@@ -1,0 +1,273 @@
+"""What must hold for any input: one check for each way in, which raises where it does not.
+
+An input enters as bytes or as a request; nothing leaves. Only the errors that a part declares may come out of
+it; anything else, a broken promise included, is a finding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import orjson
+
+from mixdown.explorer.cookies import verify
+from mixdown.http import own
+from mixdown.http.auth import authenticate
+from mixdown.http.body import decode
+from mixdown.http.client_ip import client_ip
+from mixdown.http.engage import profile_query
+from mixdown.http.forms import Params, form_fields
+from mixdown.http.ingestion import sdk_name, token_in
+from mixdown.http.jsontext import parse_json
+from mixdown.http.metrics import OTHER, reason_of
+from mixdown.http.parameters import Parameters, _merged
+from mixdown.http.paths import canonical_path
+from mixdown.http.reading import project_id_of
+from mixdown.http.reply import callback_name
+from mixdown.ingest.geo import valid_ip
+from mixdown.model import texts
+from mixdown.model.errors import AuthError, BodyError, QueryError
+from mixdown.model.limits import INT_MAX, INT_MIN, NAME_LIMIT_CHARS, Limits
+from mixdown.model.operators import Crowd, Operator, apply_operations
+from mixdown.model.payloads import NAME_OF, Reading
+from mixdown.model.updates import Refusal, Unreadable, Update, read_update, record_text
+from mixdown.settings import Settings
+from mixdown.store.catalog_cache import CatalogCache
+from mixdown.store.chunk import Segment, decode_body, encode_segment, join_segments
+from mixdown.store.memory import MemoryStore
+from tests.hostile.seeds import TOKEN, Sent
+
+LIMITS: Final = Limits()
+PROJECT: Final = 7
+SEEN: Final = "2026-01-02T03:04:05"
+GOOD_TEXT: Final = b'{"$token":"%b","$distinct_id":"good","$set":{"a":1}}' % TOKEN
+GOOD: Final = orjson.loads(GOOD_TEXT)
+_READINGS: Final = tuple(
+    Reading(projects={TOKEN.decode(): PROJECT}, group=group, strict=strict, hostile=hostile)
+    for group in (False, True)
+    for strict in (False, True)
+    for hostile in (False, True)
+)
+_DOCUMENT_LIMIT_BYTES: Final = 3000
+_NETWORKS: Final = Settings(trusted_proxies="10.0.0.0/8,::1").trusted_networks()
+_encode: Final = msgspec.json.encode
+
+
+class BrokenPromiseError(AssertionError):
+    """An input did what no input may do."""
+
+
+def promise(held: object, what: str) -> None:
+    """Raise unless `held`."""
+    if not held:
+        raise BrokenPromiseError(what)
+
+
+# --- bodies
+
+
+def check_body(sent: Sent) -> None:
+    """A body becomes records, a problem or a `BodyError`; a record survives being written down and read."""
+    try:
+        decoded = decode(
+            method=sent.method,
+            content_type=sent.content_type,
+            content_encoding=sent.content_encoding,
+            query=sent.query,
+            body=sent.body,
+            limits=LIMITS,
+        )
+    except BodyError as error:
+        promise(error.status in (400, 413), "a body error has the status 400 or 413")
+        promise(reason_of(error.message) != OTHER, "a body error has a text of the table")
+        return
+    promise(bool(decoded.records) == (not decoded.problem), "either records or a problem")
+    promise(decoded.problem in ("", texts.DATA_MISSING, texts.DATA_INVALID), "a problem of the table")
+    for record in decoded.records[:4]:
+        _check_written_down(record)
+    sdk = sdk_name(decoded.records, decoded.params, b"fuzz/1")
+    sdk.encode()
+    promise(len(sdk) <= 64, "the name of an SDK is short")
+
+
+def _check_written_down(record: object) -> None:
+    if type(record) is Unreadable:
+        promise(reason_of(record.message) != OTHER, "an unreadable element says why")
+        return
+    text, whole = record_text(record, 1 << 30)
+    promise(whole, "a record without a limit is kept whole")
+    again = parse_json(text.encode()).value
+    with contextlib.suppress(RecursionError):  # of repr, which is not what is tested
+        promise(repr(again) == repr(record), "a record reads as it was written down")
+
+
+# --- records
+
+
+class RecordCheck:
+    """Judges, stores and folds records; `document` is the profile that they build up."""
+
+    def __init__(self) -> None:
+        self.document = b"{}"
+        self.accepted: list[tuple[bytes, bool]] = []
+        self.keep = 0
+
+    def __call__(self, text: bytes, variant: int) -> None:
+        """`variant` chooses /groups, strict, and how the text's neighbours stand."""
+        parsed = parse_json(b"[%b,%b,%b]" % (GOOD_TEXT, text, GOOD_TEXT), strict=bool(variant & 2))
+        values = parsed.value
+        promise(len(values) == 3, "a record keeps its neighbours")
+        promise(values[0] == GOOD == values[2], "a record leaves its neighbours as they are")
+        reading = _READINGS[(variant & 3) * 2 + parsed.hostile]
+        result = read_update(values[1], 1, reading)
+        if type(result) is Refusal:
+            promise(reason_of(result.message) != OTHER, "a refusal has a text of the table")
+            result.field.encode()
+            _check_written_down(values[1])
+            return
+        promise(type(result) is Update, "an update or a refusal")
+        assert isinstance(result, Update)
+        promise(not reading.group or result.group_key, "a group's record has a group key")
+        self._check_stored(result, reading)
+        if len(self.accepted) < self.keep:
+            self.accepted.append((text, reading.group))
+
+    def _check_stored(self, update: Update, reading: Reading) -> None:
+        segment = encode_segment(Segment("engage", "fuzz", None, None, [update]))
+        promise(b"\\u0000" not in segment, "no NUL is stored")
+        segment.decode()  # valid UTF-8
+        logged = decode_body(join_segments([segment]))[0].updates[0]
+        promise((logged.id, logged.key) == (update.id, update.key), "the log gives back ids and keys")
+        operations = [(code, orjson.loads(memoryview(raw))) for code, raw in logged.operations]
+        promise(operations == update.operations, "the log gives back payloads")
+        for code, payload in operations:
+            if code != Operator.DELETE:
+                _check_storable(payload)
+        self._check_read_again(update, operations, reading)
+        self._fold(operations)
+
+    @staticmethod
+    def _check_read_again(update: Update, operations: list[tuple[int, Any]], reading: Reading) -> None:
+        """A record made of what was stored, as a refusal is sent again, is stored as the same."""
+        raw: dict[str, Any] = {NAME_OF[code]: payload for code, payload in operations}
+        raw |= {"$token": TOKEN.decode(), "$ignore_time": bool(update.flags & 1)}
+        if reading.group:
+            raw |= {"$group_key": update.group_key, "$group_id": update.id}
+        else:
+            raw["$distinct_id"] = update.id
+        again = read_update(raw, 0, _READINGS[4 * reading.group + 1])
+        assert isinstance(again, Update), again
+        promise(again.operations == operations, "what was stored is stored again as it is")
+
+    def _fold(self, operations: list[tuple[int, Any]]) -> None:
+        """A crowded profile and a small one end up as the same document, and it can be read back."""
+        folded = [
+            apply_operations(
+                orjson.loads(self.document), operations, geo=None, seen=SEEN, arrival=SEEN, crowd=crowd
+            )
+            for crowd in (None, Crowd())
+        ]
+        small, crowded = map(_encode, folded)
+        if len(small) < _DOCUMENT_LIMIT_BYTES:
+            promise(small == crowded, "limits that are not met change nothing")
+        promise(_encode(orjson.loads(small)) == small, "a document reads as it was written")
+        self.document = small if len(small) < _DOCUMENT_LIMIT_BYTES and folded[0] is not None else b"{}"
+
+
+def _check_storable(value: Any) -> None:
+    kind = type(value)
+    if kind is dict:
+        for name, item in value.items():
+            promise(len(name) <= NAME_LIMIT_CHARS, "names are cut")
+            _check_storable(item)
+    elif kind is list:
+        for item in value:
+            _check_storable(item)
+    elif kind is int:
+        promise(INT_MIN <= value <= INT_MAX, "integers have 64 bits")
+    elif kind is float:
+        promise(value - value == 0, "doubles are finite")
+
+
+# --- reads
+
+
+def check_parameters(sent: Sent) -> None:
+    """The parameters of a read are decoded, or answered with 400 or 413 by name."""
+    try:
+        merged = _merged(
+            sent.query,
+            sent.body,
+            sent.content_type.decode("latin-1").lower(),
+            sent.content_encoding.decode("latin-1"),
+            LIMITS.body_limit_bytes,
+        )
+    except (QueryError, BodyError) as error:
+        promise(error.status in (400, 413), "a read that cannot be decoded is 400 or 413")
+        error.message.encode()
+        return
+    parameters = Parameters(merged)
+    for use in _USES:
+        try:
+            use(parameters)
+        except QueryError as error:
+            promise(error.status == 400, "a parameter that is wrong is 400")
+            error.message.encode()
+
+
+def _query(parameters: Parameters) -> None:
+    msgspec.json.encode(profile_query(PROJECT, parameters))  # every text in it is valid
+
+
+_USES: Final[tuple[Callable[[Parameters], object], ...]] = (
+    _query,
+    project_id_of,
+    own._resend_ids,
+    lambda parameters: parameters.value("record"),
+    lambda parameters: parameters.integer("before_id", 0, low=1, high=own.ID_LIMIT),
+)
+
+
+# --- heads
+
+
+def _view() -> CatalogCache:
+    store = MemoryStore()
+    store.catalog.create_project("p", token="T", secret_hash=b"s" * 32, id_merge="simplified", now_ms=1)
+    return CatalogCache(store.catalog)
+
+
+class _Known(NamedTuple):
+    catalog: CatalogCache
+
+
+_KNOWN: Final = _Known(_view())
+_ACCOUNTS: Final[Mapping[str, Any]] = {}
+
+
+def check_head(text: bytes) -> None:
+    """Whatever stands in a header, path or parameter, what reads it says yes or no."""
+    latin = text.decode("latin-1")
+    view = _KNOWN.catalog.current()
+    for header in (latin, "Basic " + latin, "basic  " + latin):
+        try:
+            authenticate(header, view)
+        except AuthError as error:
+            promise(error.status == 401, "credentials that are none get 401")
+        else:
+            promise(False, "nobody has an account here")
+    promise(verify(b"k" * 32, latin, _ACCOUNTS, now_s=1) is None, "a forged cookie opens nothing")
+    decoded = text.decode("utf-8", "replace")
+    name = callback_name(decoded)
+    promise(name == decoded or not name, "a callback is taken as it is or not at all")
+    promise(name.isascii() and not set(name) & set("<>\"'; \n\r"), "a callback cannot hold markup")
+    path = canonical_path(decoded)
+    promise(path and canonical_path(path) == path, "a canonical path is its own")
+    token_in(text).encode()
+    sdk_name([], Params(lib=decoded), text).encode()
+    for address in (client_ip("10.0.0.1", [text], text, _NETWORKS), decoded):
+        valid_ip(address)
+    promise(len(form_fields(text)) <= 100, "fields are bounded")
