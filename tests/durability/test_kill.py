@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -19,31 +18,11 @@ from pathlib import Path
 import pytest
 
 from tests.durability.clients import Client, expected_profiles
+from tests.durability.processes import PYTHONPATH, children, free_port
 from tests.serving import Server, launch
 
-FAULTS = Path(__file__).parent / "faults"
 CLIENTS = 6
 WAIT_S = 30.0
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def children(pid: int, word: str) -> list[int]:
-    """Process ids of the supervisor's children of one kind ("worker", "fold")."""
-    try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [
-            int(child)
-            for child in found
-            if word.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        ]
-    except OSError:
-        return []
 
 
 class Torment:
@@ -65,7 +44,7 @@ class Torment:
     def start(self) -> Server:
         """Start, or start again."""
         environment = {
-            "PYTHONPATH": str(FAULTS),
+            "PYTHONPATH": PYTHONPATH,
             "FAULT_MARKER": str(self.marker),
             "FAULT_MUTANT": self.mutant,
             "MIXDOWN_DISK_RESERVE_BYTES": "0",

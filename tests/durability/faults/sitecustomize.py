@@ -1,24 +1,24 @@
-# ruff: noqa: INP001 - Python imports it by this name from a folder on its path, not as part of a package
-"""Put first on PYTHONPATH of a server under test: makes faults in its child processes.
+"""Put its folder and the repository's on PYTHONPATH of a server under test: faults for its processes.
 
 FAULT_MARKER   the fold writes this file inside each of its transactions and lingers there, so that a
                test can kill it between its writes and its commit.
-FAULT_MUTANT   a guarantee broken on purpose, to show that the test notices:
-               keys_unchecked   the fold applies whatever comes, retries too
-               reply_early      workers answer before the chunk is committed (and commit late)
-               watermark_apart  the fold commits the watermark before the profiles
+FAULT_MUTANT   a guarantee broken on purpose (`mutants.py`).
+FAULT_FOLDER   the folder of a `control.Control`: clock, lossy disk and deaths follow it.
+FAULT_DATA     with it: the data folder whose files lie on the lossy disk.
+FAULT_HASTE    1: checkpoints and trimming come after little, so that there are many of them.
 """
 
 import os
 import sys
 import time
-from importlib import import_module
+import traceback
 from pathlib import Path
 from typing import Any
 
 CHILD = next((word for word in ("worker", "fold") if word in sys.orig_argv), "")
 MARKER = os.environ.get("FAULT_MARKER", "")
 MUTANT = os.environ.get("FAULT_MUTANT", "")
+FOLDER = os.environ.get("FAULT_FOLDER", "")
 
 
 def linger() -> None:
@@ -29,66 +29,71 @@ def linger() -> None:
     marker.unlink(missing_ok=True)
 
 
-def fault_fold() -> None:
-    """Patch the fold's process."""
-    from mixdown.store.protocols import FoldResult
+def before_each_commit(call: Any) -> None:
+    """Have the fold call something inside each of its transactions, just before the COMMIT."""
     from mixdown.store.sqlite import state
 
-    profiles: Any = import_module("mixdown.fold.profiles")
     opened: Any = state.SqliteState.__init__
-    written: Any = state.SqliteState.write
 
     def initialise(self: Any, *arguments: Any, **options: Any) -> None:
         opened(self, *arguments, **options)
-        if MARKER:
-            self.before_commit = linger
-
-    def write_watermark_first(self: Any, result: FoldResult) -> None:
-        written(self, FoldResult(result.watermark, [], [], result.now_ms))
-        written(self, result)
+        self.before_commit = call
 
     state.SqliteState.__init__ = initialise  # type: ignore[method-assign]
-    if MUTANT == "watermark_apart":
-        state.SqliteState.write = write_watermark_first  # type: ignore[method-assign]
-    if MUTANT == "keys_unchecked":
-        planned: Any = profiles.ProfileFold._plan
-
-        def plan_without_keys(self: Any, chunks: Any) -> Any:
-            decode = profiles.decode_body
-
-            def decode_keyless(body: bytes) -> Any:
-                segments = decode(body)
-                for segment in segments:
-                    segment.key = None
-                    for update in segment.updates:
-                        update.key = None
-                return segments
-
-            profiles.decode_body = decode_keyless
-            try:
-                return planned(self, chunks)
-            finally:
-                profiles.decode_body = decode
-
-        profiles.ProfileFold._plan = plan_without_keys
 
 
-def fault_worker() -> None:
-    """Patch a worker's process."""
-    from mixdown.ingest import commit
+def follow_control() -> None:
+    """The clock, the disk and the deaths that a `Control` decides."""
+    from tests.durability.faults.control import Control
+    from tests.durability.faults.disk import LossyVfs
 
-    committed: Any = commit.Committer._commit
+    control = Control(Path(FOLDER), role=CHILD)
+    true_ns = time.time_ns
+    time.time_ns = lambda: true_ns() + control.clock_offset_ns
+    time.time = lambda: time.time_ns() / 1e9
+    follow_control.vfs = LossyVfs(Path(os.environ["FAULT_DATA"]), control)  # type: ignore[attr-defined]
+    if CHILD == "fold":
 
-    def reply_then_commit(self: Any, batch: Any) -> None:
-        commit._settle(batch, None)
-        time.sleep(0.02)
-        committed(self, batch)
+        def in_transaction() -> None:
+            if control.doomed("fold transaction"):
+                control.die("fold transaction", "before")
 
-    if MUTANT == "reply_early":
-        commit.Committer._commit = reply_then_commit  # type: ignore[method-assign]
+        before_each_commit(in_transaction)
 
 
-if CHILD == "fold" and (MARKER or MUTANT):
-    fault_fold()
-if CHILD == "worker" and MUTANT:
-    fault_worker()
+def make_haste() -> None:
+    """Checkpoints after a few hundred pages, trimming twice a second."""
+    from mixdown.fold import loop
+    from mixdown.store.sqlite import log, state, turns
+
+    for module, name, value in (
+        (loop, "TRIM_EVERY_S", 0.5),
+        (log, "_CHECKPOINT_AFTER_BYTES", 64 * 1024),
+        (state, "_CHECKPOINT_PAGES", 300),
+        (turns, "_CHECKPOINT_PAGES", 400),
+    ):
+        assert hasattr(module, name), f"{module.__name__} has no {name} any more"
+        setattr(module, name, value)
+
+
+def fault() -> None:
+    """All that the environment asks for."""
+    if FOLDER:
+        follow_control()
+    if CHILD == "fold" and MARKER:
+        before_each_commit(linger)
+    if CHILD and os.environ.get("FAULT_HASTE"):
+        make_haste()
+    if MUTANT:
+        from tests.durability.faults.mutants import MUTANTS
+
+        role, mutate = MUTANTS[MUTANT]
+        if role in {"", CHILD}:
+            mutate()
+
+
+try:
+    fault()
+except BaseException:  # noqa: BLE001 - Python would go on without the faults, and the test prove nothing
+    traceback.print_exc()
+    os._exit(97)

@@ -1,0 +1,248 @@
+"""A disk that loses unsynced writes in a power cut, fills up, and kills whoever writes at an armed place.
+
+`LossyVfs` stands between SQLite and the real files in each process of a server. Before a write changes a
+file, what it overwrites goes to an undo log beside it, so that all processes see each other's writes, synced
+or not, as they would in a page cache; a sync forgets the undo log. When every process is dead, `power_cut`
+takes back what was never synced: all of it, all but a beginning, or a random part, one write perhaps torn
+between sectors, as a disk that reorders its writes leaves it. A deleted WAL may come back, since SQLite does
+not sync that either. New files count as made durably: `make_file` and SQLite sync their folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from tests.durability.faults.control import Control
+
+BASE: Final = "unix"
+SECTOR_BYTES: Final = 512
+WRITE, TRUNCATE, DELETE = b"w", b"t", b"d"
+_END: Final = struct.Struct("<Q")
+_HEAD: Final = struct.Struct("<cQQQQ")
+_FILES: Final = tuple(
+    f"{name}.db{suffix}"
+    for name in ("log", "state", "catalog", "scratch")
+    for suffix in ("", "-wal", "-journal")
+)
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One change of a file since its last sync: where, how many bytes, its size before, what stood there."""
+
+    sort: bytes
+    offset: int
+    count: int
+    size_before: int
+    old: bytes
+
+
+class UndoLog:
+    """The changes of one file since its last sync, shared by all processes that write the file."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._fd = os.open(folder / f"{name}.undo", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A write or sync and its note in the log are one step to other processes; a dead holder lets go."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def note(self, change: Change) -> None:
+        """Keep a change that is about to be made; whole or not at all, however this process ends."""
+        end = self._end()
+        head = _HEAD.pack(change.sort, change.offset, change.count, change.size_before, len(change.old))
+        os.pwrite(self._fd, head + change.old, end)
+        os.pwrite(self._fd, _END.pack(end + len(head) + len(change.old)), 0)
+
+    def forget(self) -> None:
+        """All changes are on disk."""
+        if self._end() > _END.size:
+            os.pwrite(self._fd, _END.pack(_END.size), 0)
+            os.ftruncate(self._fd, _END.size)
+
+    def changes(self) -> list[Change]:
+        """The changes since the last sync, oldest first."""
+        data = os.pread(self._fd, self._end(), 0)
+        found = []
+        at = _END.size
+        while at < len(data):
+            sort, offset, count, size_before, length = _HEAD.unpack_from(data, at)
+            at += _HEAD.size
+            found.append(Change(sort, offset, count, size_before, data[at : at + length]))
+            at += length
+        return found
+
+    def close(self) -> None:
+        """Let go of the log; it stays where it is."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _end(self) -> int:
+        stored = os.pread(self._fd, _END.size, 0)
+        end: int = _END.unpack(stored)[0] if len(stored) == _END.size else 0
+        return max(_END.size, end)
+
+
+class LossyFile(apsw.VFSFile):
+    """One of the data folder's database files, or its WAL or journal."""
+
+    def __init__(self, vfs: LossyVfs, file_name: str, *arguments: Any) -> None:
+        self._undo = UndoLog(vfs.undo_folder, file_name)
+        self._control = vfs.control
+        self._on_write = f"{file_name} write"
+        self._on_sync = f"{file_name} sync"
+        super().__init__(*arguments)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
+        """Write, once what is overwritten is noted."""
+        how = self._control.doomed(self._on_write)
+        if how == "before":
+            self._control.die(self._on_write, how)
+        with self._undo.held():
+            size = self.xFileSize()
+            if self._control.disk_full and offset + len(data) > size:
+                raise apsw.FullError("the disk is full, says the test")
+            old = self.xRead(min(len(data), size - offset), offset) if offset < size else b""
+            self._undo.note(Change(WRITE, offset, len(data), size, old))
+            super().xWrite(data[: len(data) // 2] if how == "within" else data, offset)
+        if how:
+            self._control.die(self._on_write, how)
+
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802 - SQLite's name
+        """Cut the file off, once what goes is noted."""
+        with self._undo.held():
+            size = self.xFileSize()
+            old = self.xRead(size - newsize, newsize) if newsize < size else b""
+            self._undo.note(Change(TRUNCATE, newsize, 0, size, old))
+            super().xTruncate(newsize)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+        """Nothing can be lost any more. No real sync: it is the undo log that decides here."""
+        del flags
+        how = self._control.doomed(self._on_sync)
+        if how in {"before", "within"}:
+            self._control.die(self._on_sync, how)
+        with self._undo.held():
+            self._undo.forget()
+        if how:
+            self._control.die(self._on_sync, how)
+
+    def xClose(self) -> None:  # noqa: N802 - SQLite's name
+        """Close the file and its log."""
+        self._undo.close()
+        super().xClose()
+
+
+class LossyVfs(apsw.VFS):
+    """The default file system of a process, lossy for the database files of one data folder."""
+
+    def __init__(self, data_folder: Path, control: Control) -> None:
+        self.control = control
+        self.undo_folder = control.folder
+        self._names = {str(data_folder / name): name for name in _FILES}
+        super().__init__("lossy", BASE, makedefault=True)
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
+        """Open a file; one that is not of the data folder as always."""
+        text = name if isinstance(name, str) or name is None else name.filename()
+        own = self._names.get(text or "")
+        if own is None:
+            return apsw.VFSFile(BASE, name, flags)
+        return LossyFile(self, own, BASE, name, flags)
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802 - SQLite's name
+        """Delete a file, once its content is noted: until the next sync it may come back."""
+        own = self._names.get(filename)
+        path = Path(filename)
+        if own is None or not path.exists():
+            super().xDelete(filename, syncdir)
+            return
+        undo = UndoLog(self.undo_folder, own)
+        with undo.held():
+            content = path.read_bytes()
+            undo.note(Change(DELETE, 0, 0, len(content), content))
+            super().xDelete(filename, syncdir)
+            if syncdir:
+                undo.forget()
+        undo.close()
+
+
+def power_cut(data_folder: Path, undo_folder: Path, chance: random.Random) -> int:
+    """Take back what was written and not synced, when all processes are dead; how many changes were lost.
+
+    Each file is treated apart: a disk may have written much of one and nothing of another.
+    """
+    lost = 0
+    for name in _FILES:
+        undo = UndoLog(undo_folder, name)
+        changes = undo.changes()
+        if changes:
+            kept = _kept(changes, chance)
+            _replay(data_folder / name, changes, kept, chance)
+            lost += len(changes) - len(kept)
+        undo.forget()
+        undo.close()
+    for path in data_folder.glob("*.db-shm"):  # memory that the processes shared
+        path.unlink()
+    return lost
+
+
+def _kept(changes: list[Change], chance: random.Random) -> list[int]:
+    """Which changes had reached the disk by themselves: none, a beginning, or any."""
+    mode = chance.choice(("none", "none", "beginning", "some"))
+    if mode == "none":
+        return []
+    if mode == "beginning":
+        return list(range(chance.randrange(len(changes) + 1)))
+    # a new file's writes are kept only with the deletion of the old one before them
+    deletions = [at for at, change in enumerate(changes) if change.sort == DELETE]
+    begin = chance.choice([-1, *deletions])
+    end = next((at for at in deletions if at > begin), len(changes))
+    some = [at for at in range(begin + 1, end) if chance.random() < 0.5]
+    return [*range(begin + 1), *some] if begin >= 0 else some
+
+
+def _replay(path: Path, changes: list[Change], kept: list[int], chance: random.Random) -> None:
+    """Undo all changes, newest first, and make those again that are kept."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        new: dict[int, bytes] = {}
+        for at in range(len(changes) - 1, -1, -1):
+            change = changes[at]
+            if change.sort == WRITE:
+                new[at] = os.pread(fd, change.count, change.offset)
+            os.ftruncate(fd, change.size_before)
+            os.pwrite(fd, change.old, change.offset)
+        for at in kept:
+            change = changes[at]
+            if change.sort == DELETE:
+                os.ftruncate(fd, 0)
+            elif change.sort == TRUNCATE:
+                os.ftruncate(fd, change.offset)
+            else:
+                os.pwrite(fd, new[at] if at != kept[-1] else _torn(new[at], chance), change.offset)
+        empty = os.fstat(fd).st_size == 0
+    finally:
+        os.close(fd)
+    if empty and not path.name.endswith(".db"):
+        path.unlink()
+
+
+def _torn(data: bytes, chance: random.Random) -> bytes:
+    """The first sectors of a write: the last one before the lights went out."""
+    return data[: SECTOR_BYTES * chance.randint(0, -(-len(data) // SECTOR_BYTES))]

@@ -1,0 +1,90 @@
+"""Guarantees broken on purpose, to show that the tests notice. Each patches the process that it runs in.
+
+keys_unchecked   the fold applies whatever comes, retries too
+reply_early      workers answer before the chunk is committed (and commit late)
+watermark_apart  the fold commits the watermark before the profiles
+trim_early       the log is trimmed up to the watermark, not only up to the durable one
+unsynced         the log is written without ever being synced
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+
+def keys_unchecked() -> None:
+    """The fold knows no key of an earlier transaction."""
+    state = import_module("mixdown.store.sqlite.state")
+
+    def nothing_known(*_: Any, **__: Any) -> dict[bytes, None]:
+        return {}
+
+    state.SqliteState.known_keys = nothing_known
+
+
+def watermark_apart() -> None:
+    """A fold transaction becomes two."""
+    from mixdown.store.protocols import FoldResult
+    from mixdown.store.sqlite import state
+
+    written: Any = state.SqliteState.write
+
+    def write_watermark_first(self: Any, result: FoldResult) -> None:
+        written(self, FoldResult(result.watermark, [], [], result.now_ms))
+        written(self, result)
+
+    state.SqliteState.write = write_watermark_first  # type: ignore[method-assign]
+
+
+def trim_early() -> None:
+    """Trimming forgets that the newest fold transactions are not on disk yet."""
+    from mixdown.fold import loop
+    from mixdown.store.protocols import Store
+
+    def trim(store: Store, *, retention_ms: int, now_ms: int) -> int:
+        return store.log.trim(store.state.watermark(), now_ms - retention_ms)
+
+    loop.trim = trim
+
+
+def reply_early() -> None:
+    """Requests are answered, and only then committed."""
+    from mixdown.ingest import commit
+
+    committed: Any = commit.Committer._commit
+
+    def reply_then_commit(self: Any, batch: Any) -> None:
+        commit._settle(batch, None)
+        time.sleep(0.02)
+        committed(self, batch)
+
+    commit.Committer._commit = reply_then_commit  # type: ignore[method-assign]
+
+
+def unsynced() -> None:
+    """SQLite is told not to sync the log."""
+    from mixdown.store.sqlite import connection
+
+    connected = connection.connect
+
+    def connect_unsynced(path: Path, kind: connection.Kind, **options: int) -> Any:
+        made = connected(path, kind, **options)
+        if kind.name == "log":
+            connection.rows(made, "PRAGMA synchronous = OFF")
+        return made
+
+    connection.connect = connect_unsynced
+
+
+MUTANTS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
+    "keys_unchecked": ("fold", keys_unchecked),
+    "watermark_apart": ("fold", watermark_apart),
+    "trim_early": ("fold", trim_early),
+    "reply_early": ("worker", reply_early),
+    "unsynced": ("", unsynced),
+}
+"""By name: the role of the processes that it breaks ("": all of them), and how."""
