@@ -271,3 +271,47 @@ def test_what_is_in_a_chunk_is_what_was_appended(opened: SqliteStore) -> None:
     append(opened.log, appending("a"), appending("b", "c"))
     [chunk] = opened.log.read(0, max_records=10, max_bytes=10**6)
     assert [[update.id for update in part.updates] for part in decode_body(chunk.body)] == [["a"], ["b", "c"]]
+
+
+@pytest.mark.parametrize("good_after", [False, True])
+def test_more_damaged_chunks_in_a_row_than_are_noted_do_not_hold_a_reader(
+    folder: Path, opened: SqliteStore, monkeypatch: pytest.MonkeyPatch, good_after: bool
+) -> None:
+    monkeypatch.setattr("mixdown.store.sqlite.log._DAMAGED_KEPT", 5)
+    for number in range(23):
+        append(opened.log, appending(f"{number}", f"{number}'"))
+    run_sql(folder / "log.db", "UPDATE chunks SET checksum = checksum + 1")
+    if good_after:
+        append(opened.log, appending("good"))
+    position, steps, ids = 0, 0, []
+    while position < opened.log.head():
+        chunks = opened.log.read(position, max_records=1000, max_bytes=10**9)
+        position = chunks[-1].end if chunks else opened.log.skip_damaged(position)
+        ids += [chunk.first for chunk in chunks]
+        steps += 1
+        assert steps < 10, "the reader is held"
+    assert ids == ([46] if good_after else [])
+    assert position == opened.log.head() == (47 if good_after else 46)
+    assert len(opened.log.damaged()) == 5, "the notes stay bounded"
+
+
+def test_a_damaged_count_leads_no_reader_astray(folder: Path, opened: SqliteStore) -> None:
+    append(opened.log, appending("a", "b"))
+    append(opened.log, appending("c"))
+    append(opened.log, appending("d", "e"))
+    run_sql(folder / "log.db", "UPDATE chunks SET count = 4611686018427387904 WHERE first IN (0, 3)")
+    assert read(opened.log) == [2]
+    assert read(opened.log, 3) == []
+    assert opened.log.skip_damaged(3) == opened.log.head() == 5
+    assert [(first, count) for first, count, _ in opened.log.damaged()] == [(0, 2), (3, 2)]
+
+
+def test_damage_is_reported_once(folder: Path, opened: SqliteStore) -> None:
+    told: list[tuple[int, int, str]] = []
+    opened.log.on_damage = told.extend
+    append(opened.log, appending("a"))
+    append(opened.log, appending("b"))
+    run_sql(folder / "log.db", "UPDATE chunks SET checksum = 0 WHERE first = 1")
+    for _ in range(3):
+        assert read(opened.log) == [0]
+    assert told == [(1, 1, "its checksum does not match")]

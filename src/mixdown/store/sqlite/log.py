@@ -7,7 +7,7 @@ never lets a chunk's time go back, and never deletes but by `trim`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -68,12 +68,18 @@ def _insert_chunk(
 
 
 class SqliteLog:
-    """`Log` in `log.db`. With `checkpoints` (the fold's process), reading also keeps the WAL short."""
+    """`Log` in `log.db`. With `checkpoints` (the fold's process), reading also keeps the WAL short.
+
+    `on_damage`, when set, is told of damaged chunks that were not known before: (first, count, reason)s.
+    """
+
+    on_damage: Callable[[Sequence[tuple[int, int, str]]], None] | None = None
 
     def __init__(self, file: LogFile, *, checkpoints: bool) -> None:
         self._file = file
         self._checkpoints = checkpoints
         self._read_bytes = 0
+        self._skip = (-1, -1)
 
     @contextmanager
     def turn(self) -> Iterator[SqliteTurn]:
@@ -130,12 +136,17 @@ class SqliteLog:
             except apsw.CorruptError:
                 # something in these pages is broken: go on row by row, and lose no more than must be
                 self._read_row_by_row(connection, reading.next(start), reading)
-        for first, count, reason in reading.damaged:
-            self._note_damage(first, count, reason)
+            damaged = [(first, self._span(connection, first), reason) for first, reason in reading.damaged]
+        if damaged:
+            self._note_damage(damaged)
+            if not reading.chunks:  # notes are bounded, and a longer row of damage must not hold a reader
+                self._skip = (watermark, damaged[-1][0] + damaged[-1][1])
         self._keep_wal_short(reading.bytes)
         return reading.chunks
 
     def skip_damaged(self, watermark: int) -> int:
+        if self._skip[0] == watermark:
+            return self._skip[1]
         position = watermark
         for first, count, _ in self.damaged():
             if first == position:
@@ -148,7 +159,7 @@ class SqliteLog:
             return sqlite.rows(connection, "SELECT first, count, reason FROM damaged_chunks ORDER BY first")
 
     def set_aside(self, chunk: Chunk, reason: str) -> None:
-        self._note_damage(chunk.first, chunk.count, reason)
+        self._note_damage([(chunk.first, chunk.count, reason)])
 
     def trim(self, below: int, older_than_ms: int) -> int:
         trimmed = 0
@@ -186,12 +197,12 @@ class SqliteLog:
         while True:
             place = sqlite.value(
                 connection,
-                "SELECT first, count FROM chunks WHERE first >= ? ORDER BY first LIMIT 1",
+                "SELECT first FROM chunks WHERE first >= ? ORDER BY first LIMIT 1",
                 (start,),
             )
             if place is None:
                 return
-            first, count = place
+            first = place
             try:
                 row = sqlite.value(
                     connection,
@@ -200,23 +211,39 @@ class SqliteLog:
                     (first,),
                 )
             except apsw.CorruptError as error:
-                reading.damaged.append((first, count, f"its pages are damaged: {error}"))
-            else:
-                if not reading.take(*row):
+                if not reading.set_aside(first, f"its pages are damaged: {error}"):
                     return
-            start = first + count
+            else:
+                if row is not None and not reading.take(*row):  # None: trimmed meanwhile
+                    return
+            start = first + 1
 
-    def _note_damage(self, first: int, count: int, reason: str) -> None:
+    def _span(self, connection: apsw.Connection, first: int) -> int:
+        """How many positions a damaged chunk covers: up to the next; its own count may be what is damaged."""
+        end = sqlite.value(
+            connection,
+            "SELECT coalesce((SELECT first FROM chunks WHERE first > ?1 ORDER BY first LIMIT 1),"
+            " (SELECT max(position, ?1 + 1) FROM head))",
+            (first,),
+        )
+        return int(end) - first
+
+    def _note_damage(self, found: Sequence[tuple[int, int, str]]) -> None:
+        """Keep notes of damaged chunks, the newest of them, and report those that are new."""
+        known = {first for first, _, _ in self.damaged()}
+        new = [note for note in found if note[0] not in known]
+        if not new:
+            return
         with self._file.turn() as connection, self._file.transaction(connection):
-            sqlite.rows(
-                connection, "INSERT OR IGNORE INTO damaged_chunks VALUES (?, ?, ?)", (first, count, reason)
-            )
+            connection.executemany("INSERT OR IGNORE INTO damaged_chunks VALUES (?, ?, ?)", new)
             sqlite.rows(
                 connection,
                 "DELETE FROM damaged_chunks WHERE first <="
                 " (SELECT first FROM damaged_chunks ORDER BY first DESC LIMIT 1 OFFSET ?)",
                 (_DAMAGED_KEPT,),
             )
+        if self.on_damage is not None:
+            self.on_damage(new)
 
     def _trim_step(self, below: int, older_than_ms: int) -> int:
         with sqlite.store_errors(self._file.what):
@@ -260,7 +287,7 @@ class _Reading:
         self._max_records = max_records
         self._max_bytes = max_bytes
         self.chunks: list[Chunk] = []
-        self.damaged: list[tuple[int, int, str]] = []
+        self.damaged: list[tuple[int, str]] = []
         self.records = 0
         self.bytes = 0
 
@@ -273,8 +300,7 @@ class _Reading:
         ):
             return False
         if checksum(first, count, time_ms, version, id_filter, body) != seal:
-            self.damaged.append((first, count, "its checksum does not match"))
-            return True
+            return self.set_aside(first, "its checksum does not match")
         if version > CHUNK_VERSION:
             raise SchemaTooNewError(
                 f"the chunk at position {first} has format {version},"
@@ -286,11 +312,16 @@ class _Reading:
         self.bytes += len(body)
         return self.records < self._max_records and self.bytes < self._max_bytes
 
+    def set_aside(self, first: int, reason: str) -> bool:
+        """Note a chunk that cannot be read; whether to go on, for one reading finds a bounded number."""
+        self.damaged.append((first, reason))
+        return len(self.damaged) < _DAMAGED_KEPT
+
     def next(self, start: int) -> int:
         """Where to go on after what has been taken so far."""
         ends = [start]
         if self.chunks:
             ends.append(self.chunks[-1].end)
         if self.damaged:
-            ends.append(self.damaged[-1][0] + self.damaged[-1][1])
+            ends.append(self.damaged[-1][0] + 1)
         return max(ends)
