@@ -2,57 +2,118 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import orjson
 
+from bench import load, server
+from bench.disk import Disk
+from bench.records import Pool
+from mixdown.fold.profiles import GROUP_LIMIT_RECORDS
 from mixdown.store.protocols import FoldResult, ProfileKey, State
 from mixdown.store.sqlite import open_store
 
-PROJECT = 1
+READ_AT_ONCE: Final = 10_000
 
 
-def decode_and_append(folder: Path, bodies: Sequence[bytes], *, size: int, seconds: float) -> float:
-    """Records/s of: decode a body, append its bytes to one file, fdatasync; one body at a time, one core."""
-    records = 0
-    began = time.perf_counter()
-    with (folder / "floor.log").open("wb", buffering=0) as file:
-        while time.perf_counter() - began < seconds:
-            for body in bodies:
-                orjson.loads(body)
-                file.write(body)
-                os.fdatasync(file.fileno())
-                records += size
-                if time.perf_counter() - began >= seconds:
-                    break
-    return records / (time.perf_counter() - began)
+def decode_and_append(folder: Path, pool: Pool, *, together: int, seconds: float, disk: Disk) -> float:
+    """Records/s of: decode bodies, append them to one file, fdatasync; one core.
 
-
-def upsert(folder: Path, source: State, batches: Iterable[Sequence[str]]) -> float:
-    """Documents/s of upserting final documents with no logic: one transaction for each batch of ids.
-
-    The documents are the server's own, in a store of their own, written through the very path that
-    the fold writes through; each is changed by a byte first, since a row that keeps its bytes costs
-    no page write.
+    `together` bodies share a flush: as many as there are connections, for no server can have more of them
+    waiting at a time.
     """
-    ids = list(source.ids(PROJECT, ""))
-    keys: list[ProfileKey] = [(PROJECT, "", profile_id) for profile_id in ids]
-    stored = {key: doc for key, doc in zip(keys, source.documents(keys), strict=True) if doc is not None}
-    store = open_store(folder / "floor", role="fold", create=True)
+    records = 0
+    bodies = pool.bodies()
+    path = folder / "floor.log"
+    began = time.perf_counter()
+    with path.open("wb", buffering=0) as file:
+        while time.perf_counter() - began < seconds:
+            some = list(islice(bodies, together))
+            for body in some:
+                orjson.loads(body)
+            file.write(b"".join(some))
+            disk.linger()
+            os.fdatasync(file.fileno())
+            records += pool.size * together
+    elapsed = time.perf_counter() - began
+    path.unlink()
+    return records / elapsed
+
+
+@contextlib.contextmanager
+def echoing(folder: Path) -> Iterator[int]:
+    """The port of Mixdown's HTTP server around an application that reads a body and answers 1."""
+    ready = folder / "echo.port"
+    ready.unlink(missing_ok=True)
+    with (folder / "echo.log").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.echo", str(ready)], stdout=output, stderr=output
+        )
     try:
-        store.state.write(FoldResult(0, sorted(stored.items()), [], 0))
-        written = 0
-        elapsed = 0.0
-        for turn, batch in enumerate(batches):
-            unique = sorted({(PROJECT, "", profile_id) for profile_id in batch} & stored.keys())
-            rows = [(key, stored[key][:-1] + b',"turn":%d}' % (turn % 10)) for key in unique]
-            began = time.perf_counter()
-            store.state.write(FoldResult(0, rows, [], 0))
-            elapsed += time.perf_counter() - began
-            written += len(batch)
+        server.wait_for(ready, process, folder / "echo.log")
+        yield int(ready.read_text())
     finally:
-        store.close()
-    return written / elapsed if elapsed else 0.0
+        server.end(process)
+
+
+def echo(folder: Path, pool: Pool, *, connections: int, seconds: float) -> load.Load:
+    """The same requests to the same HTTP server, which does nothing with them."""
+    with echoing(folder) as port:
+        return load.send(port, pool, connections=connections, seconds=seconds)
+
+
+class UpsertFloor:
+    """A copy of a server's documents, in a store of its own, to be upserted with no logic.
+
+    They are written through the very path that the fold writes through, in transactions of as many records.
+    Each is changed by some bytes first, since a row that keeps its bytes costs no page write.
+    """
+
+    def __init__(self, folder: Path, source: State) -> None:
+        self._documents: dict[ProfileKey, bytes] = {}
+        self._store = open_store(folder / "floor", role="fold", create=True)
+        self._turn = 0
+        ids = source.ids(server.PROJECT, "")
+        while some := list(islice(ids, READ_AT_ONCE)):
+            keys = [(server.PROJECT, "", profile_id) for profile_id in some]
+            for key, document in zip(keys, source.documents(keys), strict=True):
+                if document is not None:
+                    self._documents[key] = document
+        # in no order, as `server.place` does it: a set of texts has none
+        unordered = iter({key[2] for key in self._documents})
+        while some := sorted(islice(unordered, server.PLACED_AT_ONCE)):
+            rows = [((server.PROJECT, "", name), self._documents[server.PROJECT, "", name]) for name in some]
+            self._store.state.write(FoldResult(0, rows, [], 0))
+        self._store.state.checkpoint()
+
+    def records_s(self, ids: Sequence[str]) -> tuple[float, float]:
+        """Upsert the documents of `ids`, one for each record, grouped as the fold would group them.
+
+        Returns:
+            Records/s, and microseconds of processor time a record.
+        """
+        elapsed = cpu = 0.0
+        for start in range(0, len(ids), GROUP_LIMIT_RECORDS):
+            self._turn += 1
+            ending = b',"turn":%06d}' % self._turn
+            some = {(server.PROJECT, "", name) for name in ids[start : start + GROUP_LIMIT_RECORDS]}
+            rows = [
+                (key, self._documents[key][:-1] + ending) for key in sorted(some & self._documents.keys())
+            ]
+            began, cpu_began = time.perf_counter(), time.process_time()
+            self._store.state.write(FoldResult(0, rows, [], 0))
+            elapsed += time.perf_counter() - began
+            cpu += time.process_time() - cpu_began
+        return len(ids) / elapsed, round(1e6 * cpu / len(ids), 2)
+
+    def close(self) -> None:
+        """Close the copy; its folder stays for the owner to remove."""
+        self._store.close()

@@ -1,0 +1,287 @@
+"""Results as JSON, as Markdown, and in the documents that quote them.
+
+`python -m bench.report` writes the figures of the kept results into README.md and docs/performance.md,
+between marks; `tests/bench` sees that they are the same. Nobody copies a figure by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+ROOT: Final = Path(__file__).parent.parent
+RESULTS: Final = Path(__file__).parent / "results"
+PUBLISHED: Final = ("full", "quick")
+"""The results that documents quote: the first of these that is kept."""
+_MARK: Final = "<!-- bench:{name} {edge} (python -m bench.report) -->"
+_MISSING: Final = "not measured"
+_BURST: Final = 1
+"""The cell of 50-record requests, by which competitors are compared."""
+Result = dict[str, Any]
+
+
+def save(name: str, result: Result) -> Path:
+    """Keep a result, and its tables, as bench/results/NAME.json and NAME.md; the first of them."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
+    path.with_suffix(".md").write_text(markdown(result) + "\n")
+    return path
+
+
+def published() -> Result | None:
+    """The kept result that documents quote, None where there is none."""
+    for name in PUBLISHED:
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            found: Result = orjson.loads(path.read_bytes())
+            return found
+    return None
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; numbers with thousands separated."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *[[_cell(value) for value in row] for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and (value < 100 and not value.is_integer()):
+        return f"{value:,.2f}" if value < 10 else f"{value:,.1f}"
+    return f"{value:,.0f}" if isinstance(value, (int, float)) else str(value)
+
+
+# --- the whole result
+
+
+def markdown(result: Result) -> str:
+    """All tables of a result."""
+    parts = [machine_words(result)]
+    for disk in result["disks"].values():
+        parts.append(f"## {disk_words(result, disk)}")
+        parts += [make(disk) for name, make in _TABLES.items() if name in disk]
+    return "\n\n".join(parts)
+
+
+def machine_words(result: Result) -> str:
+    """The machine in one sentence."""
+    machine, options = result["machine"], result["options"]
+    return (
+        f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gib']:g} GiB, Linux"
+        f" {machine['kernel']}, {machine['file_system']}, Python {machine['python']},"
+        f" SQLite {machine['sqlite']};"
+        f" Mixdown {machine['mixdown']} ({machine['commit']}), {machine['at'][:10]};"
+        f" {options['profiles']:,} profiles in place, loads of {options['seconds']:g} s, the load generator"
+        " on the same cores."
+    )
+
+
+def disk_words(result: Result, disk: Result) -> str:
+    """A disk by what a flush costs on it."""
+    flush = f"fdatasync {result['machine']['fdatasync_ms']:.2g} ms"
+    return f"{flush}, and {disk['added_ms']:g} ms more ({disk['how']})" if disk["added_ms"] else flush
+
+
+def _acknowledged(disk: Result) -> str:
+    head = ["keys, records a request", "acknowledged/s", "p50 ms", "p99 ms", "max ms", "sustained/s"]
+    head += ["floor: decode + append + fsync/s", "floor: same HTTP server/s", "worker µs", "fold µs"]
+    head += ["written B a record", "generator, cores"]
+    fields = ["records_s", "p50_ms", "p99_ms", "max_ms", "sustained_records_s", "floor_append_records_s"]
+    fields += ["floor_echo_records_s", "worker_cpu_us_a_record", "fold_cpu_us_a_record"]
+    fields += ["written_bytes_a_record", "generator_cpu"]
+    rows = [
+        [f"{keys}, {cell['records_a_request']:,}{mark}", *[cell.get(field) for field in fields]]
+        for part, mark in (("ack", ""), ("keyed", " with `$insert_id`"))
+        for keys, cells in disk.get(part, {}).items()
+        for cell in (cells if isinstance(cells, list) else [cells])
+    ]
+    return "Over HTTP, records, everything flushed:\n\n" + table(head, rows)
+
+
+def _fold(disk: Result) -> str:
+    head = ["keys", "fold alone, records/s", "floor: the same documents upserted, no logic", "of the floor"]
+    head += ["µs of processor a record", "the floor's", "of the floor by processor"]
+    fields = ["records_s", "floor_records_s", "of_floor"]
+    fields += ["cpu_us_a_record", "floor_cpu_us_a_record", "of_floor_cpu"]
+    return table(
+        head, [[keys, *[cell.get(field) for field in fields]] for keys, cell in disk["fold"].items()]
+    )
+
+
+def _readable(disk: Result) -> str:
+    head = ["from acknowledged to readable, keys", "while records/s come in"]
+    head += ["p50 ms", "p99 ms", "max ms", "probes"]
+    fields = ("offered_records_s", "p50_ms", "p99_ms", "max_ms", "probes")
+    cells = disk["readable"].items()
+    return table(head, [[keys, *[cell[field] for field in fields]] for keys, cell in cells])
+
+
+def _import(disk: Result) -> str:
+    cell = disk["import"]
+    return f"{cell['profiles']:,} new profiles in no order, until folded: {cell['profiles_s']:,} a second."
+
+
+def _competitors(disk: Result) -> str:
+    head = ["what a user would build", "50-record zipf requests, records/s", "p99 ms"]
+    head += ["1-record requests/s", "p99 ms"]
+    rows = [["Mixdown, sustained", *_own(disk)]] if "zipf" in disk.get("ack", {}) else []
+    for cell in disk["competitors"]:
+        if "missing" in cell:
+            rows.append([cell["name"], cell["missing"], None, None, None])
+        else:
+            figures = [shape[field] for shape in cell["cells"] for field in ("records_s", "p99_ms")]
+            rows.append([cell["name"], *figures])
+    return table(head, rows)
+
+
+def _own(disk: Result) -> list[Any]:
+    cells = disk["ack"]["zipf"]
+    fifty, one = cells[_BURST], cells[_BURST + 1]
+    return [fifty["sustained_records_s"], fifty["p99_ms"], one["sustained_records_s"], one["p99_ms"]]
+
+
+def _growth(disk: Result) -> str:
+    head = ["profiles", "fold alone/s, zipf", "uniform", "read by id p50 ms", "p99 ms", "first page p50 ms"]
+    head += ["next page p50 ms", "memory MiB", "written B a record, zipf", "uniform", "state.db MiB"]
+    rows = [
+        [
+            cell["profiles"],
+            *[cell["fold"].get(keys, {}).get("records_s") for keys in ("zipf", "uniform")],
+            *[cell["reads"]["by id"][field] for field in ("p50_ms", "p99_ms")],
+            *[cell["reads"][name]["p50_ms"] for name in ("first page", "next page")],
+            cell["memory_mib"],
+            *[cell["fold"].get(keys, {}).get("written_bytes_a_record") for keys in ("zipf", "uniform")],
+            cell["state_mib"],
+        ]
+        for cell in disk["growth"]
+    ]
+    return table(head, rows)
+
+
+_TABLES: Final = {
+    "ack": _acknowledged,
+    "fold": _fold,
+    "readable": _readable,
+    "import": _import,
+    "competitors": _competitors,
+    "growth": _growth,
+}
+
+
+# --- what the README quotes
+
+
+def summary(result: Result) -> str:
+    """Both disks side by side, in a dozen lines."""
+    disks = list(result["disks"].values())
+    head = ["", *[disk_words(result, disk) for disk in disks]]
+    rows = [[label, *[_or_missing(make, disk) for disk in disks]] for label, make in _LINES.items()]
+    for number, cell in enumerate(disks[0].get("competitors", ())):
+        rows.append([cell["name"], *[_or_missing(_rival(number), disk) for disk in disks]])
+    return machine_words(result) + "\n\n" + table(head, rows)
+
+
+def _or_missing(make: Any, disk: Result) -> str:
+    try:
+        return str(make(disk))
+    except (KeyError, IndexError):
+        return _MISSING
+
+
+def _burst_words(at: int, unit: str) -> Any:
+    def words(disk: Result) -> str:
+        cell = disk["ack"]["zipf"][at]
+        return f"{cell['records_s']:,} {unit}/s, p99 {cell['p99_ms']:,.0f} ms"
+
+    return words
+
+
+def _rival(number: int) -> Any:
+    def words(disk: Result) -> str:
+        cell = disk["competitors"][number]
+        if "missing" in cell:
+            return str(cell["missing"])
+        rate = cell["cells"][0]["records_s"]
+        times = disk["ack"]["zipf"][_BURST]["sustained_records_s"] / rate
+        return f"{rate:,} records/s; Mixdown {times:.1f} times"
+
+    return words
+
+
+def _sustained(keys: str) -> Any:
+    return lambda disk: f"{disk['ack'][keys][_BURST]['sustained_records_s']:,} records/s"
+
+
+def _fold_words(keys: str) -> Any:
+    def words(disk: Result) -> str:
+        cell = disk["fold"][keys]
+        return f"{cell['records_s']:,} records/s, {100 * cell['of_floor']:.0f} % of the floor"
+
+    return words
+
+
+def _readable_words(disk: Result) -> str:
+    cell = disk["readable"]["zipf"]
+    return f"p50 {cell['p50_ms']:.0f} ms, p99 {cell['p99_ms']:.0f} ms"
+
+
+_LINES: Final = {
+    "Acknowledged, 2,000 records a request": _burst_words(0, "records"),
+    "Acknowledged, 50 records a request": _burst_words(1, "records"),
+    "Acknowledged, 1 record a request": _burst_words(2, "requests"),
+    "Sustained until folded, 50 records a request, zipf keys": _sustained("zipf"),
+    "the same, uniform keys": _sustained("uniform"),
+    "the same, zipf, an `$insert_id` on every record": lambda disk: (
+        f"{disk['keyed']['zipf']['sustained_records_s']:,} records/s"
+    ),
+    "Fold alone, zipf": _fold_words("zipf"),
+    "Fold alone, uniform": _fold_words("uniform"),
+    "New profiles in any order": lambda disk: f"{disk['import']['profiles_s']:,} a second",
+    "From acknowledged to readable, at half of the sustained rate": _readable_words,
+}
+
+
+# --- documents
+
+
+def filled(text: str, name: str, content: str) -> str:
+    """`text` with what stands between the marks of block `name` replaced by `content`.
+
+    Raises `ValueError` where the marks are missing.
+    """
+    begin, end = (_MARK.format(name=name, edge=edge) for edge in ("begins", "ends"))
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the marks of block {name} are missing: {begin} … {end}")
+    return f"{before}{begin}\n{content}\n{end}{after}"
+
+
+BLOCKS: Final = {"README.md": ("summary", summary), "docs/performance.md": ("tables", markdown)}
+
+
+def documents(result: Result) -> dict[Path, str]:
+    """Each document that quotes results, with the figures of `result` in it."""
+    return {
+        ROOT / name: filled((ROOT / name).read_text(encoding="utf-8"), block, make(result))
+        for name, (block, make) in BLOCKS.items()
+    }
+
+
+def main() -> None:
+    """Write the published figures into the documents."""
+    result = published()
+    if result is None:
+        raise SystemExit("bench: no results are kept: run `make bench-full ARGS=--save` first")
+    for path, text in documents(result).items():
+        path.write_text(text, encoding="utf-8")
+        print(f"{path.relative_to(ROOT)} has the figures of {result['machine']['at']}")
+
+
+if __name__ == "__main__":
+    main()

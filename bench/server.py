@@ -1,0 +1,176 @@
+"""A Mixdown server of its own, on a folder of its own: started, watched from outside, ended by its pid.
+
+What it costs is read from /proc, so it counts every process of the server and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from bench.records import TOKEN, profile_id, profile_json, scattered
+from mixdown.store.protocols import FoldResult, Store
+from mixdown.store.sqlite import open_store
+
+SECRET: Final = "bench-secret-of-thirty-two-characters"
+PROJECT: Final = 1
+START_LIMIT_S: Final = 60.0
+STOP_LIMIT_S: Final = 120.0
+CATCH_UP_LIMIT_S: Final = 900.0
+PLACED_AT_ONCE: Final = 100_000
+_LOOK_EVERY_S: Final = 0.01
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `mixdown serve`; `store` looks at the same files from outside."""
+
+    port: int
+    pid: int
+    data: Path
+    store: Store
+
+    def behind(self) -> int:
+        """How many records wait to be folded."""
+        return self.store.log.head() - self.store.state.watermark()
+
+    def wait_until_folded(self) -> float:
+        """Wait until the fold has caught up; seconds waited."""
+        began = time.perf_counter()
+        while time.perf_counter() - began < CATCH_UP_LIMIT_S:
+            if not self.behind():
+                return time.perf_counter() - began
+            time.sleep(_LOOK_EVERY_S)
+        raise RuntimeError("the fold did not catch up")
+
+    def pids(self) -> list[int]:
+        """Every process of the server."""
+        return family(self.pid)
+
+    @contextlib.contextmanager
+    def fold_stopped(self) -> Iterator[None]:
+        """Hold the fold's process still, so that a backlog can gather."""
+        folds = [pid for pid in self.pids() if b"\0fold\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert folds, "the server has no fold process"
+        for pid in folds:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in folds:
+                os.kill(pid, signal.SIGCONT)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{parent}/task").iterdir():
+                found += [int(child) for child in (thread / "children").read_text().split()]
+    return found
+
+
+def memory_mib(pids: list[int]) -> float:
+    """The memory of the processes together, pages that they share counted once (PSS)."""
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return round(total / 1024, 1)
+
+
+def cpu_s(pids: list[int]) -> dict[str, float]:
+    """Processor time that the processes have taken, by what they do: "worker", "fold", "other"."""
+    spent = {"worker": 0.0, "fold": 0.0, "other": 0.0}
+    for pid in pids:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        role = next((role for role in ("worker", "fold") if role.encode() in words), "other")
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        spent[role] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
+
+
+def written_bytes(pids: list[int]) -> int:
+    """What the processes have had written to the disk."""
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+            if line.startswith("write_bytes:"):
+                total += int(line.split()[1])
+    return total
+
+
+@contextlib.contextmanager
+def serving(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
+    """A server on a free port with its data in `folder`/data; `extra` is added to its environment."""
+    environment = os.environ | {
+        "MIXDOWN_TOKEN": TOKEN,
+        "MIXDOWN_SECRET": SECRET,
+        "MIXDOWN_DISK_RESERVE_BYTES": "0",
+        "MIXDOWN_DISK_RESERVE_PERCENT": "0",
+        **extra,
+    }
+    data = folder / "data"
+    command = [sys.executable, "-m", "mixdown", "serve", "--port", "0", "--data-dir", str(data)]
+    with (folder / "serve.log").open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    try:
+        wait_for(data / "server.json", process, folder / "serve.log")
+        port = int(json.loads((data / "server.json").read_text())["address"].rsplit(":", 1)[1])
+        store = open_store(data, role="cli", create=False)
+        try:
+            yield Server(port, process.pid, data, store)
+        finally:
+            store.close()
+    finally:
+        end(process)
+
+
+def wait_for(file: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a program has written `file`. Raises `RuntimeError` with what it said instead."""
+    began = time.perf_counter()
+    while not file.exists():
+        if process.poll() is not None or time.perf_counter() - began > START_LIMIT_S:
+            raise RuntimeError(f"{process.args!r} did not start: {log.read_text()}")
+        time.sleep(0.02)
+
+
+def end(process: subprocess.Popen[bytes], signum: int = signal.SIGTERM) -> None:
+    """End a program that we started, by its own pid."""
+    if process.poll() is None:
+        process.send_signal(signum)
+        try:
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def place(data: Path, start: int, end: int) -> None:
+    """Put the profiles `start` to `end - 1` into a store that no server has open.
+
+    They go through the fold's own writing path and in no order, as they would have come in: sorted by id
+    within each transaction alone. A store filled in the order of ids would flatter whatever comes after.
+    """
+    store = open_store(data, role="fold", create=True)
+    try:
+        watermark = store.state.watermark()
+        numbers = scattered(start, end)
+        while some := sorted(islice(numbers, PLACED_AT_ONCE)):
+            rows = (((PROJECT, "", profile_id(number)), profile_json(number).encode()) for number in some)
+            store.state.write(FoldResult(watermark, rows, [], 0))
+        store.state.checkpoint()
+    finally:
+        store.close()
