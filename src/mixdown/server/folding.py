@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 from mixdown.fold.loop import run_fold
@@ -19,6 +20,7 @@ from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.folder import BackupWatch, WakeReceiver
 
 _HOUR_MS = 3_600_000
+_DAMAGE_TOLD = 5
 
 
 class _Reports:
@@ -44,6 +46,14 @@ class _Reports:
             self._failing = True
             logs.fault("the fold failed and tries again every second", error)
 
+    @staticmethod
+    def damaged(found: Sequence[tuple[int, int, str]]) -> None:
+        """Tell of chunks that cannot be read, each process once; a few by their positions."""
+        for first, count, reason in found[:_DAMAGE_TOLD]:
+            logs.error("a damaged chunk is set aside", first=first, records=count, reason=reason)
+        if len(found) > _DAMAGE_TOLD:
+            logs.error("more damaged chunks are set aside: see `mixdown doctor`", chunks=len(found))
+
 
 def run_folding(settings: Settings, inheritance: Inheritance) -> None:
     """Fold until SIGTERM, then fold what waits for at most `shutdown_timeout_s`. Raises `StoreError`."""
@@ -56,6 +66,7 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
     signal.signal(signal.SIGTERM, stop)
     count_as(inheritance.name)
     store = open_store(settings.data_dir, role="fold", create=False)
+    store.log.on_damage = _Reports.damaged
     try:
         wake = WakeReceiver(settings.data_dir)
         try:
