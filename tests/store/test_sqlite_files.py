@@ -162,7 +162,7 @@ def test_a_watermark_above_the_head_is_refused(tmp_path: Path) -> None:
     run_sql(tmp_path / "data" / "state.db", "UPDATE watermarks SET position = 3")
     with pytest.raises(CorruptStoreError, match=r"up to position 3.*log\.db ends at 2") as error:
         open_store(tmp_path / "data", role="worker", create=False)
-    assert "same backup" in error.value.hint
+    assert "doctor --repair" in error.value.hint
 
 
 def test_a_head_below_its_chunks_is_refused(tmp_path: Path) -> None:
@@ -297,4 +297,41 @@ def test_a_fold_that_is_killed_before_its_commit_leaves_nothing_of_it(folder: Pa
     assert store.state.group_keys(1) == {}
     write(store.state, [(user("a"), None)], watermark=2)
     assert store.state.watermark() == 2
+    store.close()
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_file_that_was_emptied_is_refused_and_not_made_anew(tmp_path: Path, name: str) -> None:
+    fill(tmp_path)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CorruptStoreError, match=f"{name} is empty") as error:
+        open_store(tmp_path, role="worker", create=True)
+    assert "doctor --repair" in error.value.hint
+    assert (tmp_path / name).stat().st_size == 0
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_wal_that_was_lost_is_refused(tmp_path: Path, name: str) -> None:
+    fill(tmp_path / "data")
+    store = open_store(tmp_path / "data", role="worker", create=False)
+    append(store.log, appending("c"))
+    killed = tmp_path / "killed"
+    shutil.copytree(tmp_path / "data", killed)  # as `kill -9` leaves it
+    store.close()
+    shutil.copytree(killed, tmp_path / "whole")
+    open_store(tmp_path / "whole", role="worker", create=False).close()
+    (killed / f"{name}-wal").unlink()
+    with pytest.raises(CorruptStoreError, match=f"{name}-wal is missing") as error:
+        open_store(killed, role="worker", create=False)
+    assert "Put it back" in error.value.hint
+
+
+def test_a_folder_that_was_closed_in_order_has_no_lost_wal(tmp_path: Path) -> None:
+    """SQLite takes the -shm away before the -wal; a kill in between leaves nothing that is refused."""
+    fill(tmp_path)
+    assert not list(tmp_path.glob("*-shm"))
+    for name in LASTING:
+        (tmp_path / f"{name}-wal").touch()
+    store = open_store(tmp_path, role="worker", create=False)
+    assert holdings(store) == FILLED
     store.close()

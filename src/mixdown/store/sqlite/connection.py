@@ -71,12 +71,26 @@ def store_errors(what: str) -> Iterator[None]:
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise CorruptStoreError(
             f"{what} is damaged: {error}",
-            hint="Stop the server, keep a copy of the data folder, and restore the file from a backup.",
+            hint="Stop the server, keep a copy of the data folder, and see what `mixdown doctor` finds;"
+            " or restore the folder from a backup.",
         ) from error
     except apsw.FullError as error:
         raise StoreError(f"{what} cannot grow: {error}", hint="Free some disk space.") from error
+    except (apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError, apsw.ReadOnlyError) as error:
+        raise StoreError(
+            f"{what} cannot be opened or written: {error}",
+            hint="The data folder and all files in it must belong to this user, on a disk that can be written.",
+        ) from error
+    except apsw.IOError as error:
+        raise StoreError(
+            f"{what}: {error}", hint="The disk has failed or is full: see what the system's log says of it."
+        ) from error
+    except apsw.BusyError as error:
+        raise StoreError(
+            f"{what} is held by another program: {error}", hint="Close what has it open, and try again."
+        ) from error
     except apsw.Error as error:
-        raise StoreError(f"{what}: {error}", hint="") from error
+        raise StoreError(f"{what}: {error}", hint="`mixdown doctor` looks for the cause.") from error
 
 
 def connect(path: Path, kind: Kind, *, cache_bytes: int = 0) -> apsw.Connection:

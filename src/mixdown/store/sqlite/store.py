@@ -68,6 +68,7 @@ def open_store(folder: Path, *, role: Role, create: bool) -> SqliteStore:
     try:
         with setting_up(folder):
             _refuse_unfinished(folder)
+            _refuse_lost_wal(folder)
             _refuse_missing(folder)
             for kind in _LASTING:
                 sqlite.prepare(folder / kind.file_name, kind)
@@ -92,16 +93,55 @@ def _refuse_unfinished(folder: Path) -> None:
 
 
 def _refuse_missing(folder: Path) -> None:
-    """A file may be missing only where none was ever used: else it was lost, and a new one would hide it."""
-    missing = [kind for kind in _LASTING if not (folder / kind.file_name).exists()]
-    present = [kind for kind in _LASTING if kind not in missing]
-    if not missing or all(_unused(folder, kind) for kind in present):
+    """A file may be missing only where none was ever used: else it was lost, and a new one would hide it.
+
+    A file without a schema counts as missing: a server that was killed at its first start leaves one, and so
+    does whoever truncates a file.
+    """
+    present = [kind for kind in _LASTING if (folder / kind.file_name).exists()]
+    blank = [kind for kind in present if _schema(folder, kind) == 0]
+    missing = [kind for kind in _LASTING if kind not in present or kind in blank]
+    held = [kind for kind in present if kind not in blank]
+    if not missing or all(_unused(folder, kind) for kind in held):
         return
-    names = ", ".join(kind.file_name for kind in missing)
+    names = ", ".join(f"{kind.file_name} is {'empty' if kind in blank else 'missing'}" for kind in missing)
     raise CorruptStoreError(
-        f"{names} is missing from the data folder {folder}, which has been in use",
-        hint="Restore it from a backup together with the others; or move the folder away to start anew.",
+        f"{names} in the data folder {folder}, which has been in use",
+        hint="Restore the folder from a backup, or see what can be rebuilt: mixdown doctor --repair.",
     )
+
+
+def _refuse_lost_wal(folder: Path) -> None:
+    """SQLite makes a file's -wal before its -shm and removes it after: an -shm alone says that it was lost.
+
+    What was written last, and acknowledged, stood in it.
+    """
+    for kind in _LASTING:
+        path = folder / kind.file_name
+        if wal_lost(path):
+            raise CorruptStoreError(
+                f"{path.name}-wal is missing from the data folder {folder}: it held what was written last",
+                hint="Put it back; or restore the folder from a backup, or go on without it:"
+                " mixdown doctor --repair.",
+            )
+
+
+def wal_lost(path: Path) -> bool:
+    """Whether a database's -wal was taken away while it was in use."""
+    wal, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    return path.exists() and index.exists() and not wal.exists() and index.exists()
+
+
+def _schema(folder: Path, kind: sqlite.Kind) -> int:
+    path = folder / kind.file_name
+    if path.stat().st_size == 0:
+        return 0  # and stays as it is: to open it would write a header
+    with sqlite.store_errors(str(path)):
+        connection = sqlite.connect(path, kind)
+        try:
+            return int(connection.pragma("user_version"))
+        finally:
+            connection.close()
 
 
 def _unused(folder: Path, kind: sqlite.Kind) -> bool:
@@ -109,9 +149,7 @@ def _unused(folder: Path, kind: sqlite.Kind) -> bool:
     with sqlite.store_errors(str(path)):
         connection = sqlite.connect(path, kind)
         try:
-            return connection.pragma("user_version") == 0 or bool(
-                sqlite.value(connection, _UNUSED[kind.name])
-            )
+            return bool(sqlite.value(connection, _UNUSED[kind.name]))
         finally:
             connection.close()
 
@@ -125,11 +163,11 @@ def _compare(store: SqliteStore) -> None:
         raise CorruptStoreError(
             f"state.db in {store.folder} has folded the log up to position {watermark},"
             f" and log.db ends at {head}: the two are not of one time",
-            hint="Restore both from the same backup.",
+            hint="Restore the folder from a backup, or go on from what is there: mixdown doctor --repair.",
         )
     if watermark < tail:
         raise CorruptStoreError(
             f"state.db in {store.folder} has folded the log up to position {watermark},"
             f" and log.db begins at {tail}: what lies between is gone",
-            hint="Restore both from the same backup.",
+            hint="Restore the folder from a backup, or go on without it: mixdown doctor --repair.",
         )
