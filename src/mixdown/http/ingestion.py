@@ -17,7 +17,7 @@ from mixdown.http.compression import GZIP_MAGIC
 from mixdown.http.exchange import KEPT_BYTES, Body, BodyReader, Receive, Request
 from mixdown.http.forms import NO_FIELDS, Params, form_fields, read_params, unquote
 from mixdown.http.reply import Reply, error_reply, outcome_reply, overloaded, problem_reply, too_large
-from mixdown.http.resends import digest_of, is_stamped
+from mixdown.http.resends import caller_is_gone, digest_of, is_stamped
 from mixdown.http.room import Room
 from mixdown.http.services import Services
 from mixdown.ingest.pipeline import LARGE_BYTES
@@ -25,7 +25,6 @@ from mixdown.ingest.prepare import Submission
 from mixdown.model import texts
 from mixdown.model.errors import BodyError, OverloadedError
 from mixdown.model.values import clean_text
-from mixdown.store.calls import Call
 
 ALLOW: Final = "GET, POST, OPTIONS"
 IDEMPOTENCY_KEY_LIMIT_CHARS: Final = 255
@@ -84,7 +83,7 @@ class Ingestion:
                     self._room.take(taken)
             if isinstance(read, Decoded):
                 if is_stamped(request.query):
-                    request.call = await self._claim(request, body)
+                    await self._claim(request, body)
                 return await self._submit(endpoint, request, read)
         finally:
             self._room.leave(taken)
@@ -143,13 +142,18 @@ class Ingestion:
         self._metrics.records(endpoint, outcome)
         return outcome_reply(params, outcome)
 
-    async def _claim(self, request: Request, body: Body) -> Call | None:
-        """Take a request in hand that a browser may send again, unless it has a key of its own."""
+    async def _claim(self, request: Request, body: Body) -> None:
+        """Take a request in hand that a browser may send again, unless it has a key of its own.
+
+        Raises `OverloadedError` where the client is gone: it may have been answered by another connection.
+        """
         if request.headers.get(b"idempotency-key"):
             return None
         resends = self._ingest.resends
         digest = await self._ingest.beside(len(body.data), lambda: digest_of(resends, request, body.data))
-        return await resends.claim(digest)
+        request.call = await resends.claim(digest)
+        if request.call is not None and caller_is_gone(request.scope):
+            raise OverloadedError(texts.CALLER_GONE, retry_after_s=1)
 
     def _client_ip(self, request: Request) -> str:
         if not self._trusted:

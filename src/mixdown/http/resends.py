@@ -41,13 +41,19 @@ def digest_of(resends: Resends, request: Request, body: bytes) -> bytes:
     return resends.digest(request.method.encode(), host, path, request.query, body)
 
 
+def caller_is_gone(scope: Scope) -> bool:
+    """Whether the client that sent a request has closed or reset the connection it came by."""
+    connection: Connection | None = scope.get("state", {}).get(CONNECTION)
+    return connection is not None and connection.is_cut()
+
+
 async def send_and_settle(resends: Resends, call: Call, scope: Scope, sending: Awaitable[None]) -> None:
     """Send the reply to a call, and settle the call by whether its client can have got it."""
     connection: Connection | None = scope.get("state", {}).get(CONNECTION)
     answered = False
     try:
-        cut = connection is not None and connection.is_cut()
+        gone = caller_is_gone(scope)
         await sending
-        answered = not cut and (connection is None or await connection.has_written())
+        answered = not gone and (connection is None or await connection.has_written())
     finally:
         resends.settle(call, answered=answered)

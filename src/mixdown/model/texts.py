@@ -21,6 +21,7 @@ ONE_OPERATION: Final = "only one operation is allowed per update"
 UNSET_NOT_LIST: Final = "$unset, must be a list of strings"
 DISTINCT_ID_ON_GROUP: Final = "$distinct_id, must not be present"
 RECORD_TOO_LARGE: Final = "record, must be at most {limit} bytes of JSON"
+RECORD_TOO_DEAR: Final = "record, holds more than {limit} lists, objects and names"
 IDEMPOTENCY_KEY_TOO_LONG: Final = "Idempotency-Key, must be at most 255 characters"
 NOT_BUILT: Final = (
     "{path} is not built yet: events come with a later release; nothing of this request was stored"
@@ -45,4 +46,5 @@ OVERLOADED_BACKLOG: Final = "the server is behind: too many records wait to be f
 OVERLOADED_BODIES: Final = "the server holds as many request bodies as it can"
 OVERLOADED_DISK: Final = "the server is short of disk space"
 NOT_WRITTEN: Final = "the records could not be written"
+CALLER_GONE: Final = "the connection was cut before the records were taken: nothing was stored"
 SHUTTING_DOWN: Final = "the server is shutting down"
