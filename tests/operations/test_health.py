@@ -175,7 +175,7 @@ def test_metrics_asked_through_a_proxy_want_an_account(server: Server) -> None:
 def test_label_values_stay_few_whatever_happens() -> None:
     counted = Metrics()
     for number in range(3 * CHILD_LIMIT):
-        counted.request(f"/{number}", 200)
+        counted.request(f"/{number}", 200, 0.001)
     (family,) = (family for family in counted.registry.collect() if family.name == "mixdown_requests")
     totals = {s.labels["endpoint"]: s.value for s in family.samples if s.name == "mixdown_requests_total"}
     assert len(totals) == CHILD_LIMIT + 1

@@ -61,13 +61,17 @@ class _Tally(msgspec.Struct):
 
 
 class Folded(msgspec.Struct, frozen=True):
-    """What one step did, for logs and metrics."""
+    """What one step did, for logs and metrics.
+
+    `recognised` counts records of retries; `recognised_by_request` those whose request carried the key.
+    """
 
     records: int
     profiles: int
     recognised: int
     failed: int
     watermark: int
+    recognised_by_request: int = 0
 
 
 Plan = dict[ProfileKey, list[Step]]
@@ -113,7 +117,7 @@ class ProfileFold:
         if end <= self._watermark:
             return None
         self._tokens = None
-        plan, keys, recognised = self._plan(chunks)
+        plan, keys, recognised, by_request = self._plan(chunks)
         tally = _Tally()
         now_ms = chunks[-1].time_ms if chunks else 0
         self._uncertain = True
@@ -121,10 +125,15 @@ class ProfileFold:
         self._uncertain = False
         records = end - self._watermark
         self._watermark = end
-        return Folded(records, tally.profiles, recognised, tally.failed, end)
+        return Folded(records, tally.profiles, recognised, tally.failed, end, by_request)
 
-    def _plan(self, chunks: Sequence[Chunk]) -> tuple[Plan, list[tuple[bytes, int, Outcome | None]], int]:
-        """Group the records by profile, leaving out those whose key was seen (DESIGN G2)."""
+    def _plan(
+        self, chunks: Sequence[Chunk]
+    ) -> tuple[Plan, list[tuple[bytes, int, Outcome | None]], int, int]:
+        """Group the records by profile, leaving out those whose key was seen (DESIGN G2).
+
+        Returns the plan, the new keys, how many records were left out, and how many by their request's key.
+        """
         decoded = []
         asked: list[bytes] = []
         for chunk in chunks:
@@ -141,7 +150,7 @@ class ProfileFold:
         known = self._known(asked, chunks)
         fresh: dict[bytes, tuple[int, Outcome | None]] = {}
         plan: Plan = {}
-        recognised = 0
+        recognised = by_request = 0
         for chunk, segments in decoded:
             position = chunk.first
             time_ms = chunk.time_ms
@@ -149,6 +158,7 @@ class ProfileFold:
                 if segment.key is not None:
                     if segment.key in known or segment.key in fresh:
                         recognised += len(segment.updates)
+                        by_request += len(segment.updates)
                         position += len(segment.updates)
                         continue
                     fresh[segment.key] = (time_ms, segment.outcome)
@@ -167,7 +177,7 @@ class ProfileFold:
                     else:
                         steps.append(Step(position, time_ms, update))
                     position += 1
-        return plan, [(key, at, outcome) for key, (at, outcome) in fresh.items()], recognised
+        return plan, [(key, at, outcome) for key, (at, outcome) in fresh.items()], recognised, by_request
 
     def _known(self, asked: list[bytes], chunks: Sequence[Chunk]) -> dict[bytes, Outcome | None]:
         if not asked:

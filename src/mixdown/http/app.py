@@ -7,6 +7,7 @@ redirected. Rooms above hand in their own routes, because this one may not impor
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
 from typing import Final, Literal
 
 import structlog
@@ -98,6 +99,7 @@ class _App:
         await self._read(path, scope, receive, send)
 
     async def _write(self, target: str | Auxiliary, scope: Scope, receive: Receive, send: Send) -> None:
+        began = perf_counter()
         request = Request.of(scope)
         name = f"/{target}" if isinstance(target, str) else target.name
         try:
@@ -107,7 +109,7 @@ class _App:
         except Exception:  # noqa: BLE001 - a fault of ours must not cost the connection; it is logged whole
             _log.exception("a request failed", path=name)
             reply, close = INTERNAL, True
-        self._metrics.request(name, reply.status)
+        self._metrics.request(name, reply.status, perf_counter() - began)
         sending = send_reply(send, reply, request.headers.get(b"origin", b""), close=close)
         if request.call is None:
             await sending
@@ -131,10 +133,11 @@ class _App:
         if path != scope["path"]:
             scope = {**scope, "path": path}
         name = path if path in self._known else _OTHER
+        began = perf_counter()
 
         async def counting_send(message: Scope) -> None:
             if message["type"] == "http.response.start":
-                self._metrics.request(name, message["status"])
+                self._metrics.request(name, message["status"], perf_counter() - began)
             await send(message)
 
         await self._rest(scope, receive, counting_send)

@@ -15,11 +15,13 @@ from typing import Final
 
 import orjson
 import structlog
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mixdown.http.metrics import Metrics, exposition
+from mixdown.http.exposition import Seen, exposition
+from mixdown.http.metrics import Metrics
 from mixdown.http.read_errors import answering
 from mixdown.http.reading import authenticated
 from mixdown.http.services import Services
@@ -77,13 +79,14 @@ def asked_from_here(request: Request) -> bool:
 def _exposition(services: Services) -> bytes:
     shared = os.environ.get(SHARED_VARIABLE)
     counters = services.metrics
-    return exposition(
-        counters if isinstance(counters, Metrics) else Metrics(),
-        services.store,
-        folder=services.settings.data_dir,
-        shared=Path(shared) if shared else None,
+    seen = Seen(
+        store=services.store,
+        settings=services.settings,
         now_ms=services.now_ms(),
+        ready=not services.ingest.closed_because(),
     )
+    own = counters.registry if isinstance(counters, Metrics) else CollectorRegistry()
+    return exposition(own, Path(shared) if shared else None, seen)
 
 
 def _json(status: int, content: object) -> Response:

@@ -1,50 +1,53 @@
-"""What `/metrics` counts: each metric declared once, with its type, labels and help.
+"""What `/metrics` counts: each metric declared once, with its type, labels and help; who reports what.
 
-Workers and the fold count in memory-mapped files of one folder (`PROMETHEUS_MULTIPROC_DIR`), so that any
-worker can answer for all and a restarted process goes on where it died. Counts and label values from
-closed sets enter; no property value, id, token or message ever does. `docs/operations.md` lists every
-metric, and a test holds the two together.
+Counts and label values from closed sets enter; no property value, id, token or message ever does.
+`docs/operations.md` lists every metric, and a test holds the two together. How it is counted:
+`http.tally`; what is read from the store when somebody asks: `http.exposition`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
-import msgspec
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry
 
-from mixdown import __version__
+from mixdown.http.tally import CHILD_LIMIT, OTHER, Add, Counters, Gauges, Histograms, Metric, count_as
 from mixdown.model import texts
 from mixdown.store.chunk import Outcome
-from mixdown.store.protocols import Store
 
-CHILD_LIMIT: Final = 500
-"""Label sets that one metric may have; beyond it everything counts as `other` (bounded memory)."""
-OTHER: Final = "other"
+__all__ = ["CHILD_LIMIT", "METRICS", "FoldMetrics", "Metric", "Metrics", "SupervisorMetrics", "count_as"]
 
-
-class Metric(msgspec.Struct, frozen=True):
-    """One declaration. `buckets` are a histogram's upper bounds."""
-
-    name: str
-    kind: str
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
+_COMMIT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_REQUEST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_REQUEST_RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+_COMMIT_RECORDS: Final = (1, 2, 5, 10, 50, 100, 500, 1000, 5000, 10_000, 50_000)
+_FOLD_RECORDS: Final = (1, 10, 50, 100, 500, 1000, 5000, 10_000, 20_000, 50_000, 100_000)
+_COMMIT_REQUESTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 REQUESTS: Final = Metric(
     "mixdown_requests_total",
     "counter",
     "Requests answered, by endpoint and HTTP status.",
     ("endpoint", "status"),
+)
+REQUEST_SECONDS: Final = Metric(
+    "mixdown_request_seconds",
+    "histogram",
+    "Time from a request's headers to its reply, its body's arrival included, by endpoint.",
+    ("endpoint",),
+    _REQUEST_S,
+)
+REQUEST_RECORDS: Final = Metric(
+    "mixdown_request_records",
+    "histogram",
+    "Records in one request, by endpoint.",
+    ("endpoint",),
+    _REQUEST_RECORDS,
 )
 RECORDS: Final = Metric(
     "mixdown_records_total",
@@ -53,6 +56,19 @@ RECORDS: Final = Metric(
     ("endpoint", "outcome"),
 )
 REFUSALS: Final = Metric("mixdown_refusals_total", "counter", "Refused records, by reason.", ("reason",))
+LIMITED: Final = Metric(
+    "mixdown_rate_limited_requests_total",
+    "counter",
+    "Requests answered with 429, by the limit that was reached (records, requests or queries) and project.",
+    ("limit", "project"),
+)
+PROTOCOL_REFUSALS: Final = Metric(
+    "mixdown_protocol_refusals_total",
+    "counter",
+    "Requests refused before any endpoint saw them, by HTTP status: 400, 405, 408, 414, 431, "
+    "and 503 for connections beyond the limit.",
+    ("status",),
+)
 AUXILIARY: Final = Metric(
     "mixdown_auxiliary_discarded_total",
     "counter",
@@ -65,30 +81,45 @@ AUXILIARY_BYTES: Final = Metric(
     "Bytes of bodies sent to auxiliary SDK paths and discarded, by path.",
     ("path",),
 )
+CONNECTIONS: Final = Metric(
+    "mixdown_connections_open", "gauge", "Connections open at the workers, as of the last second."
+)
+RECOGNISED_REQUESTS: Final = Metric(
+    "mixdown_recognised_requests_total",
+    "counter",
+    "Requests that got the first one's reply and were not stored again, by what they were known by: "
+    "their Idempotency-Key (key), or as a browser's own repetition (browser).",
+    ("kind",),
+)
 COMMIT_SECONDS: Final = Metric(
     "mixdown_commit_seconds",
     "histogram",
     "Time that a group commit took, from its turn at the log until it was on disk.",
     (),
-    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+    _COMMIT_S,
 )
 COMMIT_RECORDS: Final = Metric(
-    "mixdown_commit_records",
-    "histogram",
-    "Records in one group commit.",
-    (),
-    (1, 2, 5, 10, 50, 100, 500, 1000, 5000, 10_000, 50_000),
+    "mixdown_commit_records", "histogram", "Records in one group commit.", (), _COMMIT_RECORDS
+)
+COMMIT_REQUESTS: Final = Metric(
+    "mixdown_commit_requests", "histogram", "Requests in one group commit.", (), _COMMIT_REQUESTS
 )
 FOLDED: Final = Metric("mixdown_folded_records_total", "counter", "Records folded into profiles.")
+FOLDED_PROFILES: Final = Metric(
+    "mixdown_folded_profiles_total", "counter", "Profiles written by fold transactions."
+)
 FOLD_SECONDS: Final = Metric(
-    "mixdown_fold_seconds",
-    "histogram",
-    "Time that one fold transaction took.",
-    (),
-    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+    "mixdown_fold_seconds", "histogram", "Time that one fold transaction took.", (), _COMMIT_S
+)
+FOLD_RECORDS: Final = Metric(
+    "mixdown_fold_records", "histogram", "Records in one fold transaction.", (), _FOLD_RECORDS
 )
 RECOGNISED: Final = Metric(
-    "mixdown_fold_recognised_retries_total", "counter", "Records that the fold recognised as already applied."
+    "mixdown_fold_recognised_retries_total",
+    "counter",
+    "Records that the fold recognised as already applied, by what carried the key: the record "
+    "($insert_id) or its whole request (Idempotency-Key).",
+    ("kind",),
 )
 FOLD_FAILED: Final = Metric(
     "mixdown_fold_failed_records_total", "counter", "Records set aside because applying them failed."
@@ -96,114 +127,202 @@ FOLD_FAILED: Final = Metric(
 FOLD_FAULTS: Final = Metric(
     "mixdown_fold_faults_total", "counter", "Fold transactions that failed as a whole and were tried again."
 )
+PROCESS_UP: Final = Metric(
+    "mixdown_process_up", "gauge", "1 while a process of the server lives, 0 while it does not.", ("process",)
+)
+PROCESS_START: Final = Metric(
+    "mixdown_process_start_time_seconds", "gauge", "When a process started, in Unix time.", ("process",)
+)
+PROCESS_RESTARTS: Final = Metric(
+    "mixdown_process_restarts_total", "counter", "Processes that died and were started again.", ("process",)
+)
+CERTIFICATE_END: Final = Metric(
+    "mixdown_tls_certificate_expiry_timestamp_seconds",
+    "gauge",
+    "When the TLS certificate in use ends, in Unix time; 0 without one.",
+)
+READY: Final = Metric("mixdown_ready", "gauge", "1 while records can be stored, as `/readyz` says, else 0.")
 BEHIND: Final = Metric("mixdown_fold_behind_records", "gauge", "Stored records that are not yet folded.")
+BEHIND_BYTES: Final = Metric(
+    "mixdown_fold_behind_bytes", "gauge", "Bytes of the log that are not yet folded, estimated."
+)
+BEHIND_SECONDS: Final = Metric(
+    "mixdown_fold_behind_seconds", "gauge", "Age of the oldest stored record that is not yet folded; 0: none."
+)
+LIMIT_RECORDS: Final = Metric(
+    "mixdown_backlog_limit_records",
+    "gauge",
+    "The setting backlog_limit_records: so many may wait for the fold.",
+)
+LIMIT_BYTES: Final = Metric(
+    "mixdown_backlog_limit_bytes", "gauge", "The setting backlog_limit_bytes: so many may wait for the fold."
+)
 HEAD: Final = Metric("mixdown_log_head", "gauge", "Position that the next record of the log will get.")
 LOG_BYTES: Final = Metric("mixdown_log_bytes", "gauge", "Bytes of the records held in the log.")
+LOG_DAMAGED: Final = Metric(
+    "mixdown_log_damaged_chunks", "gauge", "Chunks of the log set aside because they could not be read."
+)
+CLOCK_AHEAD: Final = Metric(
+    "mixdown_log_clock_ahead_seconds",
+    "gauge",
+    "How far the log's time is ahead of the clock; above 0 after the clock was set back.",
+)
 KEYS: Final = Metric("mixdown_idempotency_keys", "gauge", "Idempotency keys held.")
 KEY_WINDOW: Final = Metric(
-    "mixdown_idempotency_window_seconds", "gauge", "Age of the oldest idempotency key held; 0 without keys."
+    "mixdown_idempotency_window_seconds",
+    "gauge",
+    "How far back retries with a key are recognised: 7 days, less while 50 million keys come in sooner.",
 )
+DATABASE: Final = Metric("mixdown_database_bytes", "gauge", "Size of a database file, by file.", ("file",))
 WAL: Final = Metric(
-    "mixdown_state_wal_bytes", "gauge", "Size of the write-ahead log of state.db; it shrinks at checkpoints."
+    "mixdown_wal_bytes",
+    "gauge",
+    "Size of a database's write-ahead log, by file; it shrinks at checkpoints.",
+    ("file",),
 )
-BUILD: Final = Metric("mixdown_build_info", "gauge", "Always 1; the version is in the label.", ("version",))
+DISK_FREE: Final = Metric(
+    "mixdown_disk_free_bytes", "gauge", "Free space on the disk of the data folder, for this user."
+)
+DISK_RESERVE: Final = Metric(
+    "mixdown_disk_reserve_bytes", "gauge", "Free space below which writes are answered with 503."
+)
+BUILD: Final = Metric(
+    "mixdown_build_info", "gauge", "Always 1; the versions are in the labels.", ("version", "python")
+)
 
 METRICS: Final[tuple[Metric, ...]] = (
     REQUESTS,
+    REQUEST_SECONDS,
+    REQUEST_RECORDS,
     RECORDS,
     REFUSALS,
+    LIMITED,
+    PROTOCOL_REFUSALS,
     AUXILIARY,
     AUXILIARY_BYTES,
+    CONNECTIONS,
+    RECOGNISED_REQUESTS,
     COMMIT_SECONDS,
     COMMIT_RECORDS,
+    COMMIT_REQUESTS,
     FOLDED,
+    FOLDED_PROFILES,
     FOLD_SECONDS,
+    FOLD_RECORDS,
     RECOGNISED,
     FOLD_FAILED,
     FOLD_FAULTS,
+    PROCESS_UP,
+    PROCESS_START,
+    PROCESS_RESTARTS,
+    CERTIFICATE_END,
+    READY,
     BEHIND,
+    BEHIND_BYTES,
+    BEHIND_SECONDS,
+    LIMIT_RECORDS,
+    LIMIT_BYTES,
     HEAD,
     LOG_BYTES,
+    LOG_DAMAGED,
+    CLOCK_AHEAD,
     KEYS,
     KEY_WINDOW,
+    DATABASE,
     WAL,
+    DISK_FREE,
+    DISK_RESERVE,
     BUILD,
 )
 
 
-def count_as(slot: str) -> None:
-    """Count in the files of `slot` ("worker-0", "fold"), which no other living process uses.
-
-    Call it before the first `Metrics` is made, and only where PROMETHEUS_MULTIPROC_DIR is set. Files
-    named by process id, the library's own way, would pile up with every restart.
-    """
-    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
-
-
-class _Counters:
-    """The children of one counter by label values: a dict look-up where the library takes a lock."""
-
-    def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
-        self._counter = Counter(metric.name, metric.help, metric.labels, registry=registry)
-        self._children: dict[tuple[str, ...], Counter] = {}
-        self._width = len(metric.labels)
-
-    def add(self, labels: tuple[str, ...], amount: float = 1) -> None:
-        child = self._children.get(labels)
-        if child is None:
-            if len(self._children) >= CHILD_LIMIT:
-                labels = (OTHER,) * self._width
-            child = self._children[labels] = self._counter.labels(*labels) if labels else self._counter
-        child.inc(amount)
-
-
-def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
-    return Histogram(metric.name, metric.help, buckets=metric.buckets, registry=registry)
-
-
 class Metrics:
-    """What the request path and the commit thread report. Each call takes a few microseconds at most."""
+    """What a worker's event loop and commit thread report."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self._requests = _Counters(REQUESTS, self.registry)
-        self._records = _Counters(RECORDS, self.registry)
-        self._refusals = _Counters(REFUSALS, self.registry)
-        self._auxiliary = _Counters(AUXILIARY, self.registry)
-        self._auxiliary_bytes = _Counters(AUXILIARY_BYTES, self.registry)
-        self._commit_seconds = _histogram(COMMIT_SECONDS, self.registry)
-        self._commit_records = _histogram(COMMIT_RECORDS, self.registry)
-        self._statuses = {status: str(status) for status in range(100, 600)}
+        both = [(endpoint, outcome) for endpoint in _WRITTEN for outcome in ("stored", "refused")]
+        self._requests = Counters(REQUESTS, self.registry)
+        self._request_seconds = Histograms(REQUEST_SECONDS, self.registry)
+        self._request_records = Histograms(REQUEST_RECORDS, self.registry)
+        self._records = Counters(RECORDS, self.registry, both)
+        self._refusals = Counters(REFUSALS, self.registry)
+        self._limited = Counters(LIMITED, self.registry)
+        self._protocol = Counters(PROTOCOL_REFUSALS, self.registry, [(each,) for each in _PROTOCOL_STATUSES])
+        self._auxiliary = Counters(AUXILIARY, self.registry)
+        self._auxiliary_bytes = Counters(AUXILIARY_BYTES, self.registry)
+        self._connections = Gauges(CONNECTIONS, self.registry, over="sum")
+        self._certificate_end = Gauges(CERTIFICATE_END, self.registry, over="max")
+        self._recognised = Counters(RECOGNISED_REQUESTS, self.registry, [("key",), ("browser",)])
+        self._commit_seconds = Histograms(COMMIT_SECONDS, self.registry, [()])
+        self._commit_records = Histograms(COMMIT_RECORDS, self.registry, [()])
+        self._commit_requests = Histograms(COMMIT_REQUESTS, self.registry, [()])
+        self._answered: dict[tuple[str, int], tuple[Add, Add, tuple[Add, ...]]] = {}
+        self.connections(0)
 
-    def request(self, endpoint: str, status: int) -> None:
+    def request(self, endpoint: str, status: int, seconds: float) -> None:
         """A request to `endpoint` (a route's own name, never what a client wrote) was answered."""
-        self._requests.add((endpoint, self._statuses[status]))
+        answered = self._answered.get((endpoint, status))
+        if answered is None:
+            answered = self._answered_first(endpoint, status)
+        count, add_seconds, buckets = answered
+        count(1)
+        add_seconds(seconds)
+        buckets[bisect_left(_REQUEST_S, seconds)](1)
+
+    def _answered_first(self, endpoint: str, status: int) -> tuple[Add, Add, tuple[Add, ...]]:
+        count = self._requests.adder((endpoint, str(status)))
+        made = (count, *self._request_seconds.adders((endpoint,)))
+        if len(self._answered) < CHILD_LIMIT:
+            self._answered[endpoint, status] = made
+        return made
 
     def records(self, endpoint: str, outcome: Outcome) -> None:
         """The records of one request were judged: how many are stored, how many refused and why."""
+        self._request_records.observe((endpoint,), outcome.total)
         if outcome.good:
             self._records.add((endpoint, "stored"), outcome.good)
         refused = outcome.total - outcome.good
         if refused:
             self._records.add((endpoint, "refused"), refused)
-            for _, _, message in outcome.failed:
-                self._refusals.add((reason_of(message),))
+            for reason, count in Counter(reason_of(message) for _, _, message in outcome.failed).items():
+                self._refusals.add((reason,), count)
 
     def body_refused(self, endpoint: str, message: str) -> None:
         """A body was refused whole, for the reason that `message` tells."""
         self._records.add((endpoint, "refused"))
         self._refusals.add((reason_of(message),))
 
+    def rate_limited(self, limit: str, project: int) -> None:
+        """A request was answered with 429 because of `limit`: "records", "requests" or "queries"."""
+        self._limited.add((limit, str(project)))
+
+    def refused_by_protocol(self, status: int) -> None:
+        """A request was refused with `status` before any endpoint saw it."""
+        self._protocol.add((str(int(status)),))
+
     def auxiliary(self, path: str, size_bytes: int) -> None:
         """A request to an auxiliary path (one of a fixed list) was answered and its body discarded."""
         self._auxiliary.add((path,))
         self._auxiliary_bytes.add((path,), size_bytes)
 
+    def connections(self, count: int) -> None:
+        """So many connections are open at this worker."""
+        self._connections.set((), count)
+
+    def certificate_ends(self, at_s: float) -> None:
+        """The TLS certificate in use ends at this Unix time."""
+        self._certificate_end.set((), at_s)
+
+    def recognised(self, kind: str) -> None:
+        """A request gets the first one's reply, known by its "key" or as a "browser"'s repetition."""
+        self._recognised.add((kind,))
+
     def committed(self, *, requests: int, records: int, seconds: float) -> None:
-        """One group commit is on disk (`ingest.commit.CommitMetrics`); `requests` are counted elsewhere."""
-        del requests
-        self._commit_seconds.observe(seconds)
-        self._commit_records.observe(records)
+        """One group commit is on disk (`ingest.commit.CommitMetrics`); from the commit thread alone."""
+        self._commit_seconds.observe((), seconds)
+        self._commit_records.observe((), records)
+        self._commit_requests.observe((), requests)
 
 
 class FoldMetrics:
@@ -211,22 +330,62 @@ class FoldMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self._folded = _Counters(FOLDED, self.registry)
-        self._seconds = _histogram(FOLD_SECONDS, self.registry)
-        self._recognised = _Counters(RECOGNISED, self.registry)
-        self._failed = _Counters(FOLD_FAILED, self.registry)
-        self._faults = _Counters(FOLD_FAULTS, self.registry)
+        self._folded = Counters(FOLDED, self.registry, [()])
+        self._profiles = Counters(FOLDED_PROFILES, self.registry, [()])
+        self._seconds = Histograms(FOLD_SECONDS, self.registry, [()])
+        self._records = Histograms(FOLD_RECORDS, self.registry, [()])
+        self._recognised = Counters(RECOGNISED, self.registry, [("record",), ("request",)])
+        self._failed = Counters(FOLD_FAILED, self.registry, [()])
+        self._faults = Counters(FOLD_FAULTS, self.registry, [()])
 
-    def folded(self, *, records: int, recognised: int, failed: int, seconds: float) -> None:
-        """One fold transaction is written."""
+    def folded(
+        self,
+        *,
+        records: int,
+        profiles: int,
+        recognised: int,
+        recognised_by_request: int,
+        failed: int,
+        seconds: float,
+    ) -> None:
+        """One fold transaction is written; `recognised` counts those in `recognised_by_request` too."""
         self._folded.add((), records)
-        self._recognised.add((), recognised)
+        self._profiles.add((), profiles)
+        self._records.observe((), records)
+        self._recognised.add(("record",), recognised - recognised_by_request)
+        self._recognised.add(("request",), recognised_by_request)
         self._failed.add((), failed)
-        self._seconds.observe(seconds)
+        self._seconds.observe((), seconds)
 
     def fault(self) -> None:
         """A fold transaction failed as a whole."""
         self._faults.add(())
+
+
+class SupervisorMetrics:
+    """What the supervisor reports about itself and its children."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._up = Gauges(PROCESS_UP, self.registry, over="max")
+        self._start = Gauges(PROCESS_START, self.registry, over="max")
+        self._restarts = Counters(PROCESS_RESTARTS, self.registry)
+        self._known: set[str] = set()
+
+    def started(self, process: str, at_s: float) -> None:
+        """A process of this name ("supervisor", "fold", "worker-0") was started, at this Unix time."""
+        self._up.set((process,), 1)
+        self._start.set((process,), at_s)
+        self._restarts.add((process,), 1 if process in self._known else 0)
+        self._known.add(process)
+
+    def ended(self, process: str) -> None:
+        """The process of this name has ended."""
+        self._up.set((process,), 0)
+
+
+_WRITTEN: Final = ("engage", "groups")
+_PROTOCOL_STATUSES: Final = ("400", "405", "408", "414", "431", "503")
 
 
 def _reason_patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
@@ -240,6 +399,7 @@ _REASONS: Final = tuple(_reason_patterns())
 _EXACT_REASONS: Final = {
     text: name.lower() for name, text in vars(texts).items() if name.isupper() and isinstance(text, str)
 }
+_KEPT_MESSAGE_CHARS: Final = 200
 
 
 def reason_of(message: str) -> str:
@@ -247,63 +407,11 @@ def reason_of(message: str) -> str:
     exact = _EXACT_REASONS.get(message)
     if exact is not None:
         return exact
+    return _recent_reason(message) if len(message) <= _KEPT_MESSAGE_CHARS else _found_reason(message)
+
+
+def _found_reason(message: str) -> str:
     return next((name for name, pattern in _REASONS if pattern.fullmatch(message)), OTHER)
 
 
-class _StoreGauges(Collector):
-    """Gauges that are read from the store when somebody asks."""
-
-    def __init__(self, store: Store, folder: Path | None, now_ms: int) -> None:
-        self._store = store
-        self._folder = folder
-        self._now_ms = now_ms
-
-    def collect(self) -> Iterable[Family]:
-        head = self._store.log.head()
-        keys, oldest_ms = self._store.state.key_window()
-        yield _gauge(HEAD, head)
-        yield _gauge(BEHIND, max(0, head - self._store.state.watermark()))
-        yield _gauge(LOG_BYTES, self._store.log.size_bytes())
-        yield _gauge(KEYS, keys)
-        yield _gauge(KEY_WINDOW, max(0, self._now_ms - oldest_ms) / 1000 if oldest_ms else 0)
-        yield _gauge(WAL, _file_bytes(self._folder / "state.db-wal") if self._folder else 0)
-        build = GaugeMetricFamily(BUILD.name, BUILD.help, labels=BUILD.labels)
-        build.add_metric([__version__], 1)
-        yield build
-
-
-def _gauge(metric: Metric, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(metric.name, metric.help, value=value)
-
-
-def _file_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def exposition(
-    metrics: Metrics, store: Store, *, folder: Path | None, shared: Path | None, now_ms: int
-) -> bytes:
-    """The answer of `/metrics`, in Prometheus' text format. Blocks for some milliseconds.
-
-    Args:
-        metrics: this process's own counters, shown where nothing is shared.
-        store: what the gauges are read from.
-        folder: the data folder, for the size of its files.
-        shared: the folder in which all processes of this server count, if they do.
-        now_ms: the time, for ages.
-
-    Raises:
-        StoreError: the store could not be read.
-    """
-    registry = CollectorRegistry()
-    if shared is not None:
-        MultiProcessCollector(registry, path=str(shared))  # type: ignore[no-untyped-call]
-        counted = generate_latest(registry)
-    else:
-        counted = generate_latest(metrics.registry)
-    gauges = CollectorRegistry()
-    gauges.register(_StoreGauges(store, folder, now_ms))
-    return counted + generate_latest(gauges)
+_recent_reason: Final = lru_cache(maxsize=512)(_found_reason)

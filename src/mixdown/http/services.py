@@ -51,8 +51,8 @@ class Writer(Protocol):
 class Metrics(Protocol):
     """What the routes report, as `mixdown.http.metrics` counts it."""
 
-    def request(self, endpoint: str, status: int) -> None:
-        """A request to `endpoint` (a path from a fixed list) was answered with `status`."""
+    def request(self, endpoint: str, status: int, seconds: float) -> None:
+        """A request to `endpoint` (a path from a fixed list) was answered with `status` after so long."""
 
     def records(self, endpoint: str, outcome: Outcome) -> None:
         """A batch was judged: so many good, so many refused and why."""
@@ -62,6 +62,9 @@ class Metrics(Protocol):
 
     def auxiliary(self, path: str, size_bytes: int) -> None:
         """An auxiliary path took a body of this size and discarded it."""
+
+    def rate_limited(self, limit: str, project: int) -> None:
+        """A request was answered with 429 because of `limit`: "records", "requests" or "queries"."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -44,6 +44,16 @@ class Sockets(msgspec.Struct, frozen=True):
     lock_fd: int
     public: socket.socket
     internal: socket.socket | None
+
+
+class FamilyReports(Protocol):
+    """Where births and deaths are counted (`http.metrics.SupervisorMetrics`)."""
+
+    def started(self, process: str, at_s: float) -> None:
+        """A process of this name was started, at this Unix time."""
+
+    def ended(self, process: str) -> None:
+        """It has ended."""
 
 
 class StartError(MixdownError):
@@ -122,7 +132,10 @@ class Child:
 class Nursery:
     """All children of one server. `run` returns when the server has stopped."""
 
-    def __init__(self, settings: Settings, sockets: Sockets, metrics_dir: Path) -> None:
+    def __init__(
+        self, settings: Settings, sockets: Sockets, metrics_dir: Path, reports: FamilyReports
+    ) -> None:
+        self._reports = reports
         self._settings = settings
         self._sockets = sockets
         self._children = [Child("fold", "fold")]
@@ -189,6 +202,7 @@ class Nursery:
         for child in self._children:
             if child.process is None and child.due <= now:
                 child.begin(_command(), self._environment, self._inheritance(child))
+                self._reports.started(child.name, time.time())
 
     def _inheritance(self, child: Child) -> Inheritance:
         works = child.role == "worker"
@@ -226,6 +240,7 @@ class Nursery:
             status = child.ended()
             if status is None or self._stops:
                 continue
+            self._reports.ended(child.name)
             if not self._ready:
                 reason = child.reason() or f"the process {child.name} ended with status {status}"
                 raise StartError(reason)

@@ -16,6 +16,8 @@ from typing import Final
 import msgspec
 
 READY: Final = b"ready\n"
+METRICS_FOLDER: Final = "metrics"
+"""The folder, in the data folder, in which all processes of a running server count."""
 CANNOT_START: Final = 78
 """Exit status of a child that found settings or data unusable (EX_CONFIG): it told why by its pipe."""
 ORPHAN_GRACE_S: Final = 0.3

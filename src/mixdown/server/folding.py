@@ -14,7 +14,7 @@ from mixdown.fold.loop import run_fold
 from mixdown.fold.profiles import Folded
 from mixdown.http.metrics import FoldMetrics, count_as
 from mixdown.server import logs
-from mixdown.server.family import Inheritance
+from mixdown.server.family import METRICS_FOLDER, Inheritance
 from mixdown.settings import Settings
 from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.folder import BackupWatch, WakeReceiver
@@ -32,7 +32,12 @@ class _Reports:
 
     def folded(self, folded: Folded, seconds: float) -> None:
         self._metrics.folded(
-            records=folded.records, recognised=folded.recognised, failed=folded.failed, seconds=seconds
+            records=folded.records,
+            profiles=folded.profiles,
+            recognised=folded.recognised,
+            recognised_by_request=folded.recognised_by_request,
+            failed=folded.failed,
+            seconds=seconds,
         )
         if folded.failed:
             logs.error("records could not be applied and are kept as refusals", records=folded.failed)
@@ -64,7 +69,7 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
-    count_as(inheritance.name)
+    count_as(inheritance.name, settings.data_dir / METRICS_FOLDER)
     store = open_store(settings.data_dir, role="fold", create=False)
     store.log.on_damage = _Reports.damaged
     try:

@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import ssl
+from pathlib import Path
 from typing import Final
 
 from mixdown.model.errors import SettingsError
@@ -101,6 +102,23 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
             hint="--tls-cert takes the certificate with its chain, --tls-key the private key.",
         ) from error
     return context
+
+
+def certificate_end(settings: Settings) -> float:
+    """When the certificate of `tls_cert` ends, in Unix time; 0 without one.
+
+    Raises:
+        SettingsError: the file is no certificate in PEM form.
+    """
+    if not settings.tls_cert:
+        return 0.0
+    from cryptography import x509  # noqa: PLC0415 - only with TLS: it takes some megabytes
+
+    try:
+        chain = x509.load_pem_x509_certificates(Path(settings.tls_cert).read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{settings.tls_cert} cannot be read as a certificate: {error}") from error
+    return chain[0].not_valid_after_utc.timestamp()
 
 
 def _no_password() -> str:

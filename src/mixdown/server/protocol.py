@@ -102,6 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[ConnectionLimits]
     busy_app: ClassVar[Callable[..., Awaitable[None]]]
+    count_refusal: ClassVar[Callable[[int], None]]
 
     def __init__(
         self,
@@ -133,6 +134,7 @@ class BoundedProtocol(HttpToolsProtocol):
         open_connections = len(self.connections)
         if open_connections > self.limits.connections:
             self.app = type(self).busy_app
+            type(self).count_refusal(HTTPStatus.SERVICE_UNAVAILABLE)
             if open_connections > self.limits.connections + self.limits.connections // 10 + 100:
                 transport.abort()  # too many even to be told
 
@@ -346,6 +348,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.write(self._refusal_bytes(status, message))
+        type(self).count_refusal(status)
         # Closing at once would reset the connection under a client that still sends, and it would not
         # read the answer: what it sends is thrown away until it closes or a moment has passed.
         self._stage = _Stage.LINGER
@@ -414,6 +417,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = now + LINGER_S  # an answer that nobody reads keeps a closed connection open
 
 
-def bounded_protocol(limits: ConnectionLimits, busy: App) -> type[BoundedProtocol]:
-    """The protocol class of a worker. `busy` answers connections beyond the limit."""
-    return type("Protocol", (BoundedProtocol,), {"limits": limits, "busy_app": staticmethod(busy)})
+def bounded_protocol(
+    limits: ConnectionLimits, busy: App, count_refusal: Callable[[int], None]
+) -> type[BoundedProtocol]:
+    """The protocol class of a worker.
+
+    `busy` answers connections beyond the limit; `count_refusal` takes the status of each refusal.
+    """
+    members = {
+        "limits": limits,
+        "busy_app": staticmethod(busy),
+        "count_refusal": staticmethod(count_refusal),
+    }
+    return type("Protocol", (BoundedProtocol,), members)

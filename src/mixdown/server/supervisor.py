@@ -24,9 +24,11 @@ from typing import Final
 import orjson
 
 from mixdown import __version__
+from mixdown.http.metrics import SupervisorMetrics, count_as
 from mixdown.model.errors import MixdownError
 from mixdown.server import logs
 from mixdown.server.children import Nursery, Sockets
+from mixdown.server.family import METRICS_FOLDER
 from mixdown.server.first_start import Access, ensure_access, short_presets
 from mixdown.server.greeting import greeting
 from mixdown.server.listening import address_of, is_loopback, listen, tls_context
@@ -36,7 +38,6 @@ from mixdown.store.sqlite.folder import FolderLock
 
 LOCK_WAIT_S: Final = 10.0
 SERVER_FILE: Final = "server.json"
-METRICS_FOLDER: Final = "metrics"
 _SPARE_FILES: Final = 500
 
 
@@ -100,7 +101,10 @@ def _serve(settings: Settings) -> int:
                 print(text, flush=True)  # noqa: T201 - this is what the command prints
             logs.info("ready", address=address, workers=settings.workers)
 
-        nursery = Nursery(settings, Sockets(lock.fileno(), public, internal), metrics_dir)
+        count_as("supervisor", metrics_dir)
+        metrics = SupervisorMetrics()
+        metrics.started("supervisor", time.time())
+        nursery = Nursery(settings, Sockets(lock.fileno(), public, internal), metrics_dir, metrics)
         try:
             return nursery.run(on_ready=announce)
         finally:

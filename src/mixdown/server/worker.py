@@ -30,8 +30,8 @@ from mixdown.http.reply import error_reply, overloaded
 from mixdown.http.services import Services
 from mixdown.ingest.pipeline import Ingest
 from mixdown.server import logs
-from mixdown.server.family import Inheritance
-from mixdown.server.listening import BACKLOG, tls_context
+from mixdown.server.family import METRICS_FOLDER, Inheritance
+from mixdown.server.listening import BACKLOG, certificate_end, tls_context
 from mixdown.server.protocol import LINGER_S, BoundedProtocol, ConnectionLimits, bounded_protocol
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
@@ -50,8 +50,16 @@ _TOO_MANY: Final = "the server has too many open connections"
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, which also ends slow connections and leaves signals to this room."""
 
-    def __init__(self, config: uvicorn.Config, *, handshake_s: float, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        handshake_s: float,
+        on_ready: Callable[[], None],
+        metrics: Metrics,
+    ) -> None:
         super().__init__(config)
+        self._metrics = metrics
         self._handshake_s = handshake_s
         self._on_ready = on_ready
 
@@ -85,6 +93,7 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_PER_SECOND == 0:
+            self._metrics.connections(len(self.server_state.connections))
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, BoundedProtocol):
@@ -99,7 +108,7 @@ class DrainingServer(uvicorn.Server):
 
 def run_worker(settings: Settings, inheritance: Inheritance) -> None:
     """Serve until SIGTERM. Raises `StoreError` and `SettingsError`."""
-    count_as(inheritance.name)
+    count_as(inheritance.name, settings.data_dir / METRICS_FOLDER)
     public = _listener(inheritance.listen_fd)
     internal = _listener(inheritance.internal_fd)
     with contextlib.ExitStack() as stack:
@@ -112,6 +121,7 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
         wake = WakeSender(settings.data_dir)
         stack.callback(wake.close)
         metrics = Metrics()
+        metrics.certificate_ends(certificate_end(settings))
         catalog = CatalogCache(store.catalog)
         ingest = Ingest.open(
             settings,
@@ -122,6 +132,7 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
             metrics=metrics,
             folder=settings.data_dir,
         )
+        ingest.count_recognised = metrics.recognised
         stack.callback(ingest.close)
         services = Services(
             settings=settings,
@@ -134,9 +145,10 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
         )
         app = application(services, internal_port=internal.getsockname()[1] if internal else 0)
         server = DrainingServer(
-            server_config(settings, app),
+            server_config(settings, app, metrics),
             handshake_s=settings.header_timeout_s,
             on_ready=inheritance.say_ready,
+            metrics=metrics,
         )
         gc.collect()
         gc.freeze()
@@ -167,13 +179,13 @@ def application(services: Services, *, internal_port: int) -> Asgi:
     return by_port
 
 
-def server_config(settings: Settings, app: Asgi) -> uvicorn.Config:
+def server_config(settings: Settings, app: Asgi, metrics: Metrics) -> uvicorn.Config:
     """The configuration of uvicorn: our protocol, and nothing that proxies or terminals would need."""
     context = tls_context(settings)
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=bounded_protocol(ConnectionLimits.of(settings), busy),
+        http=bounded_protocol(ConnectionLimits.of(settings), busy, metrics.refused_by_protocol),
         ws="none",
         lifespan="off",
         interface="asgi3",
