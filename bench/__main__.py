@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import disk as disks
 from bench import floors, machine, options, parts, report, server
+from bench.competitors.part import competitors
 from bench.progress import say
 
 ASSUMED_SUSTAINED_S = 40_000.0
@@ -58,6 +59,8 @@ def measure(chosen: options.Options, folder: Path, disk: disks.Disk) -> Iterator
     if any(part in options.QUICK for part in chosen.parts):
         with _fresh(folder, chosen.data) as place:
             yield from _one_server(chosen, place, disk)
+    if "competitors" in chosen.parts:
+        yield "competitors", competitors(chosen, folder, disk)
 
 
 @contextmanager

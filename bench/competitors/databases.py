@@ -1,0 +1,206 @@
+"""Database servers of the benchmark's own: found, started in a folder of their own, ended by their pid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import redis
+
+from bench import server
+from bench.competitors.batched import FUNCTION
+from bench.disk import Disk
+from bench.progress import say
+from bench.records import profile_id, profile_json, scattered
+
+START_LIMIT_S: Final = 30.0
+PLACED_AT_ONCE: Final = 20_000
+# Durable as it comes (fsync, full_page_writes and synchronous_commit are on), with room for its work.
+POSTGRES_SETTINGS: Final = {
+    "shared_buffers": "2GB",
+    "max_wal_size": "16GB",
+    "checkpoint_timeout": "15min",
+    "wal_buffers": "64MB",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "wal_compression": "lz4",
+    "synchronous_commit": "on",
+    "fsync": "on",
+    "full_page_writes": "on",
+    "jit": "off",
+    "listen_addresses": "''",
+    "logging_collector": "off",
+}
+FILLFACTOR: Final = 70
+"""Room on each page, so that an update need not touch the index."""
+REDIS_SETTINGS: Final = {
+    "port": "0",
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "auto-aof-rewrite-percentage": "0",
+    "save": "",
+    "daemonize": "no",
+}
+
+
+class MissingError(Exception):
+    """A database server that cannot be run here; the message is for the table."""
+
+
+def postgres_folder() -> Path:
+    """Where initdb and postgres are. Raises `MissingError`."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda place: int(place.parent.name))
+    on_path = shutil.which("initdb")
+    places += [Path(on_path).resolve().parent] if on_path else []
+    for place in reversed(places):
+        if (place / "initdb").exists() and (place / "postgres").exists():
+            return place
+    raise MissingError("PostgreSQL is not installed")
+
+
+def _as_postgres(folder: Path) -> list[str]:
+    """What a command begins with, for PostgreSQL refuses to be root; `folder` is given to that user."""
+    if os.geteuid() != 0:
+        return []
+    try:
+        user = pwd.getpwnam("postgres")
+    except KeyError:
+        raise MissingError("PostgreSQL does not run as root, and there is no user postgres") from None
+    if shutil.which("setpriv") is None:
+        raise MissingError("PostgreSQL does not run as root, and setpriv is not installed")
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+
+
+@contextlib.contextmanager
+def postgres(folder: Path, disk: Disk) -> Iterator[str]:
+    """A running PostgreSQL with data in `folder`; what clients connect to. Raises `MissingError`."""
+    if disk.others is None:
+        raise MissingError("no C compiler: nothing to slow its disk with")
+    programs = postgres_folder()
+    folder.mkdir(mode=0o700)
+    prefix = _as_postgres(folder)
+    data = folder / "data"
+    made = subprocess.run(
+        [*prefix, str(programs / "initdb"), "-D", str(data), "-U", "bench", "-A", "trust", "-E", "UTF8", "--no-locale"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    if made.returncode:
+        raise MissingError(f"initdb failed: {made.stderr.strip().splitlines()[-1]}")
+    options = [word for name, value in POSTGRES_SETTINGS.items() for word in ("-c", f"{name}={value.strip(chr(39))}")]
+    options += ["-c", f"unix_socket_directories={folder}"]
+    command = [*prefix, str(programs / "postgres"), "-D", str(data), *options]
+    with (folder / "postgres.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=os.environ | disk.others, stdout=log, stderr=log, cwd="/", start_new_session=True
+        )
+    try:
+        _await_socket(folder / ".s.PGSQL.5432", process, folder / "postgres.log")
+        dsn = f"postgresql://bench@/postgres?host={folder}"
+        asyncio.run(_fill_postgres_waiting(dsn))
+        yield dsn
+    finally:
+        server.end(process, signal.SIGINT)  # a fast shutdown: it need not wait for clients
+
+
+async def _fill_postgres_waiting(dsn: str) -> None:
+    """Wait until it takes connections, and make the table."""
+    began = time.monotonic()
+    while True:
+        try:
+            connection = await asyncpg.connect(dsn)
+        except (OSError, asyncpg.PostgresError):
+            if time.monotonic() - began > START_LIMIT_S:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            break
+    await connection.execute(
+        f"CREATE TABLE profiles (id text PRIMARY KEY, doc jsonb NOT NULL) WITH (fillfactor = {FILLFACTOR})"
+    )
+    await connection.execute(FUNCTION)
+    await connection.close()
+
+
+def fill_postgres(dsn: str, profiles: int) -> None:
+    """Put profiles into the empty table, in no order."""
+
+    async def rows() -> AsyncIterator[tuple[str, str]]:
+        for number in scattered(0, profiles):
+            yield profile_id(number), profile_json(number)
+
+    async def fill() -> None:
+        connection = await asyncpg.connect(dsn)
+        await connection.copy_records_to_table("profiles", records=rows(), columns=["id", "doc"], timeout=3600)
+        await connection.execute("VACUUM (ANALYZE) profiles", timeout=3600)
+        await connection.execute("CHECKPOINT", timeout=3600)
+        await connection.close()
+
+    asyncio.run(fill())
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, disk: Disk) -> Iterator[str]:
+    """A running Redis with data in `folder`; its socket. Raises `MissingError`."""
+    if disk.others is None:
+        raise MissingError("no C compiler: nothing to slow its disk with")
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise MissingError("Redis is not installed")
+    folder.mkdir(mode=0o700)
+    path = folder / "redis.sock"
+    words = {**REDIS_SETTINGS, "dir": str(folder), "unixsocket": str(path)}
+    options = [word for name, value in words.items() for word in (f"--{name}", value)]
+    with (folder / "redis.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, *options], env=os.environ | disk.others, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _await_socket(path, process, folder / "redis.log")
+        yield str(path)
+    finally:
+        server.end(process)
+
+
+def fill_redis(path: str, profiles: int) -> None:
+    """Put profiles into the empty server; flushed at its end alone."""
+    with redis.Redis(unix_socket_path=path) as client:
+        client.config_set("appendfsync", "no")
+        numbers = scattered(0, profiles)
+        while some := list(islice(numbers, PLACED_AT_ONCE)):
+            client.mset({profile_id(number): profile_json(number) for number in some})
+        client.config_set("appendfsync", "always")
+
+
+def _await_socket(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() - began < START_LIMIT_S:
+        with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+            client.connect(str(path))
+            return
+        time.sleep(0.05)
+    server.end(process)
+    lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    say(f"{Path(str(process.args[0])).name}: {lines[-1]}" if isinstance(process.args, list) else lines[-1])
+    raise MissingError(f"it did not start: {lines[-1]}")
+
+
+def version_of(program: Any) -> str:
+    """What a database server says of its version, in one line."""
+    said = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False)
+    return said.stdout.strip().splitlines()[0] if said.stdout.strip() else ""
