@@ -58,7 +58,8 @@ def gate_limits_of(settings: Settings) -> GateLimits:
 class Ingest:
     """One worker's way to the log. `open`, then `submit` and `refuse_body`, then `close`.
 
-    `count_recognised` is told of each request that gets the first one's reply, by what it was known ("key").
+    `count_recognised` is told of each request that gets the first one's reply, by what it
+    was known: its "key", or as a "browser"'s repetition.
     """
 
     count_recognised: Callable[[str], None] = staticmethod(lambda _: None)
@@ -144,7 +145,7 @@ class Ingest:
         if key is not None and (call is None or call.again):
             known = await self._known(key)
             if known is not None:
-                self.count_recognised("key")
+                self.count_recognised("key" if call is None else "browser")
                 return known
         version, tokens = self._tokens.version, self._tokens.tokens
         prepared = await self.beside(
