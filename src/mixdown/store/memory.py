@@ -246,7 +246,7 @@ class MemoryState(_Part):
                     self._documents[key] = document
             for idempotency_key, time_ms, outcome in result.keys:
                 self._keys[idempotency_key] = (time_ms, outcome)
-            self._drop_keys(result.now_ms - KEY_WINDOW_MS)
+            self._drop_keys(result.now_ms)
             self._watermark = result.watermark
 
     def ids(self, project: int, group_key: str) -> Iterator[str]:
@@ -282,7 +282,11 @@ class MemoryState(_Part):
             group_id = next_group_id(group_id)
         named[group_key] = group_id
 
-    def _drop_keys(self, before_ms: int) -> None:
+    def _drop_keys(self, now_ms: int) -> None:
+        before_ms = now_ms - KEY_WINDOW_MS
+        for key, (time_ms, _) in list(self._keys.items()):
+            if len(key) == bounds.CALL_KEY_BYTES and time_ms < now_ms - bounds.CALL_KEY_LIFE_MS:
+                del self._keys[key]
         oldest_first = sorted(self._keys, key=lambda key: self._keys[key][0])
         over = len(oldest_first) - bounds.KEYS_HELD
         for place, key in enumerate(oldest_first):

@@ -20,7 +20,7 @@ MARKER = os.environ.get("RESEND_MARKER", "")
 MUTANT = os.environ.get("RESEND_MUTANT", "")
 
 
-def break_the_rule(calls: Any) -> None:
+def break_the_rule(calls: Any, resends: Any) -> None:
     """Put the mutant in force."""
     settled = calls.CallTable.settle
     claimed = calls.CallTable.claim
@@ -29,15 +29,24 @@ def break_the_rule(calls: Any) -> None:
         del answered
         settled(self, call, answered=MUTANT == "all_answered")
 
-    def claim(self: Any, digest: bytes, now_ms: int) -> Any:
+    def claim_afresh(self: Any, digest: bytes, now_ms: int) -> Any:
         found = claimed(self, digest, now_ms)
-        broken = found is calls.Verdict.WAIT if MUTANT == "no_waiting" else getattr(found, "again", False)
-        return calls.Verdict.UNTRACKED if broken else found
+        return calls.Verdict.UNTRACKED if getattr(found, "again", False) else found
+
+    async def claim_at_once(self: Any, digest: bytes) -> Any:
+        found = self._table.claim(digest, self._now_ms())
+        return found if isinstance(found, calls.Call) else None
+
+    def settle_alone(self: Any, call: Any, *, answered: bool) -> None:
+        self._table.settle(call, answered=answered)
 
     if MUTANT in ("all_answered", "none_answered"):
         calls.CallTable.settle = settle
-    else:
-        calls.CallTable.claim = claim
+    elif MUTANT == "dead_answered":
+        calls.CallTable.claim = claim_afresh
+    elif MUTANT == "no_waiting":
+        resends.Resends.claim = claim_at_once
+        resends.Resends.settle = settle_alone
 
 
 def never_reply_once(pipeline: Any) -> None:
@@ -62,9 +71,10 @@ def never_reply_once(pipeline: Any) -> None:
 
 if "worker" in sys.orig_argv:
     if MUTANT:
+        from mixdown.ingest import resends
         from mixdown.store import calls
 
-        break_the_rule(calls)
+        break_the_rule(calls, resends)
     if MARKER:
         from mixdown.ingest import pipeline
 
