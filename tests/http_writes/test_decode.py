@@ -235,7 +235,10 @@ def test_a_record_nested_too_deeply_fails_alone(depth: int, opening: bytes, clos
     first, second, third, fourth = decoded.records
     assert (first, third, fourth) == ({"a": "]}"}, {"b": [{"c": '"['}]}, 7)
     assert isinstance(second, Unreadable)
-    assert second.message == "data, nested too deeply"
+    dear = texts.RECORD_TOO_DEAR.format(
+        limit=50_000
+    )  # what the deepest come to, and then nobody counts levels
+    assert second.message in ("data, nested too deeply", dear if depth > 100_000 else "")
     assert deep.decode().startswith(second.text)
     assert len(second.text) <= 1024
 
@@ -322,7 +325,7 @@ def test_gzip_in_several_members_and_padded_with_zeros() -> None:
 
 
 def test_a_gzip_longer_than_one_slice() -> None:
-    records = [{"n": index, "text": f"{index * 7919 % 104729:x}" * 20} for index in range(20_000)]
+    records = [{"n": index, "text": f"{index * 7919 % 104729:x}" * 200} for index in range(2000)]
     assert read(gzip.compress(text(records), 1), encoding=b"gzip").records == records
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mixdown.http.room import Room
+from mixdown.http.room import SMALL_BYTES, Room
 from mixdown.ingest.prepare import Submission
 from mixdown.store.chunk import Outcome
 from tests.http_writes.worker import running
@@ -94,3 +94,24 @@ def test_a_body_counts_with_its_unfolded_size_until_its_records_are_stored(
         assert worker.ask("POST", "/engage", b"[", headers).status == 400
         assert held == [len(plain)]
         assert room.held_bytes == 0
+
+
+def test_small_requests_do_not_wait_for_large_ones() -> None:
+    async def play() -> None:
+        room = Room(limit_bytes=100)
+        room.take(150)
+        await asyncio.wait_for(room.wait(SMALL_BYTES), 1)
+        large = asyncio.ensure_future(room.wait(SMALL_BYTES + 1))
+        await asyncio.sleep(0)
+        assert not large.done()
+        room.take(50)
+        small = asyncio.ensure_future(room.wait(1))
+        await asyncio.sleep(0)
+        assert not small.done(), "their own room has an end too"
+        room.leave(50)
+        await asyncio.wait_for(small, 1)
+        assert not large.done()
+        room.leave(150)
+        await asyncio.wait_for(large, 1)
+
+    asyncio.run(play())

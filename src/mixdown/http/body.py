@@ -10,7 +10,6 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -48,7 +47,7 @@ class _Found(NamedTuple):
     """Where the data of a request is, and which reader takes it; no reader where there is none."""
 
     text: bytes
-    reader: Callable[[bytes, bool], Parsed] | None
+    reader: Callable[[bytes, bool, int], Parsed] | None
     form: Fields = NO_FIELDS
 
 
@@ -58,29 +57,30 @@ def decode(
     """Decode one write (contract ingestion §2.2). Raises `BodyError`."""
     fields = form_fields(query)
     plain = decompress(body, content_encoding.decode("latin-1"), limits.body_limit_bytes) if body else body
-    found = _found(method, content_type, fields, plain, limits)
+    found = _found(method, content_type, fields, plain)
     params = read_params(fields, found.form)
     if found.reader is None:
         return Decoded([], params, texts.DATA_MISSING, hostile=False, text=plain)
     try:
-        value, hostile = found.reader(found.text, params.strict)
-        return _unwrapped(value, params, hostile=hostile, text=plain or found.text)
+        most = limits.records_per_request
+        value, hostile = found.reader(found.text, params.strict, most)
+        return _unwrapped(value, params, most, hostile=hostile, text=plain or found.text)
     except MalformedJsonError:
         return Decoded([], params, texts.DATA_INVALID, hostile=False, text=plain or found.text)
 
 
-def _found(method: str, content_type: bytes, query: Fields, body: bytes, limits: Limits) -> _Found:
+def _found(method: str, content_type: bytes, query: Fields, body: bytes) -> _Found:
     """Step 2: choose by media type. On GET the query's data wins, on POST the body's."""
     in_query = query.get(_DATA, b"").strip()
     if method == "GET" and in_query:
         return _Found(in_query, _parse_string)
-    found = _in_body(content_type, body, limits.records_per_request)
+    found = _in_body(content_type, body)
     if found.reader is None and in_query:
         return _Found(in_query, _parse_string, found.form)
     return found
 
 
-def _in_body(content_type: bytes, body: bytes, records_limit: int) -> _Found:
+def _in_body(content_type: bytes, body: bytes) -> _Found:
     text = body.strip().removeprefix(BOM)
     if not text:
         return _Found(b"", None)
@@ -90,7 +90,7 @@ def _in_body(content_type: bytes, body: bytes, records_limit: int) -> _Found:
     if media == b"application/x-www-form-urlencoded":
         return _in_form(text)
     if media in (b"application/x-ndjson", b"application/ndjson", b"application/jsonl"):
-        return _Found(text, partial(_parse_lines, records_limit=records_limit))
+        return _Found(text, _parse_lines)
     if media == b"multipart/form-data":
         fields = multipart_fields(body, content_type)
         data = fields.get(_DATA, b"").strip()
@@ -116,16 +116,16 @@ def _in_form(text: bytes) -> _Found:
     return _Found(data, _parse_string if data else None, fields)
 
 
-def _parse_json(text: bytes, strict: bool) -> Parsed:  # noqa: FBT001 - the shape that all readers share
-    return parse_json(text, strict=strict)
+def _parse_json(text: bytes, strict: bool, most: int) -> Parsed:  # noqa: FBT001 - the shape all readers share
+    return parse_json(text, strict=strict, most=most)
 
 
-def _parse_string(text: bytes, strict: bool) -> Parsed:  # noqa: FBT001 - likewise
+def _parse_string(text: bytes, strict: bool, most: int) -> Parsed:  # noqa: FBT001 - likewise
     """Step 3: the text of `data`, JSON or base64 of JSON."""
     text = text.strip().removeprefix(BOM)
     if text[:1] in _JSON_STARTS or text == b"null":
-        return parse_json(text, strict=strict)
-    return parse_json(_from_base64(text), strict=strict)
+        return parse_json(text, strict=strict, most=most)
+    return parse_json(_from_base64(text), strict=strict, most=most)
 
 
 def _from_base64(text: bytes) -> bytes:
@@ -136,7 +136,7 @@ def _from_base64(text: bytes) -> bytes:
         raise MalformedJsonError from None
 
 
-def _parse_lines(text: bytes, strict: bool, records_limit: int) -> Parsed:  # noqa: FBT001 - likewise
+def _parse_lines(text: bytes, strict: bool, most: int) -> Parsed:  # noqa: FBT001 - likewise
     """One value a line; a line that is no JSON fails alone. Stops one record past the limit."""
     records: list[Any] = []
     hostile = False
@@ -149,12 +149,12 @@ def _parse_lines(text: bytes, strict: bool, records_limit: int) -> Parsed:  # no
             value = unreadable(line[0], texts.DATA_NOT_OBJECT)
         records.append(value)
         hostile = hostile or odd
-        if len(records) > records_limit:
+        if len(records) > most:
             break
     return Parsed(records, hostile)
 
 
-def _unwrapped(value: Any, params: Params, *, hostile: bool, text: bytes) -> Decoded:
+def _unwrapped(value: Any, params: Params, most: int, *, hostile: bool, text: bytes) -> Decoded:
     """Steps 4 and 6: a list is a batch, an object a batch of one, or the wrapping of its `data`."""
     for _ in range(_UNWRAP_LIMIT):
         kind = type(value)
@@ -167,7 +167,7 @@ def _unwrapped(value: Any, params: Params, *, hostile: bool, text: bytes) -> Dec
         elif kind is Unreadable:
             return Decoded([value], params, "", hostile, text)
         elif kind is str and value.strip():
-            value, odd = _parse_string(value.encode("utf-8", "surrogatepass"), params.strict)
+            value, odd = _parse_string(value.encode("utf-8", "surrogatepass"), params.strict, most)
             hostile = hostile or odd
         else:
             break

@@ -76,7 +76,7 @@ class Ingestion:
         weight = _weight(request, body)
         try:
             async with self._one_large if weight > LARGE_BYTES else contextlib.nullcontext():
-                await self._room.wait()
+                await self._room.wait(weight)
                 read = await self._ingest.beside(weight, lambda: self._read(request, body))
                 if isinstance(read, Decoded):
                     taken = len(read.text)

@@ -13,6 +13,7 @@ import json
 import re
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import orjson
 
 from mixdown.model import texts
@@ -22,8 +23,13 @@ from mixdown.model.updates import Unreadable
 BOM: Final = b"\xef\xbb\xbf"
 KEPT_BYTES: Final = 1024
 _NUL_ESCAPE: Final = b"\\u0000"
-# More elements than any setting allows in a request: the rest of such a list need not be looked at.
-_ELEMENTS_LIMIT: Final = 100_001
+# As many elements as any setting allows in a request: the rest of such a list need not be looked at.
+ELEMENTS_LIMIT: Final = 100_000
+LARGE_TEXT_BYTES: Final = 1024 * 1024
+"""A longer text is parsed by elements: one call on it could stop every other thread for a second."""
+DEAR_BYTES: Final = 262_144
+DEAR_PARTS: Final = 50_000
+"""Within a long text, an element longer than the one with more lists, objects and names than the other."""
 # Marks that are looked at one by one in such a text: a few for each record, and a second at worst.
 _MARKS_LIMIT: Final = 2_000_000
 _DIGITS_KEPT: Final = 400
@@ -56,18 +62,89 @@ class _TooDeepError(Exception):
     """The text is nested deeper than the parsers go."""
 
 
-def parse_json(text: bytes, *, strict: bool = False) -> Parsed:
+def parse_json(text: bytes, *, strict: bool = False, most: int = ELEMENTS_LIMIT) -> Parsed:
     """Parse one JSON text (contract ingestion §2.2).
+
+    A long list ends one element past `most`, which is too many for whoever asked.
 
     `strict` refuses elements that hold invalid UTF-8, which are repaired otherwise. Elements of a
     list, or a single object, that cannot be read come back as `Unreadable`. NaN and Infinity are
     malformed. Raises `MalformedJsonError`.
     """
+    if len(text) > LARGE_TEXT_BYTES:
+        return _parse_large(text, strict=strict, most=most)
+    return _parse_whole(text, strict=strict)
+
+
+def _parse_whole(text: bytes, *, strict: bool) -> Parsed:
     try:
         # orjson takes no lone surrogate, so all that can be hostile on this path is an escaped NUL.
         return Parsed(orjson.loads(text), _NUL_ESCAPE in text)
     except orjson.JSONDecodeError:
         return _second_look(_with_pairs_joined(text.removeprefix(BOM)), strict=strict)
+
+
+class _Wrapper(msgspec.Struct):
+    """An object that is no record itself: it only wraps the `data` of a request."""
+
+    data: msgspec.Raw = msgspec.Raw()
+    event: msgspec.Raw = msgspec.Raw()
+    token: msgspec.Raw = msgspec.field(name="$token", default=msgspec.Raw())
+
+
+_wrappers: Final = msgspec.json.Decoder(_Wrapper)
+
+
+def _parse_large(text: bytes, *, strict: bool, most: int) -> Parsed:
+    """Parse a long text element by element, so that other threads get their turn in between.
+
+    Small bodies unfold to ten megabytes of brackets: those cost a second and hundreds of megabytes in
+    one piece, and next to nothing once there are too many elements, or an element is too dear.
+    """
+    text = _with_pairs_joined(text.removeprefix(BOM))
+    first = text[_skip_blank(text, 0) :][:1] if text[:1] not in _OPENING else text[:1]
+    if first == b"{":
+        return _parse_large_object(text, strict=strict, most=most)
+    if first != b"[":
+        return _parse_whole(text, strict=strict)
+    values = []
+    hostile = False
+    for part in _split(text, elements=most + 1, marks=len(text)):
+        if _is_dear(part):
+            values.append(_too_dear(part))
+            continue
+        value, odd = _parse_whole(part, strict=strict)
+        values.append(value)
+        hostile = hostile or odd
+    return Parsed(values, hostile)
+
+
+def _parse_large_object(text: bytes, *, strict: bool, most: int) -> Parsed:
+    if not _is_dear(text):
+        return _parse_whole(text, strict=strict)
+    try:
+        wrapper = _wrappers.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return Parsed(_too_dear(text), hostile=True)
+    data = bytes(wrapper.data)
+    if not data or bytes(wrapper.event) or bytes(wrapper.token):
+        return Parsed(_too_dear(text), hostile=True)
+    if data[:1] == b'"':
+        return _parse_whole(data, strict=strict)
+    value, hostile = parse_json(data, strict=strict, most=most)
+    return Parsed({"data": value}, hostile)
+
+
+def _is_dear(text: bytes) -> bool:
+    """Whether one call on this text would take longer than small requests can wait."""
+    if len(text) <= DEAR_BYTES:
+        return False
+    commas = text.count(b",") if len(text) > LARGE_TEXT_BYTES else 0  # larger than any record may be
+    return commas + text.count(b"[") + text.count(b"{") + text.count(b":") > DEAR_PARTS
+
+
+def _too_dear(text: bytes) -> Unreadable:
+    return unreadable(text, texts.RECORD_TOO_DEAR.format(limit=DEAR_PARTS))
 
 
 def _second_look(text: bytes, *, strict: bool) -> Parsed:
@@ -148,8 +225,8 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-def _split(text: bytes) -> list[bytes]:
-    """The elements of a JSON list as slices, found by brackets and strings alone, without recursion.
+def _split(text: bytes, *, elements: int = ELEMENTS_LIMIT + 1, marks: int = _MARKS_LIMIT) -> list[bytes]:
+    """The first `elements` of a JSON list as slices, found by brackets and strings alone, without recursion.
 
     Raises `MalformedJsonError` where the list does not close, or takes too long to look through.
     """
@@ -157,8 +234,8 @@ def _split(text: bytes) -> list[bytes]:
     at = _skip_blank(text, _skip_blank(text, 0) + 1)
     if text[at : at + 1] == b"]":
         return _ended(text, at + 1, parts)
-    marks_left = _MARKS_LIMIT
-    while len(parts) < _ELEMENTS_LIMIT:
+    marks_left = marks
+    while len(parts) < elements:
         start = at
         at, marks_left = _skip_element(text, at, marks_left)
         parts.append(text[start:at])
