@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -170,6 +171,7 @@ def work(index: int, arguments: argparse.Namespace, progress: Progress, folder: 
 def main(words: list[str] | None = None) -> int:
     """Run; prints a summary, writes the result where asked. Status 1 where anything was found."""
     arguments = parsed(words)
+    logging.disable()  # the multipart parser has a word for every broken body
     context = multiprocessing.get_context("fork")
     progress = context.Array("q", [0] * arguments.processes, lock=False)
     results: Any = context.Queue()

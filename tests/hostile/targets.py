@@ -88,7 +88,7 @@ def check_body(sent: Sent) -> None:
     promise(decoded.problem in ("", texts.DATA_MISSING, texts.DATA_INVALID), "a problem of the table")
     for record in decoded.records[:4]:
         _check_written_down(record)
-    sdk = sdk_name(decoded.records, decoded.params, b"fuzz/1")
+    sdk = sdk_name(decoded.first("mp_lib"), decoded.params, b"fuzz/1")
     sdk.encode()
     promise(len(sdk) <= 64, "the name of an SDK is short")
 
@@ -267,7 +267,7 @@ def check_head(text: bytes) -> None:
     path = canonical_path(decoded)
     promise(path and canonical_path(path) == path, "a canonical path is its own")
     token_in(text).encode()
-    sdk_name([], Params(lib=decoded), text).encode()
+    sdk_name(None, Params(lib=decoded), text).encode()
     for address in (client_ip("10.0.0.1", [text], text, _NETWORKS), decoded):
         valid_ip(address)
     promise(len(form_fields(text)) <= 100, "fields are bounded")

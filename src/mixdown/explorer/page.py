@@ -22,6 +22,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from mixdown import __version__
+from mixdown.explorer import docs
 from mixdown.explorer.attempts import Attempts
 from mixdown.explorer.content import Content, content_for
 from mixdown.explorer.cookies import (
@@ -33,6 +34,7 @@ from mixdown.explorer.cookies import (
     sign,
     verify,
 )
+from mixdown.explorer.policy import HEADERS, PREFIX
 from mixdown.http.auth import READERS
 from mixdown.http.reading import in_thread
 from mixdown.http.services import Services
@@ -40,7 +42,6 @@ from mixdown.model.errors import StoreError
 from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.protocols import Account, Catalog
 
-PREFIX: Final = "/explorer"
 COOKIE_KEY_FACT: Final = "cookie_key"
 FORM_LIMIT_BYTES: Final = 8192
 FAILURE_PAUSE_S: Final = 0.5
@@ -50,22 +51,13 @@ MAY_NOT_READ: Final = "This account may only import; it cannot read."
 FORM_EXPIRED: Final = "This form has expired. Please try again."
 STORE_DOWN: Final = "The data cannot be read at the moment. The server's log says why."
 TOKEN_PLACEHOLDER: Final = "YOUR_TOKEN"
-POLICY: Final = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-HEADERS: Final = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Vary": "Accept, Cookie",
-}
 _FOLDER: Final = Path(__file__).parent
-_STATIC_TYPES: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_STATIC_TYPES: Final = {
+    "page.css": "text/css",
+    "docs.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
 
@@ -88,11 +80,12 @@ class Explorer:
         self._template = _template()
 
     def routes(self) -> list[Route]:
-        """The page's two forms and its static files."""
+        """The page's two forms and its static files, and the page that describes the API."""
         return [
             Route(f"{PREFIX}/sign-in", self.sign_in, methods=["POST"]),
             Route(f"{PREFIX}/sign-out", self.sign_out, methods=["POST"]),
             Route(f"{PREFIX}/static/{{name}}", static_file, methods=["GET"]),
+            *docs.routes(),
         ]
 
     async def page(self, request: Request) -> Response:

@@ -17,7 +17,7 @@ from starlette.requests import Request as PageRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from mixdown.http import engage, health, own
+from mixdown.http import engage, health, openapi, own
 from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
 from mixdown.http.cors import preflight_reply
 from mixdown.http.exchange import DisconnectedError, Receive, Request, Scope, Send, send_reply
@@ -57,11 +57,14 @@ def make_app(
     """
     routes: list[BaseRoute] = [Route("/", _root(None if part == "public" else page), methods=["GET"])]
     routes += [route for route in health.routes(services) if part != "public" or route.path != "/metrics"]
+    routes += openapi.routes()
     if part != "public":
         routes += [*engage.routes(services), *own.routes(services), *extra_routes]
     handlers = {404: _not_found, 405: _method_not_allowed, 500: _internal_error}
     rest = Starlette(routes=routes, exception_handlers=handlers)
     rest.router.redirect_slashes = False
+    served = openapi.served_paths(routes, takes_writes=part != "internal")
+    rest.state.openapi = lambda: openapi.document(services.settings, served)
     known = {route.path for route in routes if isinstance(route, Route) and "{" not in route.path}
     return _App(services, rest, known, takes_writes=part != "internal")
 

@@ -1,0 +1,126 @@
+"""The pieces that OpenAPI operations are made of: references, contents, replies, errors that all share.
+
+Texts and shapes enter; parts of a document leave. No path, setting or route is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from mixdown.http.read_errors import UNAUTHENTICATED
+from mixdown.model import texts
+
+Operation = dict[str, Any]
+JSON: Final = "application/json"
+FORM: Final = "application/x-www-form-urlencoded"
+
+
+def ref(name: str) -> dict[str, str]:
+    """A schema of `openapi_schemas.json`, by name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def content(schema: Mapping[str, Any], example: Any = None, media: str = JSON) -> dict[str, Any]:
+    """A body of one media type, with an example where one is given."""
+    return {media: {"schema": schema} | ({} if example is None else {"example": example})}
+
+
+def response(description: str, content: Mapping[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+    """A reply; of a header's name `_` stands for `-`."""
+    told: dict[str, Any] = {"description": description}
+    if content is not None:
+        told["content"] = content
+    if headers:
+        told["headers"] = {
+            name.replace("_", "-"): {"schema": {"type": "string"}, "description": text}
+            for name, text in headers.items()
+        }
+    return told
+
+
+def error(description: str, message: str, **headers: str) -> dict[str, Any]:
+    """A reply in the common shape of an error."""
+    return response(description, content(ref("Error"), {"error": message, "status": 0}), **headers)
+
+
+def connection(own_400: str = "") -> dict[str, Any]:
+    """What any request may get from the connection itself, outside every route; and a fault of ours."""
+    what = (
+        f"{own_400}, or the request cannot be read as HTTP."
+        if own_400
+        else "The request cannot be read as HTTP."
+    )
+    return {
+        "400": error(what, "this is not HTTP/1.1"),
+        "408": error("Headers or body took too long.", "the headers of the request took too long"),
+        "414": error("The URL is too long.", "URL and headers are longer than 131072 bytes"),
+        "431": error(
+            "The headers are too large.", "the headers are larger than 131072 bytes or more than 1000"
+        ),
+        "500": error("A fault of the server's.", texts.INTERNAL),
+        "503": error("Too many open connections.", "the server has too many open connections"),
+    }
+
+
+def read_errors(request: str) -> dict[str, Any]:
+    """The errors of reads, in their one shape; the connection's own errors have the other."""
+
+    def told(description: str, message: str, *, both: bool = False, **headers: str) -> dict[str, Any]:
+        schema = {"anyOf": [ref("ReadError"), ref("Error")]} if both else ref("ReadError")
+        example = {"request": request, "error": message, "status": "error"}
+        return response(description, content(schema, example), **headers)
+
+    return connection() | {
+        "400": told(
+            "A parameter is wrong; the text names it. Or the request cannot be read as HTTP.",
+            "page, must be an integer from 0 to 1000000000",
+            both=True,
+        ),
+        "401": told(
+            "No credentials, or wrong ones.",
+            f"{UNAUTHENTICATED}: send a service account (user:secret) or the project's secret by Basic "
+            "authentication",
+            WWW_Authenticate="Basic",
+        ),
+        "403": told("Good credentials without this right.", "no access to project 2"),
+        "413": told("The body is over its limit.", texts.BODY_TOO_LARGE.format(limit=10_485_760)),
+        "500": told("A fault of the server's.", texts.INTERNAL, both=True),
+        "503": told(
+            "The data cannot be read at the moment, or too many connections are open.",
+            "the data cannot be read at the moment: the server's log says why",
+            both=True,
+        ),
+    }
+
+
+def request_body(by_media: Mapping[str, Any], *, required: bool = True) -> dict[str, Any]:
+    """A body, by media type."""
+    return {"required": required, "content": by_media}
+
+
+def parameter(name: str, description: str, schema: Mapping[str, Any], place: str = "query") -> dict[str, Any]:
+    """A parameter of the query, or of another place."""
+    return {"name": name, "in": place, "description": description, "schema": schema}
+
+
+def operation(
+    identity: str,
+    tag: str,
+    summary: str,
+    description: str,
+    responses: Mapping[str, Any],
+    *,
+    parameters: Sequence[Mapping[str, Any]] = (),
+    body: Mapping[str, Any] | None = None,
+    security: Sequence[Mapping[str, Any]] = (),
+) -> Operation:
+    """An operation; its replies in the order of their statuses."""
+    told: Operation = {"operationId": identity, "tags": [tag], "summary": summary, "description": description}
+    if parameters:
+        told["parameters"] = list(parameters)
+    if body is not None:
+        told["requestBody"] = body
+    told["responses"] = dict(sorted(responses.items()))
+    told["security"] = list(security)
+    return told
