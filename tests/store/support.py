@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mixdown.model.updates import Update
-from mixdown.store.chunk import Outcome, Segment, decode_body, encode_segment, id_hashes
+from mixdown.store.chunk import Outcome, Segment, decode_body, encode_filter, encode_segment
 from mixdown.store.protocols import Append, Appended, FoldResult, Log, ProfileKey, RefusedRecord, State
 
 DAY_MS = 24 * 3600 * 1000
@@ -21,7 +21,7 @@ def segment(*ids: str) -> bytes:
 
 def appending(*ids: str, refused: Sequence[RefusedRecord] = ()) -> Append:
     """One request's share: an update of each user, and refusals."""
-    return Append(segment(*ids) if ids else b"", len(ids), frozenset(id_hashes(ids)), tuple(refused))
+    return Append(segment(*ids) if ids else b"", len(ids), encode_filter(ids), tuple(refused))
 
 
 def refusal(

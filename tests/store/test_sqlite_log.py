@@ -22,7 +22,7 @@ from tests.store.test_sqlite_files import run_sql
 def large(profile_id: str) -> Append:
     """An append whose chunk fills pages of its own, with bytes that are found again in the file."""
     noise = random.Random(profile_id).randbytes(30_000).hex()
-    return Append(segment(profile_id, noise), 2, frozenset())
+    return Append(segment(profile_id, noise), 2, b"")
 
 
 def firsts(chunks: list[Chunk]) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from mixdown.http.forms import NO_FIELDS, Fields, Params, form_fields, multipart
 from mixdown.http.jsontext import BOM, MalformedJsonError, Parsed, parse_json, unreadable
 from mixdown.model import texts
 from mixdown.model.limits import Limits
+from mixdown.model.quick import QuickRecord, read_quickly
 from mixdown.model.updates import Unreadable
 
 _DATA: Final = b"data"
@@ -33,7 +35,8 @@ class Decoded(msgspec.Struct, frozen=True):
     """What a body says: its records, or in `problem` why it has none.
 
     `hostile` as in `model.payloads.Reading`; `text` is the body out of its compression (for a GET
-    its data); records that cannot be read stand as `Unreadable`.
+    its data); records that cannot be read stand as `Unreadable`. Where every record is plain, `quick`
+    has them, `records` is empty, and `reread` decodes the same body the long way.
     """
 
     records: list[Any]
@@ -41,6 +44,20 @@ class Decoded(msgspec.Struct, frozen=True):
     problem: str
     hostile: bool
     text: bytes
+    quick: list[QuickRecord] | None = None
+    reread: Callable[[], Decoded] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many records there are."""
+        return len(self.records if self.quick is None else self.quick)
+
+    def first(self, name: str) -> Any:
+        """What the first record says under `name` ("$token" or "mp_lib"), None where it says nothing."""
+        if self.quick is not None:
+            return self.quick[0].token if name == "$token" else self.quick[0].lib
+        record = self.records[0] if self.records else None
+        return record.get(name) if type(record) is dict else None
 
 
 class _Found(NamedTuple):
@@ -52,21 +69,59 @@ class _Found(NamedTuple):
 
 
 def decode(
-    *, method: str, content_type: bytes, content_encoding: bytes, query: bytes, body: bytes, limits: Limits
+    *,
+    method: str,
+    content_type: bytes,
+    content_encoding: bytes,
+    query: bytes,
+    body: bytes,
+    limits: Limits,
+    quick_for: str = "",
 ) -> Decoded:
-    """Decode one write (contract ingestion §2.2). Raises `BodyError`."""
+    """Decode one write (contract ingestion §2.2). Raises `BodyError`.
+
+    `quick_for` names the endpoint ("engage" or "groups") whose plain records may be read the quick way.
+    """
     fields = form_fields(query)
     plain = decompress(body, content_encoding.decode("latin-1"), limits.body_limit_bytes) if body else body
     found = _found(method, content_type, fields, plain)
     params = read_params(fields, found.form)
     if found.reader is None:
         return Decoded([], params, texts.DATA_MISSING, hostile=False, text=plain)
+    if quick_for and not params.strict:
+        quick = _quickly(found, limits, group=quick_for == "groups")
+        if quick is not None:
+            again = partial(
+                decode,
+                method=method,
+                content_type=content_type,
+                content_encoding=content_encoding,
+                query=query,
+                body=body,
+                limits=limits,
+            )
+            return Decoded([], params, "", hostile=False, text=plain or found.text, quick=quick, reread=again)
     try:
         most = limits.records_per_request
         value, hostile = found.reader(found.text, params.strict, most)
         return _unwrapped(value, params, most, hostile=hostile, text=plain or found.text)
     except MalformedJsonError:
         return Decoded([], params, texts.DATA_INVALID, hostile=False, text=plain or found.text)
+
+
+def _quickly(found: _Found, limits: Limits, *, group: bool) -> list[QuickRecord] | None:
+    """The records of a JSON text that is found in one piece, if all of them are plain."""
+    text = found.text
+    if found.reader is _parse_string:
+        text = text.strip().removeprefix(BOM)
+        if text[:1] not in _JSON_STARTS:
+            try:
+                text = _from_base64(text)
+            except MalformedJsonError:
+                return None
+    elif found.reader is not _parse_json:
+        return None
+    return read_quickly(text, limits, group=group)
 
 
 def _found(method: str, content_type: bytes, query: Fields, body: bytes) -> _Found:

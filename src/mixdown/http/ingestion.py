@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from mixdown.http.body import Decoded, decode
@@ -16,14 +18,22 @@ from mixdown.http.client_ip import client_ip
 from mixdown.http.compression import GZIP_MAGIC
 from mixdown.http.exchange import KEPT_BYTES, Body, BodyReader, Receive, Request
 from mixdown.http.forms import NO_FIELDS, Params, form_fields, read_params, unquote
-from mixdown.http.reply import Reply, error_reply, outcome_reply, overloaded, problem_reply, too_large
+from mixdown.http.reply import (
+    Reply,
+    error_reply,
+    outcome_reply,
+    overloaded,
+    problem_reply,
+    rate_limited,
+    too_large,
+)
 from mixdown.http.resends import caller_is_gone, digest_of, is_stamped
 from mixdown.http.room import Room
 from mixdown.http.services import Services
 from mixdown.ingest.pipeline import LARGE_BYTES
 from mixdown.ingest.prepare import Submission
 from mixdown.model import texts
-from mixdown.model.errors import BodyError, OverloadedError
+from mixdown.model.errors import BodyError, OverloadedError, RateLimitedError
 from mixdown.model.values import clean_text
 
 ALLOW: Final = "GET, POST, OPTIONS"
@@ -52,6 +62,7 @@ class Ingestion:
         self._limits = services.ingest.limits
         self._trusted = services.settings.trusted_networks()
         self._bodies = BodyReader(self._limits.body_limit_bytes)
+        self._rates = services.rates
         self._room = Room()
         self._one_large = asyncio.Lock()  # decoding: so that `Room` is passed by one body, not by many
 
@@ -68,6 +79,9 @@ class Ingestion:
             return await self._answer(endpoint, request, body), not body.complete
         except OverloadedError as error:
             return overloaded(error.message, error.retry_after_s), not body.complete
+        except RateLimitedError as error:
+            self._metrics.rate_limited(error.limit, error.project)
+            return rate_limited(error.retry_after_s), not body.complete
         finally:
             self._bodies.release(body)
 
@@ -77,23 +91,27 @@ class Ingestion:
         try:
             async with self._one_large if weight > LARGE_BYTES else contextlib.nullcontext():
                 await self._room.wait(weight)
-                read = await self._ingest.beside(weight, lambda: self._read(request, body))
+                read = await self._ingest.beside(weight, lambda: self._read(endpoint, request, body))
                 if isinstance(read, Decoded):
                     taken = len(read.text)
                     self._room.take(taken)
             if isinstance(read, Decoded):
+                if self._rates.on_writes:
+                    self._rates.admit_write(_tokens_of(read))
                 if is_stamped(request.query):
                     await self._claim(request, body)
                 return await self._submit(endpoint, request, read)
         finally:
             self._room.leave(taken)
-        sdk = sdk_name([], _query_params(request), request.headers.get(b"user-agent", b""))
+        sdk = sdk_name(None, _query_params(request), request.headers.get(b"user-agent", b""))
         token = read.token or token_in(read.start)
+        if self._rates.on_writes:
+            self._rates.admit_write({token: 1})
         await self._ingest.refuse_body(endpoint, read.message, read.start, token=token, sdk=sdk)
         self._metrics.body_refused(endpoint, read.message)
         return read.reply
 
-    def _read(self, request: Request, body: Body) -> Decoded | _Refused:
+    def _read(self, endpoint: str, request: Request, body: Body) -> Decoded | _Refused:
         """Decode a body. What is refused whole leaves its first kilobyte and nothing else in memory."""
         if body.oversized:
             message = texts.BODY_TOO_LARGE.format(limit=self._limits.body_limit_bytes)
@@ -107,6 +125,8 @@ class Ingestion:
                 query=request.query,
                 body=body.data,
                 limits=self._limits,
+                # the key of a request is reckoned over its records as they came
+                quick_for="" if b"idempotency-key" in headers else endpoint,
             )
         except BodyError as error:
             reply = too_large(error.message) if error.status == 413 else error_reply(400, error.message)
@@ -114,12 +134,12 @@ class Ingestion:
         start = decoded.text[:KEPT_BYTES]
         if len(headers.get(b"idempotency-key", b"")) > IDEMPOTENCY_KEY_LIMIT_CHARS:
             message = texts.IDEMPOTENCY_KEY_TOO_LONG
-            return _Refused(message, error_reply(400, message), start, _first_token(decoded.records))
+            return _Refused(message, error_reply(400, message), start, _first_token(decoded))
         if decoded.problem:
             return _Refused(decoded.problem, problem_reply(decoded.params, decoded.problem), start)
-        if len(decoded.records) > self._limits.records_per_request:
+        if decoded.count > self._limits.records_per_request:
             message = texts.TOO_MANY_RECORDS.format(limit=self._limits.records_per_request)
-            return _Refused(message, too_large(message), start, _first_token(decoded.records))
+            return _Refused(message, too_large(message), start, _first_token(decoded))
         return decoded
 
     async def _submit(self, endpoint: str, request: Request, decoded: Decoded) -> Reply:
@@ -132,11 +152,13 @@ class Ingestion:
                 hostile=decoded.hostile,
                 ip_flag=params.ip,
                 client_ip="" if params.ip is False else self._client_ip(request),
-                sdk=sdk_name(decoded.records, params, request.headers.get(b"user-agent", b"")),
+                sdk=sdk_name(decoded.first("mp_lib"), params, request.headers.get(b"user-agent", b"")),
                 idempotency_key=request.headers.get(b"idempotency-key", b"").decode("latin-1"),
                 path=endpoint,
                 body_bytes=len(decoded.text),
                 call=request.call,
+                quick=decoded.quick,
+                reread=None if decoded.reread is None else _records_of(decoded.reread),
             )
         )
         self._metrics.records(endpoint, outcome)
@@ -148,7 +170,7 @@ class Ingestion:
         Raises `OverloadedError` where the client is gone: it may have been answered by another connection.
         """
         if request.headers.get(b"idempotency-key"):
-            return None
+            return
         resends = self._ingest.resends
         digest = await self._ingest.beside(len(body.data), lambda: digest_of(resends, request, body.data))
         request.call = await resends.claim(digest)
@@ -163,9 +185,31 @@ class Ingestion:
         return client_ip(request.peer, forwarded_for, real_ip, self._trusted)
 
 
-def _first_token(records: list[Any]) -> str:
+def _records_of(reread: Callable[[], Decoded]) -> Callable[[], tuple[list[Any], bool]]:
+    """`Submission.reread`: a plain request's records as they came, and whether they are hostile."""
+
+    def read() -> tuple[list[Any], bool]:
+        decoded = reread()
+        return decoded.records, decoded.hostile
+
+    return read
+
+
+def _first_token(decoded: Decoded) -> str:
     """The token of a request's first record, "" where it has none."""
-    token = records[0].get("$token") if records and type(records[0]) is dict else None
+    token = decoded.first("$token")
+    return token if type(token) is str else ""
+
+
+def _tokens_of(decoded: Decoded) -> Counter[str]:
+    """How many records of a request bring which token; what is no token counts as ""."""
+    if decoded.quick is not None:
+        return Counter(record.token for record in decoded.quick)
+    return Counter(_token_of(record) for record in decoded.records)
+
+
+def _token_of(record: Any) -> str:
+    token = record.get("$token") if type(record) is dict else None
     return token if type(token) is str else ""
 
 
@@ -186,9 +230,8 @@ def _query_params(request: Request) -> Params:
     return read_params(form_fields(request.query), NO_FIELDS)
 
 
-def sdk_name(records: list[Any], params: Params, user_agent: bytes) -> str:
+def sdk_name(lib: Any, params: Params, user_agent: bytes) -> str:
     """What sent a request: `mp_lib` of its first record or of the request, else the User-Agent's product."""
-    lib = records[0].get("mp_lib") if records and type(records[0]) is dict else None
     if type(lib) is not str or not lib:
         lib = params.lib or user_agent.partition(b" ")[0].decode("latin-1")
     return clean_text(lib[:SDK_LIMIT_CHARS])

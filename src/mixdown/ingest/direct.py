@@ -34,7 +34,7 @@ def append_raw(
         append = prepared.append
         if append is not None:
             if not keep_refusals:
-                append = type(append)(append.segment, append.count, append.id_hashes)
+                append = type(append)(append.segment, append.count, append.id_filter)
             if append.count or append.refusals:
                 turn.append([append], time.time_ns() // 1_000_000)
     return prepared.outcome

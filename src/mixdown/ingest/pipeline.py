@@ -183,7 +183,7 @@ class Ingest:
             sdk=sdk,
         )
         await self._pass_gate()
-        append = Append(segment=b"", count=0, id_hashes=frozenset(), refusals=(refusal,))
+        append = Append(segment=b"", count=0, id_filter=b"", refusals=(refusal,))
         await self._commit(None, Prepared(append, Outcome(1, 0)), None, self._tokens.version)
 
     def closed_because(self) -> str:

@@ -120,7 +120,7 @@ def _read(raw: Any, reading: Reading) -> Update:
         raise
     key = None
     if "$insert_id" in raw or "$mp_metadata" in raw:
-        key = _record_key(raw, project, group_key, profile_id)
+        key = record_key(raw.get("$insert_id"), raw.get("$mp_metadata"), project, group_key, profile_id)
     time_ms = epoch_ms(raw["$time"]) if "$time" in raw else 0
     return Update(project, group_key, profile_id, operations, time_ms, flags, key)
 
@@ -189,10 +189,12 @@ def is_true(value: Any) -> bool:
     return value is True or (type(value) in (int, float) and value == 1)
 
 
-def _record_key(raw: Properties, project: int, group_key: str, profile_id: str) -> bytes | None:
-    insert_id = raw.get("$insert_id")
+def record_key(insert_id: Any, metadata: Any, project: int, group_key: str, profile_id: str) -> bytes | None:
+    """The idempotency key of a record from its `$insert_id` or else its `$mp_metadata` (DESIGN G2).
+
+    None where it brings no key that can be used.
+    """
     if insert_id is None:
-        metadata = raw.get("$mp_metadata")
         if type(metadata) is not dict:
             return None
         insert_id = metadata.get("$mp_event_id")
@@ -305,5 +307,6 @@ __all__ = [
     "number_text",
     "read_update",
     "record_ip",
+    "record_key",
     "record_text",
 ]

@@ -107,18 +107,13 @@ def checksum(first: int, count: int, time_ms: int, version: int, id_filter: byte
     )
 
 
-def id_hashes(ids: Iterable[str]) -> set[int]:
-    """32-bit hashes of profile ids, for a chunk's filter."""
-    return {zlib.crc32(profile_id.encode()) for profile_id in ids}
-
-
-def encode_filter(hashes: Iterable[int]) -> bytes:
-    """The filter kept beside a chunk: sorted 32-bit hashes of the ids in it, little-endian."""
-    return array("I", sorted(hashes)).tobytes()
+def encode_filter(ids: Iterable[str]) -> bytes:
+    """The filter kept beside a chunk, or a request's share of it: 32-bit hashes of its ids, in no order."""
+    return array("I", set(map(zlib.crc32, map(str.encode, ids)))).tobytes()
 
 
 def filter_may_hold(encoded: bytes, ids: Sequence[str]) -> bool:
     """Whether a chunk with this filter may hold one of `ids` (false positives happen, misses do not)."""
     held = array("I")
     held.frombytes(encoded)
-    return not id_hashes(ids).isdisjoint(held)
+    return not set(map(zlib.crc32, map(str.encode, ids))).isdisjoint(held)

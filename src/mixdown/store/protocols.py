@@ -42,11 +42,14 @@ class RefusedRecord(msgspec.Struct, frozen=True):
 
 
 class Append(msgspec.Struct, frozen=True):
-    """One request's share of a group commit: an encoded segment (b"" when every record was refused)."""
+    """One request's share of a group commit: an encoded segment (b"" when every record was refused).
+
+    `id_filter` is its share of the chunk's filter (`store.chunk.encode_filter`): joined, they make the whole.
+    """
 
     segment: bytes
     count: int
-    id_hashes: frozenset[int]
+    id_filter: bytes
     refusals: tuple[RefusedRecord, ...] = ()
 
 
@@ -191,7 +194,10 @@ class State(Protocol):
 
 
 class Project(msgspec.Struct, frozen=True):
-    """A project as the catalog holds it; the secret only as its SHA-256."""
+    """A project as the catalog holds it; the secret only as its SHA-256.
+
+    Rate limits of None are the server's settings, 0 is none.
+    """
 
     id: int
     name: str
@@ -199,6 +205,9 @@ class Project(msgspec.Struct, frozen=True):
     secret_hash: bytes
     id_merge: str = "simplified"
     created_ms: int = 0
+    rate_limit_records_per_s: int | None = None
+    rate_limit_requests_per_s: int | None = None
+    rate_limit_queries_per_hour: int | None = None
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -238,6 +247,16 @@ class Catalog(Protocol):
         id_merge: str | None = None,
     ) -> Project:
         """Change what is given. Raises `CatalogError`: no such project, or a name or token is taken."""
+
+    def limit_project(
+        self,
+        project_id: int,
+        *,
+        records_per_s: int | None,
+        requests_per_s: int | None,
+        queries_per_hour: int | None,
+    ) -> Project:
+        """Set all of a project's rate limits (None: as the server's settings say). Raises `CatalogError`."""
 
     def delete_project(self, project_id: int) -> None:
         """Delete a project and its accounts; its id is never used again. Raises `CatalogError`."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 import apsw
 
 from mixdown.model.errors import CorruptStoreError, SchemaTooNewError
-from mixdown.store.chunk import CHUNK_VERSION, Chunk, checksum, encode_filter, join_segments
+from mixdown.store.chunk import CHUNK_VERSION, Chunk, checksum, join_segments
 from mixdown.store.protocols import Append, Appended
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.refusals import insert_refusals
@@ -50,10 +50,7 @@ def _insert_chunk(
     connection: apsw.Connection, first: int, count: int, time_ms: int, appends: Sequence[Append]
 ) -> None:
     body = join_segments([append.segment for append in appends if append.count])
-    hashes: set[int] = set()
-    for append in appends:
-        hashes |= append.id_hashes
-    id_filter = encode_filter(hashes)
+    id_filter = b"".join([append.id_filter for append in appends])
     seal = checksum(first, count, time_ms, CHUNK_VERSION, id_filter, body)
     sqlite.rows(
         connection,
