@@ -129,7 +129,7 @@ def test_a_first_start_that_was_killed_half_way_goes_on(
 @pytest.mark.parametrize("name", LASTING)
 def test_a_newer_schema_is_refused_with_what_to_do(folder: Path, name: str) -> None:
     run_sql(folder / name, "PRAGMA user_version = 99")
-    with pytest.raises(SchemaTooNewError, match=rf"{name} has schema 99, .* up to 1") as error:
+    with pytest.raises(SchemaTooNewError, match=rf"{name} has schema 99, .* up to \d") as error:
         open_store(folder, role="worker", create=True)
     assert "newer Mixdown" in error.value.hint
 

@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,21 +23,25 @@ import apsw
 import msgspec
 
 from mixdown.cli.folder import running_server
+from mixdown.cli.progress import size_text
 from mixdown.model.errors import MixdownError, StoreError
 from mixdown.server.first_start import SHORT_SECRET_CHARS, short_presets
 from mixdown.settings import Settings, unknown_variables
 from mixdown.store.chunk import CHUNK_VERSION, checksum
 from mixdown.store.sqlite.connection import CATALOG, LOG, STATE, Kind, migrations, store_errors
-from mixdown.store.sqlite.folder import FILE_MODE, FOLDER_MODE
+from mixdown.store.sqlite.folder import FILE_MODE, FOLDER_MODE, RESTORING, unfinished_restore
+from mixdown.store.sqlite.rebuild import integrity_faults
+from mixdown.store.sqlite.store import wal_lost
 
-Progress = Callable[[int, int], None]
-"""Told how many chunks have been checked, of how many."""
+Tell = Callable[[str], None]
+"""Told how far a long check is, in words for people."""
 
 KINDS: Final = (LOG, CATALOG, STATE)
 OLDEST_SQLITE: Final = (3, 51)
 LATE_RECORDS: Final = 100_000
 ANSWER_TIMEOUT_S: Final = 5.0
 DAMAGE_SHOWN: Final = 5
+WHOLE_READS: Final = ("pages", "chunks")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -128,14 +133,41 @@ def check_modes(settings: Settings) -> Iterator[Finding]:
         yield Finding("modes", "ok", f"{folder} is closed to other users")
 
 
+def check_files(settings: Settings) -> Iterator[Finding]:
+    """Whether a restore was cut off, and whether a -wal was taken away from a file in use."""
+    folder = settings.data_dir
+    found = False
+    if (folder / RESTORING).exists():
+        found = True
+        error = unfinished_restore(folder)
+        yield Finding("files", "fail", error.message, error.hint)
+    for kind in KINDS:
+        if wal_lost(folder / kind.file_name):
+            found = True
+            yield Finding(
+                "files",
+                "fail",
+                f"{kind.file_name}-wal is missing: it held what was written last",
+                "Put it back; or restore the folder from a backup, or go on without it: doctor --repair.",
+            )
+    aside = sorted(path.name for path in folder.glob("*.damaged-*") if path.suffix.startswith(".damaged"))
+    if aside:
+        found = True
+        hint = "Repairs have set them aside; remove them when nothing in them is wanted any more."
+        yield Finding("files", "warn", f"damaged files: {', '.join(aside)}", hint)
+    if not found:
+        yield Finding("files", "ok", "no file was cut off or set aside")
+
+
 def check_schemas(settings: Settings) -> Iterator[Finding]:
-    """Whether this Mixdown knows the files' schemas."""
+    """Whether every file is there, and this Mixdown knows its schema."""
     told = []
     for kind in KINDS:
         path = settings.data_dir / kind.file_name
-        if not path.exists():
-            hint = "Restore it from a backup together with the others; or move the folder away to start anew."
-            yield Finding("schemas", "fail", f"{kind.file_name} is missing", hint)
+        if not path.exists() or path.stat().st_size == 0:
+            what = "missing" if not path.exists() else "empty"
+            hint = "Restore the folder from a backup, or see what can be rebuilt: mixdown doctor --repair."
+            yield Finding("schemas", "fail", f"{kind.file_name} is {what}", hint)
             continue
         newest = len(migrations(kind))
         with _reading(settings.data_dir, kind) as connection:
@@ -158,12 +190,18 @@ def check_watermark(settings: Settings) -> Iterator[Finding]:
     with _reading(settings.data_dir, STATE) as connection:
         watermark = int(connection.execute("SELECT position FROM watermarks WHERE reader = 'profiles'").get)
     with _reading(settings.data_dir, LOG) as connection:
-        head = int(connection.execute("SELECT position FROM head").get)
+        tail, head = connection.execute(
+            "SELECT coalesce((SELECT min(first) FROM chunks), position), position FROM head"
+        ).get
     behind = head - watermark
     places = f"log head {head}, watermark {watermark}"
     if behind < 0:
-        hint = "The files are not of one time: restore both from the same backup."
+        hint = "Restore the folder from a backup, or go on from what is there: mixdown doctor --repair."
         yield Finding("watermark", "fail", f"{places}: the state has folded what the log never held", hint)
+    elif watermark < tail:
+        hint = "Restore the folder from a backup, or go on without it: mixdown doctor --repair."
+        message = f"{places}, and the log begins at {tail}: what lies between is gone"
+        yield Finding("watermark", "fail", message, hint)
     elif behind > LATE_RECORDS:
         hint = "If this grows while the server runs, look at its log for the fold's errors."
         yield Finding("watermark", "warn", f"{places}: {behind} records wait for the fold", hint)
@@ -171,7 +209,27 @@ def check_watermark(settings: Settings) -> Iterator[Finding]:
         yield Finding("watermark", "ok", f"{places}: {behind or 'no'} records wait for the fold")
 
 
-def check_chunks(settings: Settings, progress: Progress) -> Iterator[Finding]:
+def check_pages(settings: Settings, tell: Tell) -> Iterator[Finding]:
+    """SQLite's own check of every page of every file; rows are matched with their indexes by `--repair`."""
+    sizes = []
+    for kind in KINDS:
+        path = settings.data_dir / kind.file_name
+        size = size_text(path.stat().st_size)
+        faults = integrity_faults(path, tell=partial(tell, f"checking {kind.file_name}, {size}"))
+        sizes.append(f"{kind.file_name} {size}")
+        if faults:
+            yield Finding(
+                "pages",
+                "fail",
+                f"{kind.file_name} has broken pages: {'; '.join(faults[:DAMAGE_SHOWN])}",
+                "Check both disk and memory. Restore the folder from a backup, or see what can be rebuilt:"
+                " mixdown doctor --repair.",
+            )
+            return
+    yield Finding("pages", "ok", f"every page is sound: {', '.join(sizes)}")
+
+
+def check_chunks(settings: Settings, tell: Tell) -> Iterator[Finding]:
     """Whether the checksum of every chunk in the log matches."""
     with _reading(settings.data_dir, STATE) as connection:
         watermark = int(connection.execute("SELECT position FROM watermarks WHERE reader = 'profiles'").get)
@@ -186,7 +244,7 @@ def check_chunks(settings: Settings, progress: Progress) -> Iterator[Finding]:
                 folded = "already folded" if first + count <= watermark else "not folded yet"
                 damaged.append(f"{first} to {first + count - 1} ({folded}): {reason}")
             checked += 1
-            progress(checked, total)
+            tell(f"checking chunk {checked} of {total}")
             position = first
     if damaged:
         shown = "; ".join(damaged[:DAMAGE_SHOWN]) + ("; …" if len(damaged) > DAMAGE_SHOWN else "")
@@ -195,7 +253,8 @@ def check_chunks(settings: Settings, progress: Progress) -> Iterator[Finding]:
             "fail",
             f"{len(damaged)} of {checked} chunks are damaged: positions {shown}",
             "Bytes have changed on the disk or in memory: check both. What is folded is in the profiles; "
-            "restore the rest from a backup. The server sets damaged chunks aside and goes on.",
+            "restore the rest from a backup. The server steps over damaged chunks and goes on; "
+            "`mixdown doctor --repair` takes them out.",
         )
     else:
         yield Finding("chunks", "ok", f"{checked} chunks, and every checksum matches")
@@ -286,8 +345,8 @@ def _readyz(address: str) -> tuple[int, str]:
         return error.code, ", ".join(answer.get("reasons", [])) if isinstance(answer, dict) else ""
 
 
-def all_findings(settings: Settings, *, has_data: bool, progress: Progress) -> Iterator[Finding]:
-    """Every check in turn; one that cannot be made is a finding too."""
+def all_findings(settings: Settings, *, has_data: bool, fast: bool, tell: Tell) -> Iterator[Finding]:
+    """Every check in turn; one that cannot be made is a finding too. `fast` leaves out pages and chunks."""
     yield from check_versions()
     yield from check_settings(settings)
     yield from check_geo(settings)
@@ -301,13 +360,17 @@ def all_findings(settings: Settings, *, has_data: bool, progress: Progress) -> I
         return
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("modes", lambda: check_modes(settings)),
+        ("files", lambda: check_files(settings)),
         ("schemas", lambda: check_schemas(settings)),
         ("watermark", lambda: check_watermark(settings)),
-        ("chunks", lambda: check_chunks(settings, progress)),
+        ("pages", lambda: check_pages(settings, tell)),
+        ("chunks", lambda: check_chunks(settings, tell)),
         ("disk", lambda: check_disk(settings)),
         ("server", lambda: check_server(settings)),
     )
     for name, check in checks:
+        if fast and name in WHOLE_READS:
+            continue
         try:
             yield from check()
         except StoreError as error:

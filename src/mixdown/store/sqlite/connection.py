@@ -79,7 +79,7 @@ def store_errors(what: str) -> Iterator[None]:
     except (apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError, apsw.ReadOnlyError) as error:
         raise StoreError(
             f"{what} cannot be opened or written: {error}",
-            hint="The data folder and all files in it must belong to this user, on a disk that can be written.",
+            hint="The data folder and all in it must belong to this user, on a disk that can be written.",
         ) from error
     except apsw.IOError as error:
         raise StoreError(
@@ -144,12 +144,13 @@ def prepare(path: Path, kind: Kind) -> None:
     with store_errors(str(path)):
         connection = connect(path, kind)
         try:
-            _migrate(connection, path, migrations(kind))
+            migrate(connection, path, migrations(kind))
         finally:
             connection.close()
 
 
-def _migrate(connection: apsw.Connection, path: Path, steps: list[tuple[int, str]]) -> None:
+def migrate(connection: apsw.Connection, path: Path, steps: list[tuple[int, str]]) -> None:
+    """Take the steps that the file has not taken yet. Raises `SchemaTooNewError`."""
     version = int(connection.pragma("user_version"))
     if version > len(steps):
         raise SchemaTooNewError(

@@ -1,0 +1,180 @@
+"""Rebuilding a damaged file: every row that can still be read, in a new file of the same schema.
+
+Enters: a database with broken pages. Leaves: a whole one in its place, the damaged one beside it, and how
+many rows of which table were lost. It never takes the damaged file away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite.folder import make_file, sync_folder
+
+_ROWS_AT_ONCE: Final = 1000
+_STEPS_BETWEEN_WORDS: Final = 100_000
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """A new file that waits to take the damaged one's place; `torn` names tables that lost rows."""
+
+    path: Path
+    rows: dict[str, int]
+    torn: tuple[str, ...]
+
+
+def integrity_faults(
+    path: Path, *, whole: bool = False, tell: Callable[[], object] = lambda: None, limit: int = 20
+) -> list[str]:
+    """What SQLite's quick check finds in a file; nothing where it is sound. Raises `StoreError`.
+
+    `whole` also holds every index against its table. `tell` is called now and then meanwhile.
+    """
+    check = "integrity_check" if whole else "quick_check"
+    with (
+        sqlite.store_errors(str(path)),
+        closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection,
+    ):
+        connection.set_busy_timeout(sqlite.BUSY_TIMEOUT_MS)
+        connection.set_progress_handler(lambda: bool(tell()), _STEPS_BETWEEN_WORDS)
+        try:
+            found = sqlite.rows(connection, f"PRAGMA {check}({limit})")
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            return [str(error)]
+    return [] if found == [("ok",)] else [str(line).replace("\n", "; ") for (line,) in found]
+
+
+def rebuild(path: Path, kind: sqlite.Kind) -> Rebuilt:
+    """Make a new file beside a damaged one, of all that can be read. Raises `StoreError` if that is nothing.
+
+    `put_in_place` makes it count; `discard` takes it away.
+    """
+    target = path.with_name(path.name + ".rebuilt")
+    for suffix in ("", "-wal", "-shm"):
+        target.with_name(target.name + suffix).unlink(missing_ok=True)
+    make_file(target)
+    with (
+        sqlite.store_errors(str(path)),
+        closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as source,
+        closing(sqlite.connect(target, kind)) as new,
+    ):
+        version = int(source.pragma("user_version"))
+        sqlite.migrate(new, target, sqlite.migrations(kind)[:version])
+        rows: dict[str, int] = {}
+        torn = []
+        with sqlite.transaction(new):
+            for (table,) in sqlite.rows(new, "SELECT name FROM sqlite_schema WHERE type = 'table'"):
+                rows[table], whole = _copy_table(source, new, table)
+                if not whole:
+                    torn.append(table)
+        sqlite.rows(new, "PRAGMA wal_checkpoint(TRUNCATE)")
+    return Rebuilt(target, rows, tuple(torn))
+
+
+def put_in_place(rebuilt: Rebuilt, path: Path) -> Path:
+    """Let a rebuilt file take the damaged one's place; where the damaged one is now."""
+    kept = set_aside(path, keep=True)
+    rebuilt.path.replace(path)
+    sync_folder(path.parent)
+    return kept
+
+
+def discard(rebuilt: Rebuilt) -> None:
+    """Take a rebuilt file away again."""
+    rebuilt.path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, *, keep: bool = False) -> Path:
+    """Give a damaged file another name, with `keep` besides its own; its -wal and -shm go along."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    if keep:
+        kept.hardlink_to(path)
+    else:
+        path.rename(kept)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            beside.rename(kept.with_name(kept.name + suffix))
+    sync_folder(path.parent)
+    return kept
+
+
+def _copy_table(source: apsw.Connection, new: apsw.Connection, table: str) -> tuple[int, bool]:
+    """Copy what can be read of a table; how many rows, and whether that was all."""
+    columns = sqlite.rows(new, "SELECT name, pk FROM pragma_table_info(?)", (table,))
+    sqlite.rows(new, f"DELETE FROM {table}")  # noqa: S608 - a name from this program's own schema
+    marks = ", ".join("?" * len(columns))
+    insert = f"INSERT OR IGNORE INTO {table} VALUES ({marks})"  # noqa: S608 - likewise
+    count = 0
+    whole = True
+    some: list[tuple[Any, ...]] = []
+    for row in _readable(source, table, [name for name, pk in sorted(columns, key=_by_key) if pk]):
+        if row is None:
+            whole = False
+            continue
+        some.append(row)
+        count += 1
+        if len(some) >= _ROWS_AT_ONCE:
+            new.executemany(insert, some)
+            some.clear()
+    new.executemany(insert, some)
+    return count if whole else int(sqlite.value(new, f"SELECT count(*) FROM {table}")), whole  # noqa: S608
+
+
+def _by_key(column: tuple[str, int]) -> int:
+    return column[1]
+
+
+def _readable(source: apsw.Connection, table: str, key: list[str]) -> Iterator[tuple[Any, ...] | None]:
+    """The rows of a table from both ends, and None for each place that cannot be read.
+
+    A row whose own pages are broken is stepped over where the key is one column; where the tree above the
+    rows is broken, what can be reached from the other end is taken too. A row may come twice.
+    """
+    order = ", ".join(key) or "rowid"
+    last: Any = None
+    while True:
+        where, bindings = ("", ()) if last is None else (f"WHERE {order} > ?", (last,))
+        step = f"SELECT {order}, * FROM {table} {where} ORDER BY {order}"  # noqa: S608 - names of our schema
+        try:
+            for row in source.execute(step, bindings):
+                last = row[0]
+                yield row[max(1, len(key)) :]
+            return
+        except (apsw.CorruptError, apsw.IOError):
+            yield None
+        if len(key) > 1:
+            break
+        found = _key_after(source, table, order, last)
+        if found is None:
+            break
+        last = found  # its row is the broken one
+    try:
+        for row in source.execute(
+            f"SELECT * FROM {table} ORDER BY {', '.join(f'{name} DESC' for name in order.split(', '))}"  # noqa: S608
+        ):
+            yield row
+    except (apsw.CorruptError, apsw.IOError):
+        return
+
+
+def _key_after(source: apsw.Connection, table: str, key: str, last: Any) -> Any:
+    """The key of the row after `last` without its other columns; None where it cannot be reached."""
+    where, bindings = ("", ()) if last is None else (f"WHERE {key} > ?", (last,))
+    try:
+        found = sqlite.value(
+            source,
+            f"SELECT {key} FROM {table} {where} ORDER BY {key} LIMIT 1",  # noqa: S608 - names of our schema
+            bindings,
+        )
+    except (apsw.CorruptError, apsw.IOError):
+        return None
+    return found
