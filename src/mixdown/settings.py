@@ -175,6 +175,29 @@ class Settings:
         ),
     ] = 5
 
+    rate_limit_records_per_s: Annotated[
+        int,
+        _About(
+            help="Records a second that one project may send; beyond it: 429. 0 sets no limit. A project may "
+            "have a limit of its own (`mixdown project set`).",
+            high=10**9,
+            advanced=True,
+        ),
+    ] = 0
+    rate_limit_requests_per_s: Annotated[
+        int,
+        _About(help="The same in requests of writes a second.", high=10**9, advanced=True),
+    ] = 0
+    rate_limit_queries_per_hour: Annotated[
+        int,
+        _About(
+            help="Profile queries an hour that one project may ask (Mixpanel's limit is 60); beyond it: 429. "
+            "0 sets no limit.",
+            high=10**9,
+            advanced=True,
+        ),
+    ] = 0
+
     header_limit_bytes: Annotated[
         int,
         _About(

@@ -62,6 +62,22 @@ def test_a_change_changes_what_is_given_alone(catalog: Catalog) -> None:
     assert catalog.projects() == [changed] == [Project(made.id, "n", "t2", b"s2", "legacy", 5)]
 
 
+def test_a_project_has_no_limits_of_its_own_until_it_is_given_some(catalog: Catalog) -> None:
+    made, other = project(catalog, "a"), project(catalog, "b")
+    assert (made.rate_limit_records_per_s, made.rate_limit_queries_per_hour) == (None, None)
+    before = catalog.version()
+    limited = catalog.limit_project(made.id, records_per_s=5, requests_per_s=0, queries_per_hour=None)
+    assert catalog.version() > before
+    assert catalog.projects() == [limited, other]
+    own = (limited.rate_limit_records_per_s, limited.rate_limit_requests_per_s)
+    assert (*own, limited.rate_limit_queries_per_hour) == (5, 0, None)
+    assert catalog.change_project(made.id, name="c").rate_limit_records_per_s == 5
+    catalog.limit_project(made.id, records_per_s=None, requests_per_s=None, queries_per_hour=None)
+    assert catalog.projects()[0].rate_limit_records_per_s is None
+    with pytest.raises(CatalogError, match="no project 99"):
+        catalog.limit_project(99, records_per_s=1, requests_per_s=None, queries_per_hour=None)
+
+
 def test_a_deleted_project_takes_its_accounts_and_never_gives_its_id_back(catalog: Catalog) -> None:
     first, second = project(catalog, "a"), project(catalog, "b")
     for name, project_id in (("u1", first.id), ("u2", second.id), ("owner", 0)):

@@ -6,9 +6,11 @@ A secret is printed once, when it is made; the catalog holds its SHA-256 alone.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from mixdown.cli.flags import data_dir_flag, json_flag
 from mixdown.cli.folder import find_project, opened
@@ -16,11 +18,13 @@ from mixdown.cli.output import confirm, emit, note, print_fields, print_rows, pr
 from mixdown.model.errors import CatalogError
 
 if TYPE_CHECKING:
-    from mixdown.store.protocols import Project
+    from mixdown.store.protocols import Catalog, Project
 
 ID_MERGE: Final = ("simplified", "original", "legacy")
 TEXT_LIMIT_CHARS: Final = 255
 SHORT_SECRET_CHARS: Final = 32
+LIMITS: Final = "rate_limit_"
+DEFAULT_LIMIT: Final = -1
 
 
 def project_view(project: Project, secret: str | None = None) -> dict[str, Any]:
@@ -155,6 +159,9 @@ def show(*, project_ref: str, as_json: bool, data_dir: str | None) -> None:
         held = [("users", store.state.count(found.id, ""))]
         held += [(f"groups of {key}", store.state.count(found.id, key)) for key in groups]
         refused, _ = store.refusals.counts().get(found.id, (0, 0))
+        limits = [
+            (name, getattr(found, name)) for name in msgspec.structs.asdict(found) if name.startswith(LIMITS)
+        ]
     print_fields(
         [
             ("id", found.id),
@@ -165,29 +172,81 @@ def show(*, project_ref: str, as_json: bool, data_dir: str | None) -> None:
             ("accounts", ", ".join(accounts) or "none of its own"),
             *held,
             ("refusals", refused),
+            *((name, limit) for name, limit in limits if limit is not None),
         ]
     )
+
+
+def _limit(context: click.Context, option: click.Parameter, given: str | None) -> int | None:
+    """A rate limit as it was given: a whole number, or `default` for the server's setting."""
+    del context, option
+    if given == "default":
+        return DEFAULT_LIMIT
+    if given is None:
+        return None
+    if given.isdecimal() and len(given) < 10:
+        return int(given)
+    raise click.BadParameter(f"{given!r} is neither a whole number below a billion nor `default`.")
 
 
 @project.command("set")
 @click.argument("project_ref", metavar="P")
 @click.option("--name", metavar="NAME", help="A new name.")
 @click.option("--id-merge", type=click.Choice(ID_MERGE), help="How the project's identities merge.")
+@click.option(
+    "--rate-limit-records-per-s", metavar="N", callback=_limit, help="Records a second that may be sent."
+)
+@click.option(
+    "--rate-limit-requests-per-s", metavar="N", callback=_limit, help="Requests of writes a second."
+)
+@click.option("--rate-limit-queries-per-hour", metavar="N", callback=_limit, help="Profile queries an hour.")
 @json_flag
 @data_dir_flag
 def set_project(
-    *, project_ref: str, name: str | None, id_merge: str | None, as_json: bool, data_dir: str | None
+    *,
+    project_ref: str,
+    name: str | None,
+    id_merge: str | None,
+    as_json: bool,
+    data_dir: str | None,
+    **limits: int | None,
 ) -> None:
-    """Change a project's name or its way of merging identities."""
-    if name is None and id_merge is None:
-        raise click.UsageError("Nothing to set: give --name or --id-merge.")
+    """Change a project's name, its way of merging identities, or its rate limits.
+
+    A limit is a whole number, 0 for none, or `default` for what the server's setting of that name says.
+
+    \b
+    Examples:
+      mixdown project set shop --rate-limit-records-per-s 1000
+      mixdown project set shop --rate-limit-records-per-s default
+    """
+    limits = {option: limit for option, limit in limits.items() if limit is not None}
+    if name is None and id_merge is None and not limits:
+        raise click.UsageError("Nothing to set: give --name, --id-merge or a rate limit.")
     if name is not None:
         checked_name(name)
     with opened(data_dir) as (_, store):
-        changed = store.catalog.change_project(
-            find_project(store, project_ref).id, name=name, id_merge=id_merge
-        )
+        changed = find_project(store, project_ref)
+        if name is not None or id_merge is not None:
+            changed = store.catalog.change_project(changed.id, name=name, id_merge=id_merge)
+        if limits:
+            changed = _limited(store.catalog, changed, limits)
     _show_new(changed, secret=None, as_json=as_json)
+
+
+def _limited(catalog: Catalog, project: Project, limits: Mapping[str, int | None]) -> Project:
+    """Change the rate limits that are given, by the names of their options, and keep the others."""
+
+    def chosen(own: str) -> int | None:
+        limit = limits.get(own, getattr(project, own))
+        return None if limit == DEFAULT_LIMIT else limit
+
+    return catalog.limit_project(
+        project.id,
+        records_per_s=chosen("rate_limit_records_per_s"),
+        requests_per_s=chosen("rate_limit_requests_per_s"),
+        queries_per_hour=chosen("rate_limit_queries_per_hour"),
+    )
 
 
 @project.command()

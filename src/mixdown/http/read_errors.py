@@ -1,7 +1,7 @@
 """The one error body of every read and administration endpoint (contract query §1.5).
 
 An error enters, a response leaves: `{"request": path and query, "error": text, "status": "error"}`. It
-must never carry `Retry-After`, which a client takes for rate limiting whatever the status.
+carries `Retry-After` with 429 alone, since a client takes it for rate limiting whatever the status.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from mixdown.model.errors import AuthError, OverloadedError, RequestError, StoreError
+from mixdown.model.errors import AuthError, OverloadedError, RateLimitedError, RequestError, StoreError
 
 INVALID_ENDPOINT: Final = "Invalid API endpoint"
 UNAUTHENTICATED: Final = "Unable to authenticate request"
@@ -51,8 +51,13 @@ def invalid_endpoint(scope: Scope) -> Response:
     return read_error(scope, INVALID_ENDPOINT, status=400)
 
 
-def error_response(scope: Scope, error: RequestError | OverloadedError | StoreError) -> Response:
+def error_response(
+    scope: Scope, error: RequestError | OverloadedError | RateLimitedError | StoreError
+) -> Response:
     """The response to an error that was raised on purpose while a request was answered."""
+    if isinstance(error, RateLimitedError):
+        headers = {"Retry-After": str(error.retry_after_s)}
+        return read_error(scope, error.message, status=429, headers=headers)
     if isinstance(error, RequestError):
         headers = {}
         if isinstance(error, AuthError) and error.status == 401:
@@ -72,7 +77,7 @@ def answering(endpoint: _ENDPOINT) -> _ENDPOINT:
     async def answer(request: Request) -> Response:
         try:
             return await endpoint(request)
-        except (RequestError, OverloadedError, StoreError) as error:
+        except (RequestError, OverloadedError, RateLimitedError, StoreError) as error:
             return error_response(request.scope, error)
 
     return answer

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from mixdown.http.auth import READERS, Caller, authenticate, project_of, require
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.services import Services
+from mixdown.model.errors import RateLimitedError
 from mixdown.query.waiting import wait_for_fold
 from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.protocols import Project
@@ -53,11 +54,19 @@ async def authenticated(request: Request, services: Services) -> tuple[Caller, C
 
 
 async def begin_read(request: Request, services: Services) -> Read:
-    """Authenticate, decode, and wait for the fold. Raises `AuthError`, `QueryError`, `BodyError`."""
+    """Authenticate, decode, and wait for the fold.
+
+    Raises `AuthError`, `QueryError`, `BodyError`, `RateLimitedError`.
+    """
     caller, view = await authenticated(request, services)
     require(caller, READERS, "read")
     parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
     project = project_of(caller, project_id_of(parameters), view)
+    try:
+        services.rates.admit_query(project.id)
+    except RateLimitedError as error:
+        services.metrics.rate_limited(error.limit, error.project)
+        raise
     bound = wait_bound_ms(request, services.settings.read_wait_ms)
     behind = await wait_for_fold(services.store, services.executor, bound_ms=bound)
     return Read(project, parameters, behind)

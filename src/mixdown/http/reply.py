@@ -78,6 +78,12 @@ def overloaded(message: str, retry_after_s: int) -> Reply:
     return error_reply(503, message, (b"retry-after", str(retry_after_s).encode()))
 
 
+def rate_limited(retry_after_s: int) -> Reply:
+    """429 in the shape that Mixpanel documents (contract ingestion §6.2), to be tried again after seconds."""
+    content = {"code": 429, "error": texts.RATE_LIMITED, "status": "Too Many Requests"}
+    return json_reply(429, content, (b"retry-after", str(retry_after_s).encode()))
+
+
 def outcome_reply(params: Params, outcome: Outcome) -> Reply:
     """The reply to a batch that was judged; its good records are on disk."""
     if params.img:

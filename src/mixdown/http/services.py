@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Protocol, TypeVar
 
+from mixdown.http.rates import RateLimits
 from mixdown.ingest.prepare import Submission
 from mixdown.ingest.resends import Resends
 from mixdown.model.limits import Limits
@@ -71,6 +74,8 @@ class Metrics(Protocol):
 class Services:
     """Everything a route may use. `now_ms` is the clock; `executor` runs reads of the store.
 
+    `rates_file` is where workers share what their rate limits have counted (None: one worker alone).
+
     Reads may take seconds: what must not wait for them (health, ingestion) runs elsewhere.
     """
 
@@ -81,3 +86,9 @@ class Services:
     metrics: Metrics
     executor: Executor
     now_ms: Callable[[], int]
+    rates_file: Path | None = None
+
+    @cached_property
+    def rates(self) -> RateLimits:
+        """The rate limits of this server's projects."""
+        return RateLimits(self.settings, self.catalog, self.rates_file)

@@ -13,7 +13,8 @@
     │   ├── BodyError             the body cannot be read (400, 413)
     │   ├── AuthError             401 or 403
     │   └── QueryError            a read that cannot be answered (400)
-    └── OverloadedError           503: come back after retry_after_s seconds
+    ├── OverloadedError           503: come back after retry_after_s seconds
+    └── RateLimitedError          429: a project's limit was reached; likewise
 """
 
 from __future__ import annotations
@@ -81,3 +82,13 @@ class OverloadedError(MixdownError):
     def __init__(self, message: str, *, retry_after_s: int, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+class RateLimitedError(MixdownError):
+    """A project has reached its `limit` ("records", "requests" or "queries"); seconds as above (429)."""
+
+    def __init__(self, message: str, *, retry_after_s: int, limit: str, project: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.limit = limit
+        self.project = project

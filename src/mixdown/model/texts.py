@@ -41,6 +41,11 @@ STRICT_OVERFLOW: Final = "{field}, number is out of range"
 STRICT_NESTED: Final = "{field}, objects must have fewer than 255 keys and at most 3 levels"
 STRICT_TOO_LARGE: Final = "{field}, must be at most {limit} bytes of JSON"
 PROFILE_FULL: Final = "profile, takes no more from {limit} bytes of JSON on: remove something first"
+RATE_LIMITED: Final = "Project exceeded rate limits. Please retry the request with exponential backoff."
+QUERY_RATE_LIMITED: Final = (
+    "Query rate limit exceeded for project_id: {project}. It may ask {limit} queries an hour: "
+    "try again in {seconds} seconds"
+)
 INTERNAL: Final = "internal error"
 OVERLOADED_BACKLOG: Final = "the server is behind: too many records wait to be folded"
 OVERLOADED_BODIES: Final = "the server holds as many request bodies as it can"

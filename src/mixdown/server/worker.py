@@ -38,6 +38,7 @@ from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.folder import WakeSender
 
+RATES_FILE: Final = "rates"
 READ_THREADS: Final = 4
 WRITE_THREADS: Final = 2
 _TICKS_PER_SECOND: Final = 10
@@ -142,6 +143,7 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
             metrics=metrics,
             executor=executor,
             now_ms=now_ms,
+            rates_file=settings.data_dir / METRICS_FOLDER / RATES_FILE,
         )
         app = application(services, internal_port=internal.getsockname()[1] if internal else 0)
         server = DrainingServer(

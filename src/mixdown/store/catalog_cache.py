@@ -70,6 +70,11 @@ class CatalogCache:
         """Project ids by token, as of the last refresh."""
         return self._view.tokens
 
+    @property
+    def projects(self) -> Mapping[int, Project]:
+        """Projects by id, as of the last refresh."""
+        return self._view.projects
+
     def refresh(self) -> int:
         """Take in any change of the catalog; returns its version. Raises `StoreError`."""
         return self.current().version

@@ -343,6 +343,24 @@ class MemoryCatalog(_Part):
             self._put(project)
             return project
 
+    def limit_project(
+        self,
+        project_id: int,
+        *,
+        records_per_s: int | None,
+        requests_per_s: int | None,
+        queries_per_hour: int | None,
+    ) -> Project:
+        with self._use():
+            project = msgspec.structs.replace(
+                self._known(project_id),
+                rate_limit_records_per_s=records_per_s,
+                rate_limit_requests_per_s=requests_per_s,
+                rate_limit_queries_per_hour=queries_per_hour,
+            )
+            self._put(project)
+            return project
+
     def delete_project(self, project_id: int) -> None:
         with self._use():
             self._known(project_id)

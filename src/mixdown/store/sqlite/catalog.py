@@ -17,6 +17,10 @@ from mixdown.model.errors import CatalogError, StoreError
 from mixdown.store.protocols import Account, Project
 from mixdown.store.sqlite import connection as sqlite
 
+_PROJECT: Final = (
+    "id, name, token, secret_hash, id_merge, created_ms,"
+    " rate_limit_records_per_s, rate_limit_requests_per_s, rate_limit_queries_per_hour"
+)
 _TAKEN: Final = {
     "projects.name": "this name is taken by another project",
     "projects.token": "this token is taken by another project",
@@ -50,9 +54,7 @@ class SqliteCatalog:
     def projects(self) -> list[Project]:
         return [
             Project(*row)
-            for row in self._select(
-                "SELECT id, name, token, secret_hash, id_merge, created_ms FROM projects ORDER BY id"
-            )
+            for row in self._select(f"SELECT {_PROJECT} FROM projects ORDER BY id")  # noqa: S608 - a constant
         ]
 
     def accounts(self) -> list[Account]:
@@ -70,7 +72,7 @@ class SqliteCatalog:
             row = sqlite.value(
                 connection,
                 "INSERT INTO projects (name, token, secret_hash, id_merge, created_ms)"
-                " VALUES (?, ?, ?, ?, ?) RETURNING id, name, token, secret_hash, id_merge, created_ms",
+                f" VALUES (?, ?, ?, ?, ?) RETURNING {_PROJECT}",
                 (name, token, secret_hash, id_merge, now_ms),
             )
         return Project(*row)
@@ -89,8 +91,27 @@ class SqliteCatalog:
                 connection,
                 "UPDATE projects SET name = coalesce(?, name), token = coalesce(?, token),"
                 " secret_hash = coalesce(?, secret_hash), id_merge = coalesce(?, id_merge)"
-                " WHERE id = ? RETURNING id, name, token, secret_hash, id_merge, created_ms",
+                f" WHERE id = ? RETURNING {_PROJECT}",
                 (name, token, secret_hash, id_merge, project_id),
+            )
+            if row is None:
+                raise _no_project(project_id)
+        return Project(*row)
+
+    def limit_project(
+        self,
+        project_id: int,
+        *,
+        records_per_s: int | None,
+        requests_per_s: int | None,
+        queries_per_hour: int | None,
+    ) -> Project:
+        with self._change() as connection:
+            row = sqlite.value(
+                connection,
+                "UPDATE projects SET rate_limit_records_per_s = ?, rate_limit_requests_per_s = ?,"
+                f" rate_limit_queries_per_hour = ? WHERE id = ? RETURNING {_PROJECT}",
+                (records_per_s, requests_per_s, queries_per_hour, project_id),
             )
             if row is None:
                 raise _no_project(project_id)
