@@ -16,7 +16,7 @@ SOURCES := src tests scripts examples $(wildcard bench contrib)
 # contrib patches other people's classes, which is just what mypy is there to forbid
 TYPED := $(filter-out contrib,$(SOURCES))
 
-.PHONY: help install serve test test-slow lint format types imports docs-check check bench lock build clean
+.PHONY: help install serve test test-slow lint format types imports docs-check check bench bench-full lock build clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,8 +61,11 @@ docs-check: $(STAMP) ## check the links, anchors and make targets that the docum
 
 check: lint types imports docs-check test test-slow ## all of the checks and tests
 
-bench: $(STAMP) ## measure this machine (ARGS=...)
+bench: $(STAMP) ## measure this machine, in about five minutes (ARGS="--only ack,fold --keys zipf ...")
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-full: $(STAMP) ## and other databases, growth to 10 M profiles, a slower disk: about an hour
+	@$(BIN)/python -m bench --full $(ARGS)
 
 lock: $(STAMP) ## renew requirements-dev.lock after a change of pyproject.toml (ARGS=--upgrade for newer packages)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \

@@ -12,6 +12,7 @@ from typing import Any
 from bench import disk as disks
 from bench import floors, machine, options, parts, report, server
 from bench.competitors.part import competitors
+from bench.growth import growth
 from bench.progress import say
 
 ASSUMED_SUSTAINED_S = 40_000.0
@@ -23,27 +24,46 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = options.read(arguments)
     with _folder(chosen) as folder:
         disks.refuse_full(folder, chosen.needed_bytes())
-        result: dict[str, Any] = {
-            "machine": machine.facts(folder),
-            "options": chosen.as_json(),
-            "disks": {},
-        }
+        result: dict[str, Any] = {"machine": machine.facts(folder), "options": chosen.as_json(), "disks": {}}
         if result["machine"]["file_system"] in ("tmpfs", "ramfs"):
             say("this folder is in memory, where a flush costs nothing: name one on a disk with --folder")
-        for name in chosen.disks:
-            disk = disks.PLAIN if name == "plain" else disks.slow_disk(folder, vfs=chosen.vfs)
-            measured: dict[str, Any] = {"added_ms": disk.added_ms, "how": disk.how}
-            result["disks"][name] = measured
-            for part, figures in measure(chosen, folder, disk):
-                if isinstance(figures, dict) and isinstance(measured.get(part), dict):
-                    measured[part] |= figures
-                else:
-                    measured[part] = figures
-                if chosen.save:
-                    report.save(chosen.save, result)
+        measured = [disks.disk_of(name, folder) for name in chosen.disks]
+        result["disks"] = {disk.name: {"added_ms": disk.added_ms} for disk in measured}
+        for disk, part, figures in _measure(chosen, folder, measured):
+            _keep(result["disks"][disk.name], part, figures)
+            if chosen.save:
+                report.save(chosen.save, result)
     print(report.markdown(result))
     if chosen.save:
         say(f"kept in {report.save(chosen.save, result)}")
+
+
+def _keep(measured: dict[str, Any], part: str, figures: Any) -> None:
+    """Put a part's figures to those that it has given before, by keys or in a list."""
+    if isinstance(measured.get(part), dict):
+        measured[part] |= figures
+    elif isinstance(measured.get(part), list):
+        measured[part] += figures
+    else:
+        measured[part] = figures
+
+
+def _measure(
+    chosen: options.Options, folder: Path, measured: list[disks.Disk]
+) -> Iterator[tuple[disks.Disk, str, Any]]:
+    """Measure all parts on all disks; figures as they come."""
+    for disk in measured:
+        if any(part in options.QUICK for part in chosen.parts):
+            with _place(folder, chosen.data) as place:
+                for part, figures in _one_server(chosen, place, disk):
+                    yield disk, part, figures
+        if "competitors" in chosen.parts:
+            for figures in competitors(chosen, folder, disk):
+                yield disk, "competitors", [figures]
+    if "growth" in chosen.parts:
+        with _place(folder) as place:
+            for disk, figures in growth(chosen, place, measured):
+                yield disk, "growth", [figures]
 
 
 @contextmanager
@@ -54,17 +74,8 @@ def _folder(chosen: options.Options) -> Iterator[Path]:
         yield folder
 
 
-def measure(chosen: options.Options, folder: Path, disk: disks.Disk) -> Iterator[tuple[str, Any]]:
-    """Measure on one disk; each part's figures as they come."""
-    if any(part in options.QUICK for part in chosen.parts):
-        with _fresh(folder, chosen.data) as place:
-            yield from _one_server(chosen, place, disk)
-    if "competitors" in chosen.parts:
-        yield "competitors", competitors(chosen, folder, disk)
-
-
 @contextmanager
-def _fresh(folder: Path, kept: Path | None = None) -> Iterator[Path]:
+def _place(folder: Path, kept: Path | None = None) -> Iterator[Path]:
     """A folder for one server, removed afterwards unless it is to be kept."""
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
 """The disk that is measured on: what a flush costs, whether there is room, and 2 ms more for each flush.
 
 Many disks take 0.5 to 5 ms for an fsync where a small virtual one takes a tenth of it. The slower disk is
-made by a wait before each fsync and fdatasync. Where there is a C compiler, it is a library put before
-libc's (LD_PRELOAD), the same for every program that is measured; without one, a VFS below SQLite does it
-for Mixdown (`bench/slow`), and the databases of others are not measured on the slower disk.
+made by a wait before each flush: for Mixdown by a VFS below SQLite (`bench/slow`), for the databases of
+others by a library put before libc's (LD_PRELOAD). Without a C compiler to build that, others are not
+measured on the slower disk.
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ class Disk:
 
     name: str
     added_ms: float = 0.0
-    how: str = ""
     server: dict[str, str] = field(default_factory=dict)
     others: dict[str, str] | None = field(default_factory=dict)
 
@@ -66,18 +65,19 @@ class Disk:
 PLAIN: Final = Disk("plain")
 
 
-def slow_disk(folder: Path, *, vfs: bool = False) -> Disk:
-    """The disk with `ADDED_MS` more for each flush; its library is built into `folder`.
-
-    `vfs` takes the VFS shim for Mixdown even where there is a compiler.
-    """
+def disk_of(name: str, folder: Path) -> Disk:
+    """The disk `name`: "plain" or "slow"; what slows it is built into `folder`."""
+    if name == PLAIN.name:
+        return PLAIN
     library = _library(folder)
-    others = {"LD_PRELOAD": str(library)} if library else None
-    if library and not vfs:
-        return Disk("slow", ADDED_MS, "LD_PRELOAD", {"LD_PRELOAD": str(library)}, others)
     slow = str(Path(__file__).parent / "slow")
     path = os.pathsep.join(filter(None, [slow, os.environ.get("PYTHONPATH", "")]))
-    return Disk("slow", ADDED_MS, "VFS", {"PYTHONPATH": path, "BENCH_FSYNC_MS": str(ADDED_MS)}, others)
+    return Disk(
+        name,
+        ADDED_MS,
+        {"PYTHONPATH": path, "BENCH_FSYNC_MS": str(ADDED_MS)},
+        {"LD_PRELOAD": str(library)} if library else None,
+    )
 
 
 def _library(folder: Path) -> Path | None:

@@ -161,7 +161,10 @@ class _Generator:
             if connection.writing and event & select.EPOLLOUT:
                 self._write_on(connection)
             if event & ~select.EPOLLOUT:
-                data = connection.sock.recv(RECEIVE_BYTES)
+                try:
+                    data = connection.sock.recv(RECEIVE_BYTES)
+                except ConnectionError as error:
+                    raise LoadError(f"the server cut a connection: {error}") from error
                 if connection.reply:
                     data = connection.reply + data
                 if data.endswith(_GOOD):

@@ -38,7 +38,6 @@ class Options:
     records: int = 1_000_000
     folder: Path | None = None
     data: Path | None = None
-    vfs: bool = False
     save: str = ""
 
     def as_json(self) -> dict[str, object]:
@@ -57,7 +56,7 @@ class Options:
         """Disk space that the run takes at most: profiles, their copy, logs, and the databases of others."""
         most = max(self.growth) if "growth" in self.parts else 0
         log = int(self.seconds * 400_000 * 1000)
-        return 2_500 * max(2 * self.profiles, most) + log + (6 << 30 if "competitors" in self.parts else 0)
+        return 1_500 * max(2 * self.profiles, most) + log + (6 << 30 if "competitors" in self.parts else 0)
 
 
 def read(arguments: list[str] | None = None) -> Options:
@@ -103,7 +102,6 @@ def read(arguments: list[str] | None = None) -> Options:
         records=given.records,
         folder=given.folder,
         data=given.data,
-        vfs=given.vfs,
         save=name,
     )
 

@@ -22,7 +22,6 @@ FLOOR_S: Final = 3.0
 READABLE_FACTOR: Final = 3
 """The readable part takes so many times `seconds`, so that checkpoints fall into it."""
 IMPORT_SHARE: Final = 0.3
-BACKLOG_RECORDS: Final = 1_000_000
 
 
 @dataclass
@@ -104,31 +103,39 @@ def _us(before: dict[str, float], after: dict[str, float], role: str, records: i
 
 
 def fold_alone(bench: Bench, keys: str, floor: floors.UpsertFloor) -> dict[str, Any]:
-    """The fold with nothing else to do, on a backlog that was made while it was held still."""
+    """The fold with nothing else to do, beside its floor: the documents of the same records upserted."""
+    figures, sent = folded(bench, keys)
+    say(f"{keys}: its floor")
+    ids = [row["$distinct_id"] for request in sent for row in records.parsed(request)]
+    floor_s, floor_cpu_us = floor.records_s(ids)
+    return {
+        **figures,
+        "profiles": len(set(ids)),
+        "floor_records_s": round(floor_s),
+        "of_floor": round(figures["records_s"] / floor_s, 3),
+        "floor_cpu_us_a_record": floor_cpu_us,
+        "of_floor_cpu": round(floor_cpu_us / figures["cpu_us_a_record"], 3),
+    }
+
+
+def folded(bench: Bench, keys: str) -> tuple[dict[str, Any], list[bytes]]:
+    """The fold on a backlog that was made while it was held still; its figures, and the requests."""
     say(f"{keys}: the fold alone")
     pool = bench.pool(SHAPES[0][0], keys, salt=1)
     server = bench.server
     server.wait_until_folded()
     pids = server.pids()
     with server.fold_stopped():
-        bench.send(pool, SHAPES[0][1], requests=min(len(pool), BACKLOG_RECORDS // pool.size))
-        waiting, cpu = server.behind(), servers.cpu_s(pids)
+        bench.send(pool, SHAPES[0][1])
+        waiting, cpu, written = server.behind(), servers.cpu_s(pids), servers.written_bytes(pids)
     seconds = server.wait_until_folded()
-    cpu_us = _us(cpu, servers.cpu_s(pids), "fold", waiting)
-    say(f"{keys}: its floor")
-    sent = pool.requests[: waiting // pool.size]
-    ids = [row["$distinct_id"] for request in sent for row in records.parsed(request)]
-    floor_s, floor_cpu_us = floor.records_s(ids)
-    return {
+    figures = {
         "records": waiting,
-        "profiles": len(set(ids)),
         "records_s": round(waiting / seconds),
-        "floor_records_s": round(floor_s),
-        "of_floor": round(waiting / seconds / floor_s, 3),
-        "cpu_us_a_record": cpu_us,
-        "floor_cpu_us_a_record": floor_cpu_us,
-        "of_floor_cpu": round(floor_cpu_us / cpu_us, 3),
+        "cpu_us_a_record": _us(cpu, servers.cpu_s(pids), "fold", waiting),
+        "written_bytes_a_record": round((servers.written_bytes(pids) - written) / waiting),
     }
+    return figures, pool.requests
 
 
 def readable(bench: Bench, keys: str, sustained_s: float) -> dict[str, Any]:

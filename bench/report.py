@@ -84,7 +84,7 @@ def machine_words(result: Result) -> str:
 def disk_words(result: Result, disk: Result) -> str:
     """A disk by what a flush costs on it."""
     flush = f"fdatasync {result['machine']['fdatasync_ms']:.2g} ms"
-    return f"{flush}, and {disk['added_ms']:g} ms more ({disk['how']})" if disk["added_ms"] else flush
+    return f"{flush}, and {disk['added_ms']:g} ms more" if disk["added_ms"] else flush
 
 
 def _acknowledged(disk: Result) -> str:

@@ -132,6 +132,9 @@ def serving(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
         store = open_store(data, role="cli", create=False)
         try:
             yield Server(port, process.pid, data, store)
+        except Exception:
+            print((folder / "serve.log").read_text()[-4000:], file=sys.stderr)
+            raise
         finally:
             store.close()
     finally:

@@ -16,9 +16,9 @@ import asyncpg
 import orjson
 from fastapi import FastAPI, Request, Response
 
-from bench.competitors.updates import SQL, by_profile
+from bench.competitors.updates import SQL, Update, by_profile
 
-WRITERS: Final = int(os.environ.get("BENCH_WRITERS", "2"))
+WRITERS: Final = int(os.environ.get("BENCH_CONNECTIONS", "2"))
 RECORDS_AT_ONCE: Final = 2000
 _CASES: Final = "\n".join(
     f"WHEN '{operator}' THEN doc := {expression.format(doc='doc', payload='payload')};"
@@ -26,16 +26,15 @@ _CASES: Final = "\n".join(
 )
 FUNCTION: Final = f"""
 CREATE OR REPLACE FUNCTION applied(doc jsonb, updates jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
-DECLARE one jsonb; payload jsonb; seen jsonb;
+DECLARE payload jsonb; many int := jsonb_array_length(updates) / 3;
 BEGIN
-    FOR one IN SELECT jsonb_array_elements(updates) LOOP
-        payload := one -> 1;
-        seen := one -> 2;
-        CASE one ->> 0
+    FOR at IN 0 .. many - 1 LOOP
+        payload := updates -> (3 * at + 1);
+        CASE updates ->> (3 * at)
             {_CASES}
         END CASE;
     END LOOP;
-    RETURN doc || jsonb_build_object('$last_seen', seen);
+    RETURN doc || jsonb_build_object('$last_seen', updates -> -1);
 END $$
 """
 _UPDATE: Final = """
@@ -43,7 +42,8 @@ _UPDATE: Final = """
     WHERE profiles.id = u.id RETURNING profiles.id
 """
 _INSERT: Final = """
-    INSERT INTO profiles SELECT id, applied('{}', updates) FROM unnest($1::text[], $2::jsonb[]) AS u(id, updates)
+    INSERT INTO profiles
+    SELECT id, applied('{}', updates) FROM unnest($1::text[], $2::jsonb[]) AS u(id, updates)
     ON CONFLICT (id) DO UPDATE SET doc = applied(profiles.doc, $3::jsonb -> excluded.id)
 """
 _Waiting = tuple[list[dict[str, Any]], "asyncio.Future[None]"]
@@ -52,7 +52,9 @@ _Waiting = tuple[list[dict[str, Any]], "asyncio.Future[None]"]
 async def _initialise(connection: Any) -> None:
     # the plan that a table of a million rows wants, whatever the statistics say while it is new; and its
     # order of updates is that of the ids, so that two writers do not lock each other out
-    await connection.execute("SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off")
+    await connection.execute(
+        "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off"
+    )
 
 
 async def _write(pool: Any, waiting: asyncio.Queue[_Waiting]) -> None:
@@ -75,13 +77,18 @@ async def _write(pool: Any, waiting: asyncio.Queue[_Waiting]) -> None:
 
 async def _write_all(pool: Any, records: list[dict[str, Any]]) -> None:
     profiles = by_profile(records)
-    encoded = [orjson.dumps(updates).decode() for updates in profiles.values()]
+    encoded = [_encoded(updates) for updates in profiles.values()]
     async with pool.acquire() as connection, connection.transaction():
         found = {row[0] for row in await connection.fetch(_UPDATE, list(profiles), encoded)}
         if len(found) < len(profiles):
-            new = {name: updates for name, updates in profiles.items() if name not in found}
-            updates = [orjson.dumps(some).decode() for some in new.values()]
-            await connection.execute(_INSERT, list(new), updates, orjson.dumps(new).decode())
+            new = {name: _encoded(updates) for name, updates in profiles.items() if name not in found}
+            all_of_them = "{" + ",".join(f"{orjson.dumps(k).decode()}:{v}" for k, v in new.items()) + "}"
+            await connection.execute(_INSERT, list(new), list(new.values()), all_of_them)
+
+
+def _encoded(updates: list[Update]) -> str:
+    """One flat list, which SQL reads by index: operator, payload, last seen, and again."""
+    return orjson.dumps([part for update in updates for part in update]).decode()
 
 
 @asynccontextmanager

@@ -94,7 +94,19 @@ def postgres(folder: Path, disk: Disk) -> Iterator[str]:
     prefix = _as_postgres(folder)
     data = folder / "data"
     made = subprocess.run(
-        [*prefix, str(programs / "initdb"), "-D", str(data), "-U", "bench", "-A", "trust", "-E", "UTF8", "--no-locale"],
+        [
+            *prefix,
+            str(programs / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "bench",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-locale",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -102,7 +114,9 @@ def postgres(folder: Path, disk: Disk) -> Iterator[str]:
     )
     if made.returncode:
         raise MissingError(f"initdb failed: {made.stderr.strip().splitlines()[-1]}")
-    options = [word for name, value in POSTGRES_SETTINGS.items() for word in ("-c", f"{name}={value.strip(chr(39))}")]
+    options = [
+        word for name, value in POSTGRES_SETTINGS.items() for word in ("-c", f"{name}={value.strip(chr(39))}")
+    ]
     options += ["-c", f"unix_socket_directories={folder}"]
     command = [*prefix, str(programs / "postgres"), "-D", str(data), *options]
     with (folder / "postgres.log").open("wb") as log:
@@ -146,7 +160,9 @@ def fill_postgres(dsn: str, profiles: int) -> None:
 
     async def fill() -> None:
         connection = await asyncpg.connect(dsn)
-        await connection.copy_records_to_table("profiles", records=rows(), columns=["id", "doc"], timeout=3600)
+        await connection.copy_records_to_table(
+            "profiles", records=rows(), columns=["id", "doc"], timeout=3600
+        )
         await connection.execute("VACUUM (ANALYZE) profiles", timeout=3600)
         await connection.execute("CHECKPOINT", timeout=3600)
         await connection.close()

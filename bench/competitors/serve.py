@@ -33,7 +33,7 @@ def main() -> None:
     if processes == 1:
         uvicorn.Server(config).run(sockets=[listener])
     else:
-        Multiprocess(config, target=uvicorn.Server(config).run, sockets=[listener]).run()
+        Multiprocess(config, sockets=[listener]).run()
 
 
 def _announce(port: int, ready: Path) -> None:

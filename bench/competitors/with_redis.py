@@ -16,7 +16,7 @@ from redis.asyncio import BlockingConnectionPool, Redis, UnixDomainSocketConnect
 
 from bench.competitors.updates import by_profile
 
-CONNECTIONS: Final = 32
+CONNECTIONS: Final = int(os.environ.get("BENCH_CONNECTIONS", "32"))
 SCRIPT: Final = """
 local apply = {
     ['$set'] = function(doc, payload) for k, v in pairs(payload) do doc[k] = v end end,
