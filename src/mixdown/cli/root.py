@@ -15,6 +15,7 @@ import click
 from mixdown import __version__
 from mixdown.cli.account import account
 from mixdown.cli.backup import backup, restore
+from mixdown.cli.cert import cert
 from mixdown.cli.config import config
 from mixdown.cli.doctor import doctor
 from mixdown.cli.output import Failure
@@ -82,7 +83,8 @@ def root() -> None:
     """
 
 
-for _command in (serve, project, account, profiles, refusals, tail, sql, backup, restore, config, doctor):
+_DATA = (project, account, profiles, refusals, tail, sql, backup, restore)
+for _command in (serve, *_DATA, cert, config, doctor):
     root.add_command(_command)
 
 

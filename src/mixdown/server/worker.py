@@ -12,6 +12,7 @@ import functools
 import gc
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,8 +32,9 @@ from mixdown.http.services import Services
 from mixdown.ingest.pipeline import Ingest
 from mixdown.server import logs
 from mixdown.server.family import METRICS_FOLDER, Inheritance
-from mixdown.server.listening import BACKLOG, certificate_end, tls_context
+from mixdown.server.listening import BACKLOG, certificate_end
 from mixdown.server.protocol import LINGER_S, BoundedProtocol, ConnectionLimits, bounded_protocol
+from mixdown.server.renewal import Renewal
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.sqlite import open_store
@@ -56,10 +58,12 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn.Config,
         *,
         handshake_s: float,
+        renewal: Renewal | None = None,
         on_ready: Callable[[], None],
         metrics: Metrics,
     ) -> None:
         super().__init__(config)
+        self._renewal = renewal
         self._metrics = metrics
         self._handshake_s = handshake_s
         self._on_ready = on_ready
@@ -94,6 +98,8 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_PER_SECOND == 0:
+            if self._renewal is not None:
+                self._renewal.look()
             self._metrics.connections(len(self.server_state.connections))
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
@@ -123,6 +129,7 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
         stack.callback(wake.close)
         metrics = Metrics()
         metrics.certificate_ends(certificate_end(settings))
+        renewal = Renewal.of(settings, renewed=metrics.certificate_ends)
         catalog = CatalogCache(store.catalog)
         ingest = Ingest.open(
             settings,
@@ -147,8 +154,9 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
         )
         app = application(services, internal_port=internal.getsockname()[1] if internal else 0)
         server = DrainingServer(
-            server_config(settings, app, metrics),
+            server_config(settings, app, metrics, renewal.context if renewal else None),
             handshake_s=settings.header_timeout_s,
+            renewal=renewal,
             on_ready=inheritance.say_ready,
             metrics=metrics,
         )
@@ -181,9 +189,10 @@ def application(services: Services, *, internal_port: int) -> Asgi:
     return by_port
 
 
-def server_config(settings: Settings, app: Asgi, metrics: Metrics) -> uvicorn.Config:
+def server_config(
+    settings: Settings, app: Asgi, metrics: Metrics, context: ssl.SSLContext | None = None
+) -> uvicorn.Config:
     """The configuration of uvicorn: our protocol, and nothing that proxies or terminals would need."""
-    context = tls_context(settings)
     return uvicorn.Config(
         app,
         loop="uvloop",
