@@ -16,7 +16,7 @@ SOURCES := src tests scripts examples $(wildcard bench contrib)
 # contrib patches other people's classes, which is just what mypy is there to forbid
 TYPED := $(filter-out contrib,$(SOURCES))
 
-.PHONY: help install serve test test-slow lint format types imports docs-check check bench bench-full lock build clean
+.PHONY: help install serve test test-slow torture lint format types imports docs-check check bench bench-full lock build clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ test: $(STAMP) ## run the test suite, without the slow tests (ARGS="-k word ..."
 
 test-slow: $(STAMP) ## run the slow tests: crashes, browsers, other languages' SDKs
 	@$(PYTEST) -m slow $(ARGS)
+
+torture: $(STAMP) ## kill, cut and fill while clients write, for two minutes (ARGS="--seconds 600 --seed 7")
+	@$(BIN)/python -m tests.torture $(ARGS)
 
 lint: $(STAMP) ## check style with ruff
 	@$(BIN)/ruff check --quiet $(SOURCES)

@@ -5,7 +5,7 @@ file, what it overwrites goes to an undo log beside it, so that all processes se
 or not, as they would in a page cache; a sync forgets the undo log. When every process is dead, `power_cut`
 takes back what was never synced: all of it, all but a beginning, or a random part, one write perhaps torn
 between sectors, as a disk that reorders its writes leaves it. A deleted WAL may come back, since SQLite does
-not sync that either. New files count as made durably: `make_file` and SQLite sync their folder.
+not sync that either, until it syncs the folder for the next new one. New files count as made durably.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.durability.faults.control import Control
 BASE: Final = "unix"
 SECTOR_BYTES: Final = 512
 WRITE, TRUNCATE, DELETE = b"w", b"t", b"d"
-_END: Final = struct.Struct("<Q")
+_SPAN: Final = struct.Struct("<QQ")  # where the changes that count begin and end
 _HEAD: Final = struct.Struct("<cQQQQ")
 _FILES: Final = tuple(
     f"{name}.db{suffix}"
@@ -63,28 +63,38 @@ class UndoLog:
 
     def note(self, change: Change) -> None:
         """Keep a change that is about to be made; whole or not at all, however this process ends."""
-        end = self._end()
+        begin, end = self._span()
         head = _HEAD.pack(change.sort, change.offset, change.count, change.size_before, len(change.old))
         os.pwrite(self._fd, head + change.old, end)
-        os.pwrite(self._fd, _END.pack(end + len(head) + len(change.old)), 0)
+        os.pwrite(self._fd, _SPAN.pack(begin, end + len(head) + len(change.old)), 0)
 
     def forget(self) -> None:
         """All changes are on disk."""
-        if self._end() > _END.size:
-            os.pwrite(self._fd, _END.pack(_END.size), 0)
-            os.ftruncate(self._fd, _END.size)
+        if self._span()[1] > _SPAN.size:
+            os.pwrite(self._fd, _SPAN.pack(_SPAN.size, _SPAN.size), 0)
+            os.ftruncate(self._fd, _SPAN.size)
+
+    def forget_deletion(self) -> None:
+        """The folder is on disk: a file that was deleted does not come back, nor what was in it."""
+        begin, end = self._span()
+        for change, behind in self._read():
+            begin = behind if change.sort == DELETE else begin
+        os.pwrite(self._fd, _SPAN.pack(begin, end), 0)
 
     def changes(self) -> list[Change]:
         """The changes since the last sync, oldest first."""
-        data = os.pread(self._fd, self._end(), 0)
-        found = []
-        at = _END.size
+        return [change for change, _ in self._read()]
+
+    def _read(self) -> Iterator[tuple[Change, int]]:
+        """Each change, and where the next one begins."""
+        at, end = self._span()
+        data = os.pread(self._fd, end, 0)
         while at < len(data):
             sort, offset, count, size_before, length = _HEAD.unpack_from(data, at)
             at += _HEAD.size
-            found.append(Change(sort, offset, count, size_before, data[at : at + length]))
+            old = data[at : at + length]
             at += length
-        return found
+            yield Change(sort, offset, count, size_before, old), at
 
     def close(self) -> None:
         """Let go of the log; it stays where it is."""
@@ -92,21 +102,27 @@ class UndoLog:
             os.close(self._fd)
             self._fd = -1
 
-    def _end(self) -> int:
-        stored = os.pread(self._fd, _END.size, 0)
-        end: int = _END.unpack(stored)[0] if len(stored) == _END.size else 0
-        return max(_END.size, end)
+    def _span(self) -> tuple[int, int]:
+        stored = os.pread(self._fd, _SPAN.size, 0)
+        if len(stored) < _SPAN.size:
+            return _SPAN.size, _SPAN.size
+        begin, end = _SPAN.unpack(stored)
+        return begin, end
 
 
 class LossyFile(apsw.VFSFile):
     """One of the data folder's database files, or its WAL or journal."""
 
-    def __init__(self, vfs: LossyVfs, file_name: str, *arguments: Any) -> None:
+    def __init__(self, vfs: LossyVfs, file_name: str, name: Any, flags: list[int]) -> None:
+        self._vfs = vfs
+        # as SQLite's own VFS does: the first sync of a new WAL or journal syncs the folder too
+        new = flags[0] & apsw.SQLITE_OPEN_CREATE
+        self._syncs_folder = new and flags[0] & (apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL)
         self._undo = UndoLog(vfs.undo_folder, file_name)
         self._control = vfs.control
         self._on_write = f"{file_name} write"
         self._on_sync = f"{file_name} sync"
-        super().__init__(*arguments)
+        super().__init__(BASE, name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
         """Write, once what is overwritten is noted."""
@@ -139,6 +155,9 @@ class LossyFile(apsw.VFSFile):
             self._control.die(self._on_sync, how)
         with self._undo.held():
             self._undo.forget()
+        if self._syncs_folder:
+            self._syncs_folder = 0
+            self._vfs.sync_folder()
         if how:
             self._control.die(self._on_sync, how)
 
@@ -163,7 +182,7 @@ class LossyVfs(apsw.VFS):
         own = self._names.get(text or "")
         if own is None:
             return apsw.VFSFile(BASE, name, flags)
-        return LossyFile(self, own, BASE, name, flags)
+        return LossyFile(self, own, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802 - SQLite's name
         """Delete a file, once its content is noted: until the next sync it may come back."""
@@ -177,9 +196,17 @@ class LossyVfs(apsw.VFS):
             content = path.read_bytes()
             undo.note(Change(DELETE, 0, 0, len(content), content))
             super().xDelete(filename, syncdir)
-            if syncdir:
-                undo.forget()
         undo.close()
+        if syncdir:
+            self.sync_folder()
+
+    def sync_folder(self) -> None:
+        """What was deleted so far stays deleted."""
+        for name in _FILES:
+            undo = UndoLog(self.undo_folder, name)
+            with undo.held():
+                undo.forget_deletion()
+            undo.close()
 
 
 def power_cut(data_folder: Path, undo_folder: Path, chance: random.Random) -> int:

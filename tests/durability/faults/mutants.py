@@ -41,14 +41,16 @@ def watermark_apart() -> None:
 
 
 def trim_early() -> None:
-    """Trimming forgets that the newest fold transactions are not on disk yet."""
+    """Trimming forgets that the newest fold transactions are not on disk yet, and stay so for long here."""
     from mixdown.fold import loop
     from mixdown.store.protocols import Store
+    from mixdown.store.sqlite import state
 
     def trim(store: Store, *, retention_ms: int, now_ms: int) -> int:
         return store.log.trim(store.state.watermark(), now_ms - retention_ms)
 
     loop.trim = trim
+    state._CHECKPOINT_PAGES = 1_000_000  # type: ignore[misc]
 
 
 def reply_early() -> None:

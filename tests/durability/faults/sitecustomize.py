@@ -70,7 +70,7 @@ def make_haste() -> None:
         (loop, "TRIM_EVERY_S", 0.5),
         (log, "_CHECKPOINT_AFTER_BYTES", 64 * 1024),
         (state, "_CHECKPOINT_PAGES", 300),
-        (turns, "_CHECKPOINT_PAGES", 400),
+        (turns, "_CHECKPOINT_PAGES", 60),
     ):
         assert hasattr(module, name), f"{module.__name__} has no {name} any more"
         setattr(module, name, value)

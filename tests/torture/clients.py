@@ -1,0 +1,227 @@
+"""Clients on keep-alive connections that send a request again, with its key, until it is acknowledged.
+
+And now and then after that: what was acknowledged is sent once more, at once or much later, on another
+connection, to the other worker where one can be reached. All run as tasks of one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Final
+
+from tests.durability.processes import holder_of
+from tests.torture.ledger import Ledger, Unkeyed
+from tests.torture.records import Maker, Request
+
+TIMEOUT_S: Final = 20.0
+_PAUSE_S: Final = 0.02
+_TRIES: Final = 3000
+_KEPT: Final = 30
+_AGAIN_SHARE: Final = 0.2
+_LOOKS_FOR_OTHER: Final = 4
+
+
+class UnexpectedReplyError(Exception):
+    """A reply that no fault of processes, disk or clock explains."""
+
+
+class Connection:
+    """One HTTP/1.1 connection, opened when it is needed."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def post(self, request: Request) -> tuple[int, bytes]:
+        """One try: (status, body). Raises `OSError` or `EOFError` when the connection breaks."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._post(request)
+        except BaseException:
+            self.close()
+            raise
+
+    async def _post(self, request: Request) -> tuple[int, bytes]:
+        reader, writer = await self.open()
+        body = request.body
+        head = [f"POST {request.path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
+        head += [f"{name}: {value}" for name, value in request.headers.items()]
+        writer.write("\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body)
+        await writer.drain()
+        top = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        length = int(top.partition("content-length:")[2].partition("\r\n")[0])
+        answer = await reader.readexactly(length)
+        if "connection: close" in top:
+            self.close()
+        return int(top.split(maxsplit=2)[1]), answer
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The connection's streams."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        return self._streams
+
+    @property
+    def local_port(self) -> int:
+        """This end's port; 0 while it is not open."""
+        return self._streams[1].get_extra_info("sockname")[1] if self._streams else 0
+
+    def close(self) -> None:
+        """Close; the next request opens it anew."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+class Crowd:
+    """All clients: they rest and go on together, and stop for good at the first reply that is wrong."""
+
+    def __init__(
+        self, port: int, token: str, *, clients: int, seed: int, workers: Callable[[], list[int]]
+    ) -> None:
+        self.ledger = Ledger()
+        self.counts: Counter[str] = Counter()
+        self.in_flight = 0
+        self._going = asyncio.Event()
+        self._clients = [
+            Client(self, port, Maker(token, number, seed), seed, number) for number in range(clients)
+        ]
+        self._workers = workers
+        self._tasks: list[asyncio.Task[None]] = []
+        self._busy = 0
+        self._port = port
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._going.set()
+        self._tasks = [asyncio.create_task(client.run()) for client in self._clients]
+
+    async def rest(self) -> None:
+        """Return when every request that was begun is carried through, and nobody begins another."""
+        self._going.clear()
+        while self._busy:
+            self.raise_fault()
+            await asyncio.sleep(0.005)
+        self.raise_fault()
+
+    def go_on(self) -> None:
+        """Send again."""
+        self._going.set()
+
+    async def stop(self) -> None:
+        """End all clients at once."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for client in self._clients:
+            client.close()
+
+    def raise_fault(self) -> None:
+        """Raise what a client has raised."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    async def turn(self) -> None:
+        """A client waits here before each request."""
+        while not self._going.is_set():
+            await self._going.wait()
+        self._busy += 1
+
+    def done(self) -> None:
+        """A client's request is carried through."""
+        self._busy -= 1
+
+    def worker_of(self, connection: Connection) -> int:
+        """The worker that took a connection, as `/proc` shows it; 0 when that cannot be seen."""
+        return holder_of(self._port, connection.local_port, self._workers())
+
+
+class Client:
+    """One client: one request at a time, so that the order of its records is known (DESIGN G3)."""
+
+    def __init__(self, crowd: Crowd, port: int, maker: Maker, seed: int, number: int) -> None:
+        self._crowd = crowd
+        self._port = port
+        self._maker = maker
+        self._random = random.Random(f"{seed}/client/{number}")
+        self._connection = Connection(port)
+        self._kept: deque[Request] = deque(maxlen=_KEPT)
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            await self._crowd.turn()
+            try:
+                await self._one()
+            finally:
+                self._crowd.done()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    async def _one(self) -> None:
+        request = self._maker.next()
+        if request.sort == "unkeyed":
+            acknowledged = await self._try(self._connection, request)
+            ids = tuple(record["$distinct_id"] for record in request.records)
+            self._crowd.ledger.unkeyed(Unkeyed(ids, request.mark, acknowledged))
+            self._crowd.counts["without a key"] += 1
+            return
+        await self._deliver(self._connection, request)
+        if request.sort == "owned":
+            self._crowd.ledger.owned(request.records)
+        else:
+            self._crowd.ledger.shared(request.records)
+        self._kept.append(request)
+        if self._random.random() < _AGAIN_SHARE:
+            await self._send_again(self._random.choice((request, self._random.choice(self._kept))))
+
+    async def _deliver(self, connection: Connection, request: Request) -> None:
+        """Send until it is acknowledged."""
+        for tried in range(_TRIES):
+            if await self._try(connection, request):
+                self._crowd.counts["sent again unanswered"] += tried
+                return
+            await asyncio.sleep(_PAUSE_S)
+        raise UnexpectedReplyError(f"no acknowledgement after {_TRIES} tries")
+
+    async def _send_again(self, request: Request) -> None:
+        """Send what was acknowledged once more, on a new connection, to the other worker if one answers."""
+        first = self._crowd.worker_of(self._connection)
+        connection = Connection(self._port)
+        elsewhere = False
+        for _ in range(_LOOKS_FOR_OTHER):
+            with contextlib.suppress(OSError):
+                await connection.open()
+            taken_by = self._crowd.worker_of(connection)
+            elsewhere = bool(first and taken_by and taken_by != first)
+            if elsewhere:
+                break
+            connection.close()
+        await self._deliver(connection, request)
+        connection.close()
+        self._crowd.counts["recognised retries"] += 1
+        self._crowd.counts["recognised on another worker"] += elsewhere
+
+    async def _try(self, connection: Connection, request: Request) -> bool:
+        """Whether one try was acknowledged. Raises `UnexpectedReplyError` for a refusal."""
+        self._crowd.in_flight += 1
+        try:
+            status, answer = await connection.post(request)
+        except (OSError, EOFError, ValueError):
+            return False
+        finally:
+            self._crowd.in_flight -= 1
+        if status == 503:
+            self._crowd.counts["answered 503"] += 1
+            return False
+        if (status, answer) != (200, b"1"):
+            raise UnexpectedReplyError(f"{request.path} was answered {status} {answer[:300]!r}")
+        self._crowd.counts["acknowledged requests"] += 1
+        return True
