@@ -6,7 +6,8 @@ between marks; `tests/bench` sees that they are the same. Nobody copies a figure
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,11 +60,11 @@ def _cell(value: Any) -> str:
 # --- the whole result
 
 
-def markdown(result: Result) -> str:
+def markdown(result: Result, *, heading: str = "##") -> str:
     """All tables of a result."""
     parts = [machine_words(result)]
     for disk in result["disks"].values():
-        parts.append(f"## {disk_words(result, disk)}")
+        parts.append(f"{heading} {disk_words(result, disk)}")
         parts += [make(disk) for name, make in _TABLES.items() if name in disk]
     return "\n\n".join(parts)
 
@@ -262,13 +263,19 @@ def filled(text: str, name: str, content: str) -> str:
     return f"{before}{begin}\n{content}\n{end}{after}"
 
 
-BLOCKS: Final = {"README.md": ("summary", summary), "docs/performance.md": ("tables", markdown)}
+UNMEASURED: Final = "Not measured yet: `make bench-full ARGS=--save`, then `python -m bench.report`."
+BLOCKS: Final[dict[str, tuple[str, Callable[[Result], str]]]] = {
+    "README.md": ("summary", summary),
+    "docs/performance.md": ("tables", partial(markdown, heading="###")),
+}
 
 
-def documents(result: Result) -> dict[Path, str]:
-    """Each document that quotes results, with the figures of `result` in it."""
+def documents(result: Result | None) -> dict[Path, str]:
+    """Each document that quotes results, with the figures of `result` in it (None: there are none)."""
     return {
-        ROOT / name: filled((ROOT / name).read_text(encoding="utf-8"), block, make(result))
+        ROOT / name: filled(
+            (ROOT / name).read_text(encoding="utf-8"), block, make(result) if result else UNMEASURED
+        )
         for name, (block, make) in BLOCKS.items()
     }
 
@@ -276,11 +283,9 @@ def documents(result: Result) -> dict[Path, str]:
 def main() -> None:
     """Write the published figures into the documents."""
     result = published()
-    if result is None:
-        raise SystemExit("bench: no results are kept: run `make bench-full ARGS=--save` first")
     for path, text in documents(result).items():
         path.write_text(text, encoding="utf-8")
-        print(f"{path.relative_to(ROOT)} has the figures of {result['machine']['at']}")
+        print(f"{path.relative_to(ROOT)}: {result['machine']['at'] if result else 'not measured'}")
 
 
 if __name__ == "__main__":
