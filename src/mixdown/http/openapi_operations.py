@@ -142,6 +142,14 @@ def _write_responses(settings: Settings) -> dict[str, Any]:
             content(ref("TooLarge"), {"code": 413, "error": limit, "status": "Request Entity Too Large"}),
             **_CORS,
         ),
+        "429": response(
+            "The project is past its rate limit, if the server or the project has one.",
+            content(
+                ref("RateLimited"), {"code": 429, "error": texts.RATE_LIMITED, "status": "Too Many Requests"}
+            ),
+            Retry_After=_RETRY,
+            **_CORS,
+        ),
         "503": error(
             "Backlog, disk, memory, connections or shutdown.",
             texts.OVERLOADED_BACKLOG,
@@ -281,12 +289,19 @@ def _profile_query(number: int) -> dict[str, Operation]:
             }
         ],
     }
+    limited = texts.QUERY_RATE_LIMITED.format(project=1, limit=60, seconds=42)
+    told = {"request": f"{path}?page=x", "error": limited, "status": "error"}
     responses = read_errors(f"{path}?page=x") | {
+        "429": response(
+            "The project is past its limit of queries, if the server or the project has one.",
+            content(ref("ReadError"), told),
+            Retry_After=_RETRY,
+        ),
         "200": response(
             "A page of profiles, in the order of their ids.",
             content(ref("ProfilePage"), page),
             X_Mixdown_Behind="How many records the answer is behind; absent when it is not.",
-        )
+        ),
     }
     listed = {"type": "array", "items": {"type": "string"}}
     parameters = (
