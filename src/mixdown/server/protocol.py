@@ -27,12 +27,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from mixdown.http.resends import CONNECTION
+from mixdown.server.crowd import Crowd
 from mixdown.settings import Settings
 
 HEADER_COUNT_LIMIT: Final = 1000
 URL_PARSER_LIMIT_BYTES: Final = 65_000
 LINGER_S: Final = 2.0
-SWEEP_EVERY_S: Final = 1.0
 _WRITE_PAUSE_S: Final = 0.001
 _LONGEST_WRITE_PAUSE_S: Final = 0.05
 _CLIENT_CLOSED: Final = getattr(select, "POLLRDHUP", 0)  # Linux alone tells that before the end is read
@@ -98,9 +98,10 @@ class _Flow(FlowControl):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with limits. A worker calls `expire` of every connection once a second."""
+    """uvicorn's protocol with limits. A worker has its `crowd` look at every connection once a second."""
 
     limits: ClassVar[ConnectionLimits]
+    crowd: ClassVar[Crowd]
     busy_app: ClassVar[Callable[..., Awaitable[None]]]
     count_refusal: ClassVar[Callable[[int], None]]
 
@@ -113,6 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, {**app_state, CONNECTION: self}, _loop)
         self._lost: Exception | bool = False  # what the connection was lost with, True for nothing
+        self.part = 0  # the crowd's own
         self._stage = _Stage.NEW
         self._deadline = self.loop.time() + self.limits.header_s
         self._in_head = False  # between a request's first byte and the end of its headers
@@ -131,8 +133,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+        self.crowd.join(self)
         open_connections = len(self.connections)
-        if open_connections > self.limits.connections:
+        if open_connections > self.limits.connections and not self.crowd.make_room(self.loop.time()):
             self.app = type(self).busy_app
             type(self).count_refusal(HTTPStatus.SERVICE_UNAVAILABLE)
             if open_connections > self.limits.connections + self.limits.connections // 10 + 100:
@@ -140,6 +143,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.crowd.leave(self)
         self._deadline = math.inf
         self._lost = exc or True
 
@@ -398,6 +402,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._stuck_since = math.inf
 
+    def idle_since(self) -> float:
+        """Since when the client could begin a request and does not; infinity while it has begun one."""
+        if self._stage is _Stage.IDLE:
+            return self._deadline - self.limits.idle_s
+        if self._stage is _Stage.NEW and not self._in_message:
+            return self._deadline - self.limits.header_s
+        return math.inf
+
+    def make_room(self) -> None:
+        """Close an idle connection as its time limit would; a client opens another when it needs one."""
+        self.transport.close()
+        self._deadline = self.loop.time() + LINGER_S
+
     def expire(self, now: float) -> None:
         """End the connection if the client has taken too long; `now` is the loop's time."""
         if now - self._stuck_since > self.limits.body_s:
@@ -426,6 +443,7 @@ def bounded_protocol(
     """
     members = {
         "limits": limits,
+        "crowd": Crowd(),
         "busy_app": staticmethod(busy),
         "count_refusal": staticmethod(count_refusal),
     }

@@ -101,10 +101,9 @@ class DrainingServer(uvicorn.Server):
             if self._renewal is not None:
                 self._renewal.look()
             self._metrics.connections(len(self.server_state.connections))
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, BoundedProtocol):
-                    connection.expire(now)
+        protocol = self.config.http_protocol_class
+        if issubclass(protocol, BoundedProtocol):
+            protocol.crowd.expire(counter, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
     @contextlib.contextmanager
