@@ -190,12 +190,16 @@ def check_watermark(settings: Settings) -> Iterator[Finding]:
     with _reading(settings.data_dir, STATE) as connection:
         watermark = int(connection.execute("SELECT position FROM watermarks WHERE reader = 'profiles'").get)
     with _reading(settings.data_dir, LOG) as connection:
-        tail, head = connection.execute(
-            "SELECT coalesce((SELECT min(first) FROM chunks), position), position FROM head"
+        tail, head, end = connection.execute(
+            "SELECT coalesce((SELECT min(first) FROM chunks), position), position,"
+            " coalesce((SELECT first + count FROM chunks ORDER BY first DESC LIMIT 1), 0) FROM head"
         ).get
     behind = head - watermark
     places = f"log head {head}, watermark {watermark}"
-    if behind < 0:
+    if end > head:
+        hint = "Restore the folder from a backup, or mend it: mixdown doctor --repair."
+        yield Finding("watermark", "fail", f"{places}, and the log holds chunks up to {end}", hint)
+    elif behind < 0:
         hint = "Restore the folder from a backup, or go on from what is there: mixdown doctor --repair."
         yield Finding("watermark", "fail", f"{places}: the state has folded what the log never held", hint)
     elif watermark < tail:

@@ -95,7 +95,7 @@ class SqliteLog:
         if end > head:
             raise CorruptStoreError(
                 f"{self._file.what} holds chunks up to position {end}, and says that it ends at {head}",
-                hint="Restore the data folder from a backup.",
+                hint="Restore the data folder from a backup, or mend it: mixdown doctor --repair.",
             )
         return int(head)
 
