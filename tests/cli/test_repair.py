@@ -219,15 +219,21 @@ def test_a_lost_state_is_folded_anew_from_a_log_that_holds_everything(folded: Cl
     goes_on(folded)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda shop: lose(shop, "catalog.db"),
-        lambda shop: (lose(shop, "log.db"), lose(shop, "state.db")),
-        lambda shop: (change(shop, "log.db", "DELETE FROM chunks WHERE first = 0"), lose(shop, "state.db")),
-    ],
-    ids=["catalog", "log-and-state", "state-of-a-trimmed-log"],
-)
+def lose_catalog(shop: Cli) -> None:
+    lose(shop, "catalog.db")
+
+
+def lose_log_and_state(shop: Cli) -> None:
+    lose(shop, "log.db")
+    lose(shop, "state.db")
+
+
+def lose_state_of_a_trimmed_log(shop: Cli) -> None:
+    change(shop, "log.db", "DELETE FROM chunks WHERE first = 0")
+    lose(shop, "state.db")
+
+
+@pytest.mark.parametrize("spoil", [lose_catalog, lose_log_and_state, lose_state_of_a_trimmed_log])
 def test_what_nothing_else_holds_is_left_to_a_backup(folded: Cli, spoil: Callable[[Cli], object]) -> None:
     spoil(folded)
     refused(folded, "missing")

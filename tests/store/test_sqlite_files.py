@@ -335,3 +335,25 @@ def test_a_folder_that_was_closed_in_order_has_no_lost_wal(tmp_path: Path) -> No
     store = open_store(tmp_path, role="worker", create=False)
     assert holdings(store) == FILLED
     store.close()
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_file_that_cannot_be_opened_is_refused_with_what_to_do(folder: Path, name: str) -> None:
+    for file in folder.glob(f"{name}*"):
+        file.unlink()
+    (folder / name).mkdir()
+    with pytest.raises(StoreError, match=f"{name} cannot be opened") as error:
+        open_store(folder, role="worker", create=True)
+    assert "must belong to this user" in error.value.hint
+
+
+def test_a_file_that_another_program_holds_is_refused_with_what_to_do(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 1)
+    other = apsw.Connection(str(folder / "catalog.db"))
+    other.execute("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; PRAGMA user_version = 0").fetchall()
+    with pytest.raises(StoreError, match=r"catalog\.db is held by another program") as error:
+        open_store(folder, role="worker", create=True)
+    assert error.value.hint
+    other.close()

@@ -73,7 +73,7 @@ def backup(*, file: str, force: bool, as_json: bool, data_dir: str | None) -> No
             out: Any = sys.stdout.buffer
             if not to_stdout:
                 out = file_stack.enter_context(contextlib.closing(_SteadyFile(unfinished)))
-            with _compressed(out, target.name) as archive:
+            with _write_errors(file), _compressed(out, target.name) as archive:
                 manifest = write_backup(folder, archive, workspace, created=created, progress=line.bytes)
             out.flush()
         if not to_stdout:
@@ -229,6 +229,20 @@ def _compressed(out: IO[bytes], name: str) -> Iterator[IO[bytes]]:
     packed = gzip.GzipFile(filename="", fileobj=out, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0)
     yield cast("Any", packed)
     packed.close()
+
+
+@contextlib.contextmanager
+def _write_errors(file: str) -> Iterator[None]:
+    """What a full disk raises without naming the file that it was for."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Failure(
+            f"{error.filename or file} cannot be written: {error.strerror}",
+            hint="Free some space, or name a file on another disk.",
+        ) from error
 
 
 def _publish(unfinished: Path, target: Path, *, force: bool) -> None:

@@ -221,9 +221,28 @@ def _copy(source: apsw.Connection, target: Path, kind: sqlite.Kind, progress: Pr
 @contextmanager
 def _archive(out: IO[bytes]) -> Iterator[tarfile.TarFile]:
     """A tar archive that is written in one pass; left without its end where the block raises."""
-    archive = tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed below
+    counted: Any = _Counted(out)
+    archive = tarfile.TarFile(fileobj=counted, mode="w", format=tarfile.PAX_FORMAT)
     yield archive
     archive.close()
+
+
+class _Counted:
+    """A stream that knows how far it is, which is all that `tarfile` asks of a file to write to."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+        self._done = 0
+
+    def write(self, piece: bytes, /) -> int:
+        """Write all of a piece."""
+        self._out.write(piece)
+        self._done += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self._done
 
 
 def _pack(archive: tarfile.TarFile, copy: Path, name: str, progress: Progress) -> Member:

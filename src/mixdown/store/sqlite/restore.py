@@ -111,7 +111,14 @@ def _archive_errors() -> Iterator[None]:
     """What a damaged archive raises, in words for people."""
     try:
         yield
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except OSError as error:
+        if isinstance(error, gzip.BadGzipFile):
+            raise CorruptStoreError(f"the file is no whole backup: {error}", hint=_AGAIN) from error
+        raise StoreError(
+            f"the backup cannot be unpacked: {error.strerror or error}",
+            hint="Free some space, or restore to another disk with --data-dir.",
+        ) from error
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise CorruptStoreError(
             f"the file is no whole backup: {str(error) or type(error).__name__}", hint=_AGAIN
         ) from error

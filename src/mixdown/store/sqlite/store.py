@@ -60,7 +60,7 @@ def open_store(folder: Path, *, role: Role, create: bool) -> SqliteStore:
     """
     if create:
         make_folder(folder)
-    elif not any((folder / kind.file_name).exists() for kind in _LASTING):
+    elif not any((folder / name).exists() for name in (RESTORING, *(kind.file_name for kind in _LASTING))):
         raise StoreError(
             f"there is no Mixdown data in {folder}",
             hint="Name the folder with --data-dir or MIXDOWN_DATA_DIR; `mixdown serve` makes a new one.",
