@@ -104,7 +104,7 @@ def served_routes() -> dict[str, set[str]]:
         )
         served = application(services, internal_port=0)
         ingest.close()
-    assert isinstance(served, http_app._App)
+    assert isinstance(served, http_app.App)
     assert isinstance(served._rest, Starlette)
     found: dict[str, set[str]] = {}
     for route in served._rest.routes:

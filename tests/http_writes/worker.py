@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from mixdown.http.app import Part, _App, make_app
+from mixdown.http.app import Part, App, make_app
 from mixdown.http.metrics import Metrics
 from mixdown.http.services import Services
 from mixdown.ingest.pipeline import Ingest
@@ -121,7 +121,7 @@ class Worker:
 
     def held_bytes(self) -> int:
         """How many bytes of bodies the application holds."""
-        assert isinstance(self.app, _App)
+        assert isinstance(self.app, App)
         return self.app._ingestion._bodies.held_bytes
 
     def stored(self) -> int:

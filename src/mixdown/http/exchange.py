@@ -122,6 +122,17 @@ class BodyReader:
             raise OverloadedError(texts.OVERLOADED_BODIES, retry_after_s=1)
         self.held_bytes += size_bytes
 
+    def try_hold(self, size_bytes: int) -> bool:
+        """Hold a body that was read elsewhere, until `let_go`; whether there is room."""
+        if self.held_bytes + size_bytes > self._held_limit_bytes:
+            return False
+        self.held_bytes += size_bytes
+        return True
+
+    def let_go(self, size_bytes: int) -> None:
+        """So many bytes of `try_hold` are not needed any more."""
+        self.held_bytes -= size_bytes
+
     def release(self, body: Body) -> None:
         """The body that `read` returned is not needed any more."""
         if not body.oversized:

@@ -28,17 +28,19 @@ from mixdown.http.reply import (
     too_large,
 )
 from mixdown.http.resends import caller_is_gone, digest_of, is_stamped
-from mixdown.http.room import Room
+from mixdown.http.room import SMALL_BYTES, Room
 from mixdown.http.services import Services
 from mixdown.ingest.pipeline import LARGE_BYTES
 from mixdown.ingest.prepare import Submission
 from mixdown.model import texts
 from mixdown.model.errors import BodyError, OverloadedError, RateLimitedError
 from mixdown.model.values import clean_text
+from mixdown.store.chunk import Outcome
 
 ALLOW: Final = "GET, POST, OPTIONS"
 IDEMPOTENCY_KEY_LIMIT_CHARS: Final = 255
 SDK_LIMIT_CHARS: Final = 64
+_LONG_WAY: Final = frozenset({b"content-encoding", b"idempotency-key", b"origin"})
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 _TOKEN: Final = re.compile(rb'"\$token\\?"\s*:[\s+]*\\?"([^"\\]{1,255})')
 _UNFOLDS_TO: Final = 128  # as many times its size, at the worst and roughly, a compressed body becomes
@@ -51,6 +53,40 @@ class _Refused(NamedTuple):
     reply: Reply
     start: bytes
     token: str = ""
+
+
+class _Waiting:
+    """Stands for the future of a request that was taken at once (`ingest.commit.Done`)."""
+
+    __slots__ = ("_answer", "_endpoint", "_ingestion", "_loop", "_params", "_size")
+
+    def __init__(
+        self, ingestion: Ingestion, endpoint: str, params: Params, size: int, answer: Callable[[Reply], None]
+    ) -> None:
+        self._ingestion = ingestion
+        self._endpoint = endpoint
+        self._params = params
+        self._size = size
+        self._answer = answer
+        self._loop = asyncio.get_running_loop()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the reply is written on."""
+        return self._loop
+
+    def done(self) -> bool:
+        """Never before it is settled: whoever went away, the bytes must be let go."""
+        return False
+
+    def set_result(self, outcome: Outcome, /) -> None:
+        """The records are on disk."""
+        self._answer(self._ingestion.settle(self._endpoint, self._params, self._size, outcome))
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """They are not."""
+        if not isinstance(error, OverloadedError):
+            error = OverloadedError(texts.INTERNAL, retry_after_s=1)
+        self._answer(self._ingestion.settle(self._endpoint, self._params, self._size, error))
 
 
 class Ingestion:
@@ -142,27 +178,69 @@ class Ingestion:
             return _Refused(message, too_large(message), start, _first_token(decoded))
         return decoded
 
+    def take_at_once(
+        self, endpoint: str, request: Request, data: bytes, answer: Callable[[Reply], None]
+    ) -> bool:
+        """Take a small request of plain records without a task of its own; false where it wants `answer`.
+
+        `answer` gets the reply on the event loop, once the records are on disk. Nothing has happened to a
+        request that is not taken.
+        """
+        size = len(data)
+        headers = request.headers
+        if (
+            size > SMALL_BYTES
+            or self._rates.on_writes
+            or not self._room.has_some
+            or is_stamped(request.query)
+        ):
+            return False
+        if _LONG_WAY.intersection(headers) or not self._bodies.try_hold(size):
+            return False
+        taken = 0
+        try:
+            read = self._read(endpoint, request, Body(data, size))
+            if isinstance(read, Decoded) and read.quick is not None:
+                waiting = _Waiting(self, endpoint, read.params, size, answer)
+                if self._ingest.submit_at_once(self._submission(endpoint, request, read), waiting):
+                    taken = size
+                    self._room.take(size)
+        finally:
+            if not taken:
+                self._bodies.let_go(size)
+        return bool(taken)
+
+    def settle(self, endpoint: str, params: Params, size: int, result: Outcome | OverloadedError) -> Reply:
+        """The reply to a request that was taken at once; its `size` bytes are needed no more."""
+        self._room.leave(size)
+        self._bodies.let_go(size)
+        if isinstance(result, OverloadedError):
+            return overloaded(result.message, result.retry_after_s)
+        self._metrics.records(endpoint, result)
+        return outcome_reply(params, result)
+
     async def _submit(self, endpoint: str, request: Request, decoded: Decoded) -> Reply:
-        params = decoded.params
-        outcome = await self._ingest.submit(
-            Submission(
-                endpoint=endpoint,
-                records=decoded.records,
-                strict=params.strict,
-                hostile=decoded.hostile,
-                ip_flag=params.ip,
-                client_ip="" if params.ip is False else self._client_ip(request),
-                sdk=sdk_name(decoded.first("mp_lib"), params, request.headers.get(b"user-agent", b"")),
-                idempotency_key=request.headers.get(b"idempotency-key", b"").decode("latin-1"),
-                path=endpoint,
-                body_bytes=len(decoded.text),
-                call=request.call,
-                quick=decoded.quick,
-                reread=None if decoded.reread is None else _records_of(decoded.reread),
-            )
-        )
+        outcome = await self._ingest.submit(self._submission(endpoint, request, decoded))
         self._metrics.records(endpoint, outcome)
-        return outcome_reply(params, outcome)
+        return outcome_reply(decoded.params, outcome)
+
+    def _submission(self, endpoint: str, request: Request, decoded: Decoded) -> Submission:
+        params = decoded.params
+        return Submission(
+            endpoint=endpoint,
+            records=decoded.records,
+            strict=params.strict,
+            hostile=decoded.hostile,
+            ip_flag=params.ip,
+            client_ip="" if params.ip is False else self._client_ip(request),
+            sdk=sdk_name(decoded.first("mp_lib"), params, request.headers.get(b"user-agent", b"")),
+            idempotency_key=request.headers.get(b"idempotency-key", b"").decode("latin-1"),
+            path=endpoint,
+            body_bytes=len(decoded.text),
+            call=request.call,
+            quick=decoded.quick,
+            reread=None if decoded.reread is None else _records_of(decoded.reread),
+        )
 
     async def _claim(self, request: Request, body: Body) -> None:
         """Take a request in hand that a browser may send again, unless it has a key of its own.

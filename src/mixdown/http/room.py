@@ -41,6 +41,11 @@ class Room:
             (self._small if small else self._waiting).append(turn)
             await turn
 
+    @property
+    def has_some(self) -> bool:
+        """Whether a small request may be decoded at once."""
+        return self.held_bytes < self._limit_bytes
+
     def take(self, size_bytes: int) -> None:
         """So much was decoded."""
         self.held_bytes += size_bytes

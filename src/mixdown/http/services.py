@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from mixdown.http.rates import RateLimits
+from mixdown.ingest.commit import Done
 from mixdown.ingest.prepare import Submission
 from mixdown.ingest.resends import Resends
 from mixdown.model.limits import Limits
@@ -38,6 +39,9 @@ class Writer(Protocol):
 
     async def submit(self, submission: Submission) -> Outcome:
         """Store the good records of a request; they are on disk on return. Raises `OverloadedError`."""
+
+    def submit_at_once(self, submission: Submission, done: Done) -> bool:
+        """Queue a small request without waiting, `done` to be settled; false where it must be submitted."""
 
     async def beside(self, size_bytes: int, work: Callable[[], _T]) -> _T:
         """Do pure work on so many bytes: at once, or beside the event loop where they are many."""

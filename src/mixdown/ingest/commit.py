@@ -51,6 +51,22 @@ class CommitMetrics(Protocol):
         """One group commit is on disk."""
 
 
+class Done(Protocol):
+    """Who waits for a request: a future of the event loop, or something like it. Settled on its loop."""
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that it belongs to."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, outcome: Outcome, /) -> None:
+        """The request is on disk."""
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """It is not."""
+
+
 class Pending(msgspec.Struct, eq=False):
     """A request on its way to disk; `done` is settled on its event loop."""
 
@@ -58,7 +74,7 @@ class Pending(msgspec.Struct, eq=False):
     key: bytes | None
     prepared: Prepared
     version: int
-    done: asyncio.Future[Outcome]
+    done: Done
 
 
 class Committer:

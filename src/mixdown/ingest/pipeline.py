@@ -10,11 +10,12 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from mixdown.ingest.commit import CommitMetrics, Committer, Pending, Tokens
+from mixdown.ingest.commit import CommitMetrics, Committer, Done, Pending, Tokens
 from mixdown.ingest.gate import Gate, GateLimits
 from mixdown.ingest.geo import open_geo
 from mixdown.ingest.prepare import Prepared, Rules, Submission, prepare, request_key
 from mixdown.ingest.resends import Resends
+from mixdown.model.errors import OverloadedError
 from mixdown.model.limits import KEY_WINDOW_MS, Limits
 from mixdown.model.values import clean_text
 from mixdown.settings import Settings
@@ -155,6 +156,25 @@ class Ingest:
         if key is not None and call is None:
             self._remember(key, outcome)
         return outcome
+
+    def submit_at_once(self, submission: Submission, done: Done) -> bool:
+        """Judge and queue a small request without waiting; false where it must wait, and `submit` is for it.
+
+        `done` is settled with the outcome, or an `OverloadedError`, as the future of `submit` would be.
+        """
+        if submission.idempotency_key or submission.call is not None:
+            return False
+        if time.monotonic() - self._looked > LOOK_EVERY_S and self._looking is None:
+            return False  # it is time for a look, which `submit` starts
+        version, tokens = self._tokens.version, self._tokens.tokens
+        try:
+            if self._gate.check():
+                return False
+            prepared = prepare(submission, tokens, self._rules)
+            self._committer.put(Pending(submission, None, prepared, version, done))
+        except OverloadedError:
+            return False
+        return True
 
     async def beside(self, size_bytes: int, work: Callable[[], _T]) -> _T:
         """Do pure work on so many bytes: at once, or beside the event loop where they are many."""

@@ -95,7 +95,7 @@ def read_quickly(text: bytes, limits: Limits, *, group: bool) -> list[QuickRecor
 
 
 def _all_small(text: bytes, limit_bytes: int) -> bool:
-    return max(map(len, map(memoryview, _slices(text))), default=0) * _GROWTH <= limit_bytes
+    return max((len(memoryview(each)) for each in _slices(text)), default=0) * _GROWTH <= limit_bytes
 
 
 _slices: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -194,5 +194,5 @@ def _decoder(limit_chars: int, *, group: bool) -> Decode:
         (key, kind | msgspec.UnsetType, field(name=wire, default=UNSET))
         for key, (wire, kind) in operators.items()
     ]
-    shape = msgspec.defstruct("PlainRecord", fields, bases=(QuickRecord,), kw_only=True, gc=False)
+    shape: Any = msgspec.defstruct("PlainRecord", fields, bases=(QuickRecord,), kw_only=True, gc=False)
     return msgspec.json.Decoder(list[shape]).decode

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import os
 import signal
 import socket
 import ssl
@@ -17,30 +18,34 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
 from mixdown.explorer.page import Explorer
-from mixdown.http.app import Asgi, make_app
+from mixdown.http.app import App, make_app
 from mixdown.http.auxiliary import auxiliary_path
 from mixdown.http.exchange import Receive, Scope, Send, send_reply
 from mixdown.http.metrics import Metrics, count_as
 from mixdown.http.paths import canonical_path
-from mixdown.http.reply import error_reply, overloaded
+from mixdown.http.reply import Reply, error_reply, overloaded
 from mixdown.http.services import Services
 from mixdown.ingest.pipeline import Ingest
-from mixdown.server import logs
+from mixdown.server import logs, telemetry
 from mixdown.server.family import METRICS_FOLDER, Inheritance
 from mixdown.server.listening import BACKLOG, certificate_end
 from mixdown.server.protocol import LINGER_S, BoundedProtocol, ConnectionLimits, bounded_protocol
 from mixdown.server.renewal import Renewal
+from mixdown.server.short import with_short_way
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.folder import WakeSender
 
 RATES_FILE: Final = "rates"
+if TYPE_CHECKING:
+    from mixdown.server.tracing import Application
+
 READ_THREADS: Final = 4
 WRITE_THREADS: Final = 2
 _TICKS_PER_SECOND: Final = 10
@@ -126,7 +131,10 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
         stack.callback(writing.shutdown)
         wake = WakeSender(settings.data_dir)
         stack.callback(wake.close)
-        metrics = Metrics()
+        tracing = telemetry.begin(inheritance.name, os.environ)
+        if tracing is not None:
+            stack.callback(tracing.close)
+        metrics = Metrics() if tracing is None else tracing.metrics()
         metrics.certificate_ends(certificate_end(settings))
         renewal = Renewal.of(settings, renewed=metrics.certificate_ends)
         catalog = CatalogCache(store.catalog)
@@ -151,7 +159,9 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
             now_ms=now_ms,
             rates_file=settings.data_dir / METRICS_FOLDER / RATES_FILE,
         )
-        app = application(services, internal_port=internal.getsockname()[1] if internal else 0)
+        app: Application = application(services, internal_port=internal.getsockname()[1] if internal else 0)
+        if tracing is not None:
+            app = tracing.application(app)
         server = DrainingServer(
             server_config(settings, app, metrics, renewal.context if renewal else None),
             handshake_s=settings.header_timeout_s,
@@ -172,7 +182,24 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def application(services: Services, *, internal_port: int) -> Asgi:
+class _ByPort:
+    """The two halves of the application, by the port that a request came to."""
+
+    def __init__(self, public: App, internal: App, internal_port: int) -> None:
+        self._public = public
+        self._internal = internal
+        self._internal_port = internal_port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        chosen = self._internal if scope["server"][1] == self._internal_port else self._public
+        await chosen(scope, receive, send)
+
+    def take_at_once(self, scope: Scope, body: bytes, answer: Callable[[Reply], None]) -> bool:
+        """As `App.take_at_once`; the internal port takes no writes."""
+        return scope["server"][1] != self._internal_port and self._public.take_at_once(scope, body, answer)
+
+
+def application(services: Services, *, internal_port: int) -> App | _ByPort:
     """The whole application, or the two halves of it by the port that a request came to."""
     explorer = Explorer(services)
     routes = explorer.routes()
@@ -180,22 +207,18 @@ def application(services: Services, *, internal_port: int) -> Asgi:
         return make_app(services, extra_routes=routes, page=explorer.page)
     public = make_app(services, part="public")
     internal = make_app(services, extra_routes=routes, page=explorer.page, part="internal")
-
-    async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
-        chosen = internal if scope["server"][1] == internal_port else public
-        await chosen(scope, receive, send)
-
-    return by_port
+    return _ByPort(public, internal, internal_port)
 
 
 def server_config(
-    settings: Settings, app: Asgi, metrics: Metrics, context: ssl.SSLContext | None = None
+    settings: Settings, app: Application, metrics: Metrics, context: ssl.SSLContext | None = None
 ) -> uvicorn.Config:
     """The configuration of uvicorn: our protocol, and nothing that proxies or terminals would need."""
+    protocol = bounded_protocol(ConnectionLimits.of(settings), busy, metrics.refused_by_protocol)
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=bounded_protocol(ConnectionLimits.of(settings), busy, metrics.refused_by_protocol),
+        http=with_short_way(protocol, app.take_at_once),
         ws="none",
         lifespan="off",
         interface="asgi3",
