@@ -126,6 +126,15 @@ class Settings:
         ),
     ] = 2000
 
+    read_timeout_s: Annotated[
+        int,
+        _About(
+            help="Seconds that a read may take, waiting for its turn included; beyond it: 503.",
+            low=1,
+            high=3600,
+            advanced=True,
+        ),
+    ] = 60
     string_limit_bytes: Annotated[
         int,
         _About(

@@ -58,8 +58,8 @@ def test_a_session_belongs_to_its_project(sessions: Sessions) -> None:
 
 
 def test_a_session_expires_after_seven_days(sessions: Sessions) -> None:
-    made = session()
-    sessions.create(made, ["x"])
+    made = sessions.create(session(), ["x"])
+    assert made == session(total=1)
     assert sessions.get("s", 1, now_ms=NOW_MS + WEEK_MS - 1) == made
     assert sessions.get("s", 1, now_ms=NOW_MS + WEEK_MS) is None
 

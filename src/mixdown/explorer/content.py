@@ -13,6 +13,7 @@ import orjson
 
 from mixdown.http.auth import OWNER
 from mixdown.model.times import iso_seconds
+from mixdown.query.counts import profiles_of
 from mixdown.query.recent import RecentRecord, recent_records
 from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.protocols import Account, Project, RefusedRecord, Store
@@ -97,8 +98,8 @@ def _card(store: Store, project: Project, refusals: int) -> ProjectCard:
         id=project.id,
         name=project.name,
         token=project.token,
-        users=store.state.count(project.id, ""),
-        groups=[(key, number, store.state.count(project.id, key)) for key, number in keys],
+        users=profiles_of(store.state, project.id, ""),
+        groups=[(key, number, profiles_of(store.state, project.id, key)) for key, number in keys],
         refusals=refusals,
     )
 

@@ -6,6 +6,7 @@ name, never ignored: an answer without the filter that was asked for would be a 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from starlette.requests import Request
@@ -14,7 +15,7 @@ from starlette.routing import Route
 
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import begin_read, in_thread, json_response
+from mixdown.http.reading import begin_read, in_thread, in_time, json_response
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError
 from mixdown.model.values import clean_text
@@ -25,6 +26,7 @@ from mixdown.query.engage import (
     ProfileQueries,
     ProfileQuery,
 )
+from mixdown.query.sharing import Shared
 
 PATHS: Final = (
     "/api/query/engage",
@@ -54,11 +56,18 @@ NOT_BUILT_TEXT: Final = "{name}, this parameter is not built yet; this version a
 def routes(services: Services) -> list[Route]:
     """The routes of the profile query (slashes at their end are the application's business)."""
     queries = ProfileQueries(services.store)
+    shared: Shared[bytes] = Shared()
+
+    async def answer(query: ProfileQuery) -> bytes:
+        return await in_thread(services, queries.answer, query, now_ms=services.now_ms())
 
     async def engage(request: Request) -> Response:
         read = await begin_read(request, services)
         query = profile_query(read.project.id, read.parameters)
-        body = await in_thread(services, queries.answer, query, now_ms=services.now_ms())
+        if query.is_shared:
+            body = await in_time(services, shared.answer(query, partial(answer, query)))
+        else:
+            body = await answer(query)
         return json_response(body, behind=read.behind)
 
     return [

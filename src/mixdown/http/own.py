@@ -7,6 +7,7 @@ and alone the refusals whose token no project has. The explorer's cookie counts 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -26,7 +27,9 @@ from mixdown.ingest.pipeline import rules_of
 from mixdown.ingest.prepare import Rules
 from mixdown.model.errors import AuthError, QueryError, RequestError
 from mixdown.model.times import iso_seconds
+from mixdown.query.counts import profiles_of
 from mixdown.query.recent import RecentRecord, recent_records
+from mixdown.query.refused import refusals_page
 from mixdown.store.protocols import Project, RefusedRecord, Store
 
 PREFIX: Final = "/api/mixdown"
@@ -75,9 +78,10 @@ def routes(services: Services) -> list[Route]:
         asked = await _ask(request, services)
         limit = asked.parameters.integer("limit", DEFAULT_LIMIT, low=1, high=RECORDS_LIMIT)
         before = asked.parameters.integer("before_id", 0, low=1, high=ID_LIMIT) or None
-        listing = services.store.refusals.listing
-        found = await in_thread(services, listing, asked.ids, before_id=before, limit=limit)
-        return _ok([refusal_view(refusal) for refusal in found])
+        found, more = await in_thread(
+            services, refusals_page, services.store.refusals, asked.ids, before_id=before, limit=limit
+        )
+        return _ok([refusal_view(refusal) for refusal in found], more=more)
 
     async def send_again(request: Request) -> Response:
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
@@ -94,7 +98,7 @@ def routes(services: Services) -> list[Route]:
             _only_their_own(services.store, ids, asked.ids)
             return resend(services.store, rules(), ids, record=record)
 
-        answers = await in_thread(services, call)
+        answers = await asyncio.get_running_loop().run_in_executor(services.executor, call)  # no mere read
         return _ok(
             [{"id": refusal_id, "stored": not why, "error": why or None} for refusal_id, why in answers]
         )
@@ -127,8 +131,9 @@ def server_status(store: Store, projects: Sequence[Project]) -> dict[str, Any]:
 
 def project_view(store: Store, project: Project, refusals: int) -> dict[str, Any]:
     """A project's counts; its token and secret stay where they are."""
-    groups = {key: store.state.count(project.id, key) for key in sorted(store.state.group_keys(project.id))}
-    users = store.state.count(project.id, "")
+    state = store.state
+    groups = {key: profiles_of(state, project.id, key) for key in sorted(state.group_keys(project.id))}
+    users = profiles_of(state, project.id, "")
     return {"id": project.id, "name": project.name, "users": users, "groups": groups, "refusals": refusals}
 
 
@@ -188,5 +193,7 @@ def _only_their_own(store: Store, ids: Sequence[int], projects: Sequence[int]) -
         raise RequestError(f"ids, no refusal has the id {missing[0]}", status=404)
 
 
-def _ok(results: object) -> Response:
-    return json_response(orjson.dumps({"status": "ok", "results": results}))
+def _ok(results: object, *, more: bool = False) -> Response:
+    """`more` is there where a page was cut for its size: what is left is older than its last."""
+    marks = {"more": True} if more else {}
+    return json_response(orjson.dumps({"status": "ok", **marks, "results": results}))

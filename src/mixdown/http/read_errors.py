@@ -15,7 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from mixdown.model.errors import AuthError, OverloadedError, RateLimitedError, RequestError, StoreError
+from mixdown.model.errors import (
+    AuthError,
+    OverloadedError,
+    RateLimitedError,
+    ReadTimeoutError,
+    RequestError,
+    StoreError,
+)
 
 INVALID_ENDPOINT: Final = "Invalid API endpoint"
 UNAUTHENTICATED: Final = "Unable to authenticate request"
@@ -64,6 +71,8 @@ def error_response(
             headers["WWW-Authenticate"] = 'Basic realm="Mixdown", charset="UTF-8"'
         text = f"{error.message}: {error.hint}" if error.hint else error.message
         return read_error(scope, text, status=error.status, headers=headers)
+    if isinstance(error, ReadTimeoutError):
+        return read_error(scope, error.message, status=503)
     if isinstance(error, StoreError):
         # the error itself names files of this machine: it is for the operator, not for whoever asks
         _log.error("a read failed", exc_info=error)

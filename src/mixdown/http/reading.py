@@ -7,7 +7,8 @@ the bound on waiting is reached. Reads are authenticated before a byte of their 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, ParamSpec, TypeVar
 
 from starlette.requests import Request
@@ -16,8 +17,9 @@ from starlette.responses import Response
 from mixdown.http.auth import READERS, Caller, authenticate, project_of, require
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.services import Services
-from mixdown.model.errors import RateLimitedError
+from mixdown.model.errors import RateLimitedError, ReadTimeoutError
 from mixdown.query.waiting import wait_for_fold
+from mixdown.store import patience
 from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.protocols import Project
 
@@ -37,9 +39,27 @@ class Read(NamedTuple):
 
 
 async def in_thread(services: Services, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Run a blocking call in the read executor."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(services.executor, lambda: call(*args, **kwargs))
+    """Run a blocking read in the read executor, for `read_timeout_s` at most: waiting for a thread counts.
+
+    Raises `ReadTimeoutError`.
+    """
+    limit_s = services.settings.read_timeout_s
+    deadline_s = time.monotonic() + limit_s
+
+    def bounded() -> _T:
+        with patience.until(deadline_s, limit_s):
+            return call(*args, **kwargs)
+
+    return await asyncio.get_running_loop().run_in_executor(services.executor, bounded)
+
+
+async def in_time(services: Services, answer: Awaitable[_T]) -> _T:
+    """Wait for an answer that others may share, as long as for one's own. Raises `ReadTimeoutError`."""
+    limit_s = services.settings.read_timeout_s
+    try:
+        return await asyncio.wait_for(answer, limit_s)
+    except TimeoutError:
+        raise ReadTimeoutError.after(limit_s) from None
 
 
 async def authenticated(request: Request, services: Services) -> tuple[Caller, CatalogView]:

@@ -7,6 +7,7 @@
     ├── StoreError                the data folder cannot be used as it is
     │   ├── FolderBusyError       another server holds the folder
     │   ├── SchemaTooNewError     the folder was written by a newer Mixdown
+    │   ├── ReadTimeoutError      a read that took longer than it may (503)
     │   └── CorruptStoreError     a file or chunk is damaged, or a watermark is above the log's head
     ├── CatalogError              a project, account or token that cannot be made, found or changed
     ├── RequestError              a request that is answered with an HTTP error status
@@ -50,6 +51,15 @@ class SchemaTooNewError(StoreError):
 
 class CorruptStoreError(StoreError):
     """A file or chunk is damaged, or a watermark stands above the log's head."""
+
+
+class ReadTimeoutError(StoreError):
+    """A read took longer than it may (`read_timeout_s`): 503, without Retry-After."""
+
+    @classmethod
+    def after(cls, limit_s: float) -> ReadTimeoutError:
+        """The error of a read that was ended after `limit_s` seconds."""
+        return cls(f"this read took longer than {limit_s:g} s: ask for less, or for smaller pages")
 
 
 class CatalogError(MixdownError):

@@ -21,6 +21,7 @@ import orjson
 
 from mixdown.model.errors import QueryError
 from mixdown.query.sessions import WholeSession, is_live, live_id, read_whole
+from mixdown.store import patience
 from mixdown.store.protocols import Session, Store
 
 DEFAULT_PAGE_SIZE: Final = 1000
@@ -53,6 +54,11 @@ class ProfileQuery(msgspec.Struct, frozen=True, kw_only=True):
     page_size: int = DEFAULT_PAGE_SIZE
     session_id: str = ""
     limit: int = 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is dear enough to be answered once for all who ask it at the same time."""
+        return self.page == 0 and not self.session_id and self.distinct_ids is None
 
     @property
     def rows_a_page(self) -> int:
@@ -129,17 +135,16 @@ class ProfileQueries:
             rows = self._existing_rows(query, group_key, first)
             whole = WholeSession(query.project, len(rows), size, now_ms)
             return _Page(0, size, len(rows), whole.id, rows)
-        frozen = _FrozenIds(chain(first, ids))
-        session = Session(
+        begun = Session(
             id=secrets.token_hex(16),
             project=query.project,
             group_key=group_key,
-            total=frozen.total,
+            total=0,
             page_size=size,
             created_ms=now_ms,
             output_properties=query.output_properties,
         )
-        self._store.sessions.create(session, frozen)
+        session = self._store.sessions.create(begun, chain(first, ids))
         self._reusable.keep(query, watermark, session)
         return self._page_of(session, 0)
 
@@ -211,24 +216,9 @@ class ProfileQueries:
     def _documents_of(
         self, project: int, group_key: str, ids: Sequence[str]
     ) -> Iterator[tuple[str, bytes | None]]:
+        patience.check()
         keys = [(project, group_key, profile_id) for profile_id in ids]
         return zip(ids, self._store.state.documents(keys), strict=True)
-
-
-class _FrozenIds:
-    """The ids of a result set, packed: a million take some 20 MB. Iterates as often as asked."""
-
-    def __init__(self, ids: Iterable[str]) -> None:
-        self._packed: list[bytes] = []
-        self.total = 0
-        rest = iter(ids)
-        while batch := list(islice(rest, _BATCH)):
-            self.total += len(batch)
-            self._packed.append("\0".join(batch).encode())  # an id holds no NUL (DESIGN §1.2)
-
-    def __iter__(self) -> Iterator[str]:
-        for packed in self._packed:
-            yield from packed.decode().split("\0")
 
 
 class _Reusable:

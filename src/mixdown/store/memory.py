@@ -425,8 +425,9 @@ class MemorySessions(_Part):
         self._held: dict[str, tuple[Session, list[str]]] = {}
         self._used_ms: dict[str, int] = {}
 
-    def create(self, session: Session, ids: Iterable[str]) -> None:
+    def create(self, session: Session, ids: Iterable[str]) -> Session:
         taken = list(ids)
+        session = msgspec.structs.replace(session, total=len(taken))
         with self._use():
             self._held[session.id] = (session, taken)
             self._used_ms[session.id] = session.created_ms
@@ -434,6 +435,7 @@ class MemorySessions(_Part):
             own.sort(key=lambda held: self._used_ms[held.id])
             for held in own[: max(0, len(own) - bounds.SESSIONS_PER_PROJECT)]:
                 del self._held[held.id], self._used_ms[held.id]
+        return session
 
     def get(self, session_id: str, project: int, *, now_ms: int) -> Session | None:
         with self._use():

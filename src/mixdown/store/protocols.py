@@ -292,8 +292,11 @@ class Session(msgspec.Struct, frozen=True):
 class Sessions(Protocol):
     """Query sessions: at most 100 a project (those unused longest go first), gone after 7 days."""
 
-    def create(self, session: Session, ids: Iterable[str]) -> None:
-        """Keep a session and the ids of its result set, in order."""
+    def create(self, session: Session, ids: Iterable[str]) -> Session:
+        """Keep a session and the ids of its result set, in order; returns it with the number of ids as total.
+
+        The ids are taken as they are made, and never held together.
+        """
 
     def get(self, session_id: str, project: int, *, now_ms: int) -> Session | None:
         """The session, if it is the project's and not expired; asking is a use, noted to the minute."""

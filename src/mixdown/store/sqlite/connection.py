@@ -20,12 +20,15 @@ import apsw
 import msgspec
 
 from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
+from mixdown.store import patience
 from mixdown.store.sqlite.folder import make_file
 
 # A safety net: what waits for another writer waits at a file lock, which neither sleeps nor polls.
 BUSY_TIMEOUT_MS: Final = 10_000
 WAL_SIZE_LIMIT_BYTES: Final = 256 * 1024 * 1024
 _STATEMENTS_KEPT: Final = 128
+# A millisecond or so of SQLite's work, between looks at the time of a read that has a deadline.
+_STEPS_BETWEEN_LOOKS: Final = 20_000
 _MIGRATION_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -68,6 +71,8 @@ def store_errors(what: str) -> Iterator[None]:
     """Turn what SQLite raises about a file into `StoreError`s that say which file and what to do."""
     try:
         yield
+    except apsw.InterruptError as error:
+        raise patience.timeout() from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise CorruptStoreError(
             f"{what} is damaged: {error}",
@@ -194,6 +199,9 @@ class ThreadConnections:
             with self._guard:
                 self._all.add(connection)
             self._local.connection = connection
+        if not getattr(self._local, "bounded", False) and patience.is_bounded():
+            connection.set_progress_handler(patience.is_over, _STEPS_BETWEEN_LOOKS)
+            self._local.bounded = True
         return connection
 
     def close(self) -> None:

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import apsw
+import msgspec
 import orjson
 
 from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
-from mixdown.store import bounds
+from mixdown.store import bounds, patience
 from mixdown.store.protocols import Session
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.folder import setting_up
 
 _BLOCK_IDS: Final = 1000
-_BLOCKS_AT_ONCE: Final = 100
+_BLOCKS_AT_ONCE: Final = 20
 _ABANDONED_MS: Final = 3600 * 1000
 _COMPRESSION: Final = 1
 
@@ -43,20 +44,35 @@ class SqliteSessions:
         self._inode = self._path.stat().st_ino
         self._connections = sqlite.ThreadConnections(self._path, sqlite.SCRATCH)
 
-    def create(self, session: Session, ids: Iterable[str]) -> None:
-        blocks = _blocks(ids)
+    def create(self, session: Session, ids: Iterable[str]) -> Session:
         number = self._try(lambda connection: _begin(connection, session))
-        block = 0
-        # a few blocks a transaction: making the ids takes time, and other workers write here too
-        while some := list(islice(blocks, _BLOCKS_AT_ONCE)):
-            rows = [(number, block + place, ids_block) for place, ids_block in enumerate(some)]
-            self._try(partial(_insert_blocks, rows=rows))
-            block += len(some)
-        self._try(
-            lambda connection: sqlite.rows(
-                connection, "UPDATE sessions SET complete = 1 WHERE number = ?", (number,)
+        try:
+            total = self._keep_ids(number, ids)
+            self._try(
+                lambda connection: sqlite.rows(
+                    connection,
+                    "UPDATE sessions SET complete = 1, total = ? WHERE number = ?",
+                    (total, number),
+                )
             )
-        )
+        except BaseException:
+            with suppress(StoreError), patience.forgotten():
+                self._try(partial(_drop, number=number))
+            raise
+        return msgspec.structs.replace(session, total=total)
+
+    def _keep_ids(self, number: int, ids: Iterable[str]) -> int:
+        """Write the ids in blocks as they come; how many there were."""
+        rest = iter(ids)
+        total = block = 0
+        # a few blocks a transaction: making the ids takes time, and other workers write here too
+        while some := list(islice(rest, _BLOCKS_AT_ONCE * _BLOCK_IDS)):
+            patience.check()
+            rows = [(number, block + place, packed) for place, packed in enumerate(_blocks(some))]
+            self._try(partial(_insert_blocks, rows=rows))
+            block += len(rows)
+            total += len(some)
+        return total
 
     def get(self, session_id: str, project: int, *, now_ms: int) -> Session | None:
         row = self._try(
@@ -182,8 +198,12 @@ def _evict(connection: apsw.Connection, session: Session) -> None:
         (session.project, bounds.SESSIONS_PER_PROJECT - 1),
     )
     for (number,) in gone:
-        sqlite.rows(connection, "DELETE FROM id_blocks WHERE session = ?", (number,))
-        sqlite.rows(connection, "DELETE FROM sessions WHERE number = ?", (number,))
+        _drop(connection, number)
+
+
+def _drop(connection: apsw.Connection, number: int) -> None:
+    sqlite.rows(connection, "DELETE FROM id_blocks WHERE session = ?", (number,))
+    sqlite.rows(connection, "DELETE FROM sessions WHERE number = ?", (number,))
 
 
 def _page_ids(connection: apsw.Connection, session_id: str, page: int) -> list[str]:
