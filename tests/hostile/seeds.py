@@ -1,7 +1,7 @@
 """What the fuzzer starts from: requests that real SDKs sent, and the records in them as tokens of JSON.
 
-`tests/data/captures.jsonl` and `tests/data/documented` enter. A record leaves as its tokens with the places of
-its names, scalars and containers, so that it can be changed without being parsed again.
+`tests/data/captures.jsonl` and `tests/data/documented` enter. A record leaves as its tokens with the
+places of its names, scalars and containers, so that it can be changed without being parsed again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ class Record(NamedTuple):
 def tokenized(text: bytes) -> Record:
     """A valid JSON text as tokens."""
     tokens = tuple(_TOKENS.findall(text))
-    names, scalars, spans, open_at = [], [], [], []
+    names: list[int] = []
+    scalars: list[int] = []
+    spans: list[tuple[int, int]] = []
+    open_at: list[int] = []
     for at, token in enumerate(tokens):
         if token in b"[{":
             open_at.append(at)
@@ -87,10 +90,14 @@ def sent_requests() -> tuple[Sent, ...]:
 _MORE_RECORDS = (
     b'{"$token":"T","$distinct_id":"u","$merge":{"address":{"city":"Ulm","zip":89073},"x":1}}',
     b'{"$token":"T","$distinct_id":4242.0,"$append":{"list":[1,"a",{"b":null}]},"$remove":{"list":"a"}}',
-    b'{"$token":"T","$distinct_id":"u","$set":{"$last_seen":"2026-01-02T03:04:05Z","n":null},'
-    b'"$ignore_time":true,"$time":1768478400000,"$ip":"192.0.2.1","$insert_id":"i-1"}',
-    b'{"$token":"T","$distinct_id":"u","$unset":["a","b"],"$union":{"l":["x",1,1.0,true]},"$add":{"n":"7"},'
-    b'"$mp_metadata":{"$mp_event_id":"e1"},"$set_once":{"first":1},"$ignore_alias":"false"}',
+    (
+        b'{"$token":"T","$distinct_id":"u","$set":{"$last_seen":"2026-01-02T03:04:05Z","n":null},'
+        b'"$ignore_time":true,"$time":1768478400000,"$ip":"192.0.2.1","$insert_id":"i-1"}'
+    ),
+    (
+        b'{"$token":"T","$distinct_id":"u","$unset":["a","b"],"$union":{"l":["x",1,1.0,true]},"$add":{"n":"7"},'
+        b'"$mp_metadata":{"$mp_event_id":"e1"},"$set_once":{"first":1},"$ignore_alias":"false"}'
+    ),
     b'{"$token":"T","$group_key":"Company","$group_id":true,"$set":{"deep":{"a":{"b":{"c":[[[]]]}}}}}',
     b'{"$token":"T","$distinct_id":"u","$delete":null,"$set":{"a":1}}',
 )

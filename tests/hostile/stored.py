@@ -1,4 +1,4 @@
-"""Records that were accepted, through a real store and fold and back, compared with the operators applied alone."""
+"""Records that were accepted, through a real store and fold and back, and what the operators make of them."""
 
 from __future__ import annotations
 

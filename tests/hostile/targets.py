@@ -16,13 +16,13 @@ import orjson
 from mixdown.explorer.cookies import verify
 from mixdown.http import own
 from mixdown.http.auth import authenticate
-from mixdown.http.body import decode
+from mixdown.http.body import Decoded, decode
 from mixdown.http.client_ip import client_ip
 from mixdown.http.engage import profile_query
 from mixdown.http.forms import Params, form_fields
 from mixdown.http.ingestion import sdk_name, token_in
 from mixdown.http.jsontext import parse_json
-from mixdown.http.metrics import OTHER, reason_of
+from mixdown.http.metrics import reason_of
 from mixdown.http.parameters import Parameters, _merged
 from mixdown.http.paths import canonical_path
 from mixdown.http.reading import project_id_of
@@ -33,6 +33,7 @@ from mixdown.model.errors import AuthError, BodyError, QueryError
 from mixdown.model.limits import INT_MAX, INT_MIN, NAME_LIMIT_CHARS, Limits
 from mixdown.model.operators import Crowd, Operator, apply_operations
 from mixdown.model.payloads import NAME_OF, Reading
+from mixdown.model.quick import QuickRecord, quick_updates, read_quickly
 from mixdown.model.updates import Refusal, Unreadable, Update, read_update, record_text
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
@@ -41,12 +42,16 @@ from mixdown.store.memory import MemoryStore
 from tests.hostile.seeds import TOKEN, Sent
 
 LIMITS: Final = Limits()
+OTHER: Final = "other"
 PROJECT: Final = 7
 SEEN: Final = "2026-01-02T03:04:05"
 GOOD_TEXT: Final = b'{"$token":"%b","$distinct_id":"good","$set":{"a":1}}' % TOKEN
 GOOD: Final = orjson.loads(GOOD_TEXT)
+GOOD_GROUP_TEXT: Final = b'{"$token":"%b","$group_key":"k","$group_id":"good","$set":{"a":1}}' % TOKEN
+GOOD_GROUP: Final = orjson.loads(GOOD_GROUP_TEXT)
+PROJECTS: Final = {TOKEN.decode(): PROJECT}
 _READINGS: Final = tuple(
-    Reading(projects={TOKEN.decode(): PROJECT}, group=group, strict=strict, hostile=hostile)
+    Reading(projects=PROJECTS, group=group, strict=strict, hostile=hostile)
     for group in (False, True)
     for strict in (False, True)
     for hostile in (False, True)
@@ -71,19 +76,17 @@ def promise(held: object, what: str) -> None:
 
 def check_body(sent: Sent) -> None:
     """A body becomes records, a problem or a `BodyError`; a record survives being written down and read."""
+    endpoint = "groups" if len(sent.body) % 4 == 0 else "engage"
     try:
-        decoded = decode(
-            method=sent.method,
-            content_type=sent.content_type,
-            content_encoding=sent.content_encoding,
-            query=sent.query,
-            body=sent.body,
-            limits=LIMITS,
-        )
+        decoded = decode(**sent._asdict(), limits=LIMITS, quick_for=endpoint)
     except BodyError as error:
         promise(error.status in (400, 413), "a body error has the status 400 or 413")
         promise(reason_of(error.message) != OTHER, "a body error has a text of the table")
         return
+    if decoded.quick is not None:
+        assert decoded.reread is not None
+        quick, decoded = decoded.quick, decoded.reread()
+        _check_quick(quick, decoded, group=endpoint == "groups")
     promise(bool(decoded.records) == (not decoded.problem), "either records or a problem")
     promise(decoded.problem in ("", texts.DATA_MISSING, texts.DATA_INVALID), "a problem of the table")
     for record in decoded.records[:4]:
@@ -91,6 +94,23 @@ def check_body(sent: Sent) -> None:
     sdk = sdk_name(decoded.first("mp_lib"), decoded.params, b"fuzz/1")
     sdk.encode()
     promise(len(sdk) <= 64, "the name of an SDK is short")
+
+
+def _check_quick(quick: list[QuickRecord], decoded: Decoded, *, group: bool) -> None:
+    """What the quick way takes, the long way takes, and gives the same updates."""
+    promise(not decoded.problem, "what is read quickly is no problem")
+    updates = quick_updates(quick, PROJECTS)
+    if updates is None:
+        return
+    reading = _READINGS[4 * group + decoded.hostile]
+    judged = [read_update(raw, at, reading) for at, raw in enumerate(decoded.records)]
+    promise(len(judged) == len(updates), "both ways find as many records")
+    promise(repr(judged) == repr(updates), "both ways give the same updates")
+    # what reaches the log is text: it must be one that the fold reads back as the same
+    segment = encode_segment(Segment("engage", "fuzz", None, None, updates))
+    logged = decode_body(join_segments([segment]))[0].updates
+    read = [[(code, orjson.loads(memoryview(raw))) for code, raw in update.operations] for update in logged]
+    promise(repr(read) == repr([update.operations for update in updates]), "the log gives back payloads")
 
 
 def _check_written_down(record: object) -> None:
@@ -117,11 +137,19 @@ class RecordCheck:
 
     def __call__(self, text: bytes, variant: int) -> None:
         """`variant` chooses /groups, strict, and how the text's neighbours stand."""
-        parsed = parse_json(b"[%b,%b,%b]" % (GOOD_TEXT, text, GOOD_TEXT), strict=bool(variant & 2))
+        good_text, good = (GOOD_GROUP_TEXT, GOOD_GROUP) if variant & 1 else (GOOD_TEXT, GOOD)
+        batch = b"[%b,%b,%b]" % (good_text, text, good_text)
+        parsed = parse_json(batch, strict=bool(variant & 2))
         values = parsed.value
         promise(len(values) == 3, "a record keeps its neighbours")
-        promise(values[0] == GOOD == values[2], "a record leaves its neighbours as they are")
-        reading = _READINGS[(variant & 3) * 2 + parsed.hostile]
+        promise(values[0] == good == values[2], "a record leaves its neighbours as they are")
+        group = bool(variant & 1)
+        reading = _READINGS[4 * group + (variant & 2) + parsed.hostile]
+        if not variant & 2:
+            quick = read_quickly(batch, LIMITS, group=group)
+            if quick is not None:
+                decoded = Decoded(values, Params(), "", hostile=parsed.hostile, text=batch)
+                _check_quick(quick, decoded, group=group)
         result = read_update(values[1], 1, reading)
         if type(result) is Refusal:
             promise(reason_of(result.message) != OTHER, "a refusal has a text of the table")
