@@ -5,19 +5,24 @@ Settings and inherited descriptors enter; profiles, log lines and metrics leave.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from mixdown.fold.loop import run_fold
 from mixdown.fold.profiles import Folded
 from mixdown.http.metrics import FoldMetrics, count_as
-from mixdown.server import logs
+from mixdown.server import logs, telemetry
 from mixdown.server.family import METRICS_FOLDER, Inheritance
 from mixdown.settings import Settings
 from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.folder import BackupWatch, WakeReceiver
+
+if TYPE_CHECKING:
+    from mixdown.server.tracing import Tracing
 
 _HOUR_MS = 3_600_000
 _DAMAGE_TOLD = 5
@@ -26,8 +31,9 @@ _DAMAGE_TOLD = 5
 class _Reports:
     """What the loop tells (`fold.loop.FoldEvents`), as log lines and metrics."""
 
-    def __init__(self, metrics: FoldMetrics) -> None:
+    def __init__(self, metrics: FoldMetrics, tracing: Tracing | None) -> None:
         self._metrics = metrics
+        self._tracing = tracing
         self._failing = False
 
     def folded(self, folded: Folded, seconds: float) -> None:
@@ -39,6 +45,8 @@ class _Reports:
             failed=folded.failed,
             seconds=seconds,
         )
+        if self._tracing is not None:
+            self._tracing.folded(folded, seconds)
         if folded.failed:
             logs.error("records could not be applied and are kept as refusals", records=folded.failed)
         if self._failing:
@@ -70,6 +78,7 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     count_as(inheritance.name, settings.data_dir / METRICS_FOLDER)
+    tracing = telemetry.begin(inheritance.name, os.environ)
     store = open_store(settings.data_dir, role="fold", create=False)
     store.log.on_damage = _Reports.damaged
     try:
@@ -83,10 +92,12 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
                 parent_fd=inheritance.parent_fd,
                 retention_ms=settings.log_retention_hours * _HOUR_MS,
                 drain_s=settings.shutdown_timeout_s,
-                events=_Reports(FoldMetrics()),
+                events=_Reports(FoldMetrics(), tracing),
                 backups=BackupWatch(settings.data_dir),
             )
         finally:
             wake.close()
     finally:
         store.close()
+        if tracing is not None:
+            tracing.close()

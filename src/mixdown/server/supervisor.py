@@ -26,7 +26,7 @@ import orjson
 from mixdown import __version__
 from mixdown.http.metrics import SupervisorMetrics, count_as
 from mixdown.model.errors import MixdownError
-from mixdown.server import logs
+from mixdown.server import logs, telemetry
 from mixdown.server.children import Nursery, Sockets
 from mixdown.server.family import METRICS_FOLDER
 from mixdown.server.first_start import Access, ensure_access, short_presets
@@ -120,6 +120,7 @@ def _ensure_access(settings: Settings) -> Access:
 
 
 def _warn(settings: Settings, public: socket.socket) -> None:
+    telemetry.warn_about(os.environ)
     if is_loopback(public):
         return
     for name in short_presets(settings):
