@@ -1,0 +1,97 @@
+"""`docs/limits.md` names every limit that can be set, with its default, and the constants as they are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mixdown.http import compression, exchange, ingestion, own, room
+from mixdown.http.jsontext import DEAR_PARTS
+from mixdown.ingest import commit
+from mixdown.model import limits
+from mixdown.query import engage, recent, refused
+from mixdown.server import protocol, worker
+from mixdown.settings import SETTINGS, Setting
+from mixdown.store import bounds
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "limits.md"
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PAGE.read_text("utf-8").splitlines()
+    if line.startswith("| ") and not line.startswith(("| Limit |", "| ---"))
+]
+LIMITS = [
+    setting
+    for setting in SETTINGS
+    if re.search(r"limit|timeout|reserve|_per_|_wait_|retention", setting.name)
+]
+MIB = 1024 * 1024
+
+
+def row(limit: str) -> list[str]:
+    (found,) = [cells for cells in ROWS if cells[0] == limit]
+    return found
+
+
+@pytest.mark.parametrize("setting", LIMITS, ids=lambda setting: setting.name)
+def test_every_limit_that_can_be_set_has_a_row_with_its_default(setting: Setting) -> None:
+    rows = [cells for cells in ROWS if cells[2] == f"`{setting.name}`"]
+    assert rows, f"{setting.name} has no row"
+    assert rows[0][1].split()[0] == str(setting.default)
+
+
+def test_the_page_names_no_setting_that_is_not_there() -> None:
+    names = {setting.name for setting in SETTINGS}
+    assert {cells[2].strip("`") for cells in ROWS if cells[2] != "-"} <= names
+
+
+def test_every_row_says_what_happens_and_why() -> None:
+    assert len(ROWS) > 40
+    assert all(len(cells) == 5 and all(cells) for cells in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("limit", "numbers"),
+    [
+        ("headers", [protocol.HEADER_COUNT_LIMIT]),
+        ("`Idempotency-Key`", [ingestion.IDEMPOTENCY_KEY_LIMIT_CHARS]),
+        ("members of a gzip body", [compression._MEMBER_LIMIT]),
+        ("bodies that a worker holds", [exchange.HELD_LIMIT_BYTES // MIB]),
+        ("decoded text that waits for the disk", [room.DECODED_LIMIT_BYTES // MIB]),
+        ("requests that wait for the log", [commit.WAITING_LIMIT_BYTES // MIB]),
+        ("a record", [limits.Limits().record_limit_bytes // MIB]),
+        (
+            "lists, objects and names in a record of more than 256 KiB, in a body of more than 1 MiB",
+            [DEAR_PARTS],
+        ),
+        ("nesting of a value", [limits.NESTING_LIMIT]),
+        ("a property's name", [limits.NAME_LIMIT_CHARS]),
+        ("properties of a profile", [limits.PROPERTIES_PER_PROFILE]),
+        ("a list or object in a profile", [limits.VALUE_LIMIT_BYTES // 1024]),
+        ("a whole profile", [limits.PROFILE_LIMIT_BYTES // MIB]),
+        ("refusals of a project", [bounds.REFUSALS_PER_PROJECT, bounds.REFUSAL_BYTES_PER_PROJECT // MIB]),
+        (
+            "refusals whose token no project has",
+            [bounds.REFUSALS_WITHOUT_PROJECT, bounds.REFUSAL_BYTES_WITHOUT_PROJECT // MIB],
+        ),
+        ("idempotency keys", [limits.KEY_WINDOW_MS // bounds.DAY_MS, bounds.KEYS_HELD]),
+        ("reads that a worker does at once", [worker.READ_THREADS]),
+        ("rows of a page", [engage.PAGE_SIZE_LIMIT]),
+        ("ids in one query", [engage.IDS_LIMIT]),
+        ("documents in one answer", [engage.ANSWER_LIMIT_BYTES // MIB]),
+        (
+            "query sessions of a project",
+            [bounds.SESSIONS_PER_PROJECT, bounds.SESSION_LIFE_MS // bounds.DAY_MS],
+        ),
+        ("refusals in an answer", [own.RECORDS_LIMIT, refused.PAGE_LIMIT_BYTES // MIB]),
+        ("records in an answer", [own.RECORDS_LIMIT]),
+    ],
+)
+def test_what_cannot_be_set_is_as_the_page_says(limit: str, numbers: list[int]) -> None:
+    assert [int(number) for number in re.findall(r"\d+", row(limit)[1])] == numbers
+
+
+def test_the_records_that_are_looked_through_are_as_the_page_says() -> None:
+    assert str(recent.SCAN_LIMIT_RECORDS) in row("records in an answer")[3]
