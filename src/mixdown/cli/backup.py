@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mixdown.store.sqlite.backup import Manifest
 
 STANDARD: Final = "-"
-SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
+SYNC_EVERY_BYTES: Final = 8 * 1024 * 1024
 _GZIP_LEVEL: Final = 1
 _COMPRESSED: Final = (".gz", ".tgz")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -211,9 +212,11 @@ def _copy(source: apsw.Connection, target: Path, kind: sqlite.Kind, progress: Pr
         sqlite.rows(copy, "PRAGMA journal_mode = OFF")
         sqlite.rows(copy, "PRAGMA synchronous = OFF")  # the archive is put on disk, not the copy
         page_bytes = int(source.pragma("page_size"))
-        with copy.backup("main", source, "main") as backup:
+        with copy.backup("main", source, "main") as backup, target.open("rb") as written:
             while not backup.done:
                 backup.step(_STEP_PAGES)
+                # a step at a time: on ext4 a flood of unwritten pages would hold up every commit's fsync
+                os.fdatasync(written.fileno())
                 done = backup.page_count - backup.remaining
                 progress(what, done * page_bytes, backup.page_count * page_bytes)
 
