@@ -62,7 +62,10 @@ SHAPES = (
     ("tail (a refusal)", f'{{"kind": "refusal", {REFUSAL}}}'),
     ("sql", "[{COLUMN: VALUE, …}, …]"),
     ("config", '{NAME: {"value", "source", "env"}, …}'),
+    ("backup", '{"file", "size_bytes", "format", "version", "watermark", "tail", "head", "members", …}'),
+    ("restore", '{"data_dir", "format", "version", "watermark", "tail", "head", "members", …}'),
     ("doctor", '{"ok", "checks": [{"check", "status", "message", "hint"}, …]}'),
+    ("doctor --repair", '{"ok", "checks", "repairs": [{"check", "problem", "action", "lost", "made"}, …]}'),
 )
 
 
