@@ -8,30 +8,36 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
 from mixdown.http.metrics import Metrics
+from mixdown.http.reply import Reply
 from mixdown.server.worker import server_config
 from mixdown.settings import load
 
-_HEAD = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"application/json"), (b"content-length", b"1")],
-}
-_BODY = {"type": "http.response.body", "body": b"1"}
+_ONE: Final = Reply(200, [(b"content-type", b"application/json"), (b"content-length", b"1")], b"1")
 
 
-async def answer(scope: Any, receive: Any, send: Any) -> None:
-    """Read the body to its end and answer 1."""
-    del scope
-    while (await receive()).get("more_body"):
-        pass
-    await send(_HEAD)
-    await send(_BODY)
+class Answer:
+    """The application: takes whole requests at once, as Mixdown's own does, and all others too."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Read the body to its end and answer 1."""
+        del scope
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": _ONE.status, "headers": _ONE.headers})
+        await send({"type": "http.response.body", "body": _ONE.body})
+
+    def take_at_once(self, scope: Any, body: bytes, answer: Callable[[Reply], None]) -> bool:
+        """Answer a request that came whole."""
+        del scope, body
+        answer(_ONE)
+        return True
 
 
 class _Echo(uvicorn.Server):
@@ -50,7 +56,8 @@ class _Echo(uvicorn.Server):
 def main() -> None:
     """Serve until SIGTERM."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = server_config(load(dict(os.environ), {}), answer, Metrics())
+    app: Any = Answer()
+    config = server_config(load(dict(os.environ), {}), app, Metrics())
     _Echo(config, Path(sys.argv[1])).run(sockets=[listener])
 
 

@@ -194,7 +194,8 @@ def new_profiles(start: int, end: int, *, size: int) -> Pool:
     rows: list[str] = []
     for number in scattered(start, end):
         rows.append(
-            f'{{"$token":"{TOKEN}","$distinct_id":"{profile_id(number)}","$ip":0,"$set":{profile_json(number)}}}'
+            f'{{"$token":"{TOKEN}","$distinct_id":"{profile_id(number)}","$time":1768478400,"$ip":0,'
+            f'"$set":{profile_json(number)}}}'
         )
         if len(rows) == size:
             requests.append(request_bytes(f"[{','.join(rows)}]".encode()))

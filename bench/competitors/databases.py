@@ -10,11 +10,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import redis
@@ -22,7 +23,6 @@ import redis
 from bench import server
 from bench.competitors.batched import FUNCTION
 from bench.disk import Disk
-from bench.progress import say
 from bench.records import profile_id, profile_json, scattered
 
 START_LIMIT_S: Final = 30.0
@@ -40,7 +40,7 @@ POSTGRES_SETTINGS: Final = {
     "fsync": "on",
     "full_page_writes": "on",
     "jit": "off",
-    "listen_addresses": "''",
+    "listen_addresses": "",
     "logging_collector": "off",
 }
 FILLFACTOR: Final = 70
@@ -56,7 +56,11 @@ REDIS_SETTINGS: Final = {
 
 
 class MissingError(Exception):
-    """A database server that cannot be run here; the message is for the table."""
+    """A database server that is not to be had here; the message is for the table."""
+
+
+class StartError(MissingError):
+    """A database server that is here, and does not start."""
 
 
 def postgres_folder() -> Path:
@@ -70,8 +74,8 @@ def postgres_folder() -> Path:
     raise MissingError("PostgreSQL is not installed")
 
 
-def _as_postgres(folder: Path) -> list[str]:
-    """What a command begins with, for PostgreSQL refuses to be root; `folder` is given to that user."""
+def _as_postgres(*folders: Path) -> list[str]:
+    """What a command begins with, for PostgreSQL refuses to be root; `folders` are given to its user."""
     if os.geteuid() != 0:
         return []
     try:
@@ -80,8 +84,51 @@ def _as_postgres(folder: Path) -> list[str]:
         raise MissingError("PostgreSQL does not run as root, and there is no user postgres") from None
     if shutil.which("setpriv") is None:
         raise MissingError("PostgreSQL does not run as root, and setpriv is not installed")
-    os.chown(folder, user.pw_uid, user.pw_gid)
+    for folder in folders:
+        os.chown(folder, user.pw_uid, user.pw_gid)
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+
+
+@contextlib.contextmanager
+def _sockets() -> Iterator[Path]:
+    """A folder for Unix sockets: their paths may have a hundred bytes, and temporary folders nest."""
+    with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as name:
+        yield Path(name)
+
+
+def _initdb(prefix: list[str], programs: Path, data: Path) -> None:
+    options = ["-D", str(data), "-U", "bench", "-A", "trust", "-E", "UTF8", "--no-locale"]
+    command = [*prefix, str(programs / "initdb"), *options]
+    made = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    if made.returncode:
+        raise StartError(f"initdb failed: {' '.join(made.stderr.split())}")
+
+
+@contextlib.contextmanager
+def _running(command: list[str], folder: Path, path: Path, disk: Disk, signum: int) -> Iterator[None]:
+    """A database server that listens on the socket `path`, until the block ends; then `signum` ends it."""
+    environment = os.environ | (disk.others or {})
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, cwd="/", start_new_session=True
+        )
+    try:
+        _await_socket(path, process, log)
+        yield
+    finally:
+        server.end(process, signum)
+
+
+def _await_socket(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() - began < START_LIMIT_S:
+        with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+            client.connect(str(path))
+            return
+        time.sleep(0.05)
+    said = " ".join(log.read_text(errors="replace").split()[-60:])
+    raise StartError(f"it did not start: {said or 'it said nothing'}")
 
 
 @contextlib.contextmanager
@@ -91,48 +138,20 @@ def postgres(folder: Path, disk: Disk) -> Iterator[str]:
         raise MissingError("no C compiler: nothing to slow its disk with")
     programs = postgres_folder()
     folder.mkdir(mode=0o700)
-    prefix = _as_postgres(folder)
-    data = folder / "data"
-    made = subprocess.run(
-        [
-            *prefix,
-            str(programs / "initdb"),
-            "-D",
-            str(data),
-            "-U",
-            "bench",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-locale",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
-    if made.returncode:
-        raise MissingError(f"initdb failed: {made.stderr.strip().splitlines()[-1]}")
-    options = [
-        word for name, value in POSTGRES_SETTINGS.items() for word in ("-c", f"{name}={value.strip(chr(39))}")
-    ]
-    options += ["-c", f"unix_socket_directories={folder}"]
-    command = [*prefix, str(programs / "postgres"), "-D", str(data), *options]
-    with (folder / "postgres.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env=os.environ | disk.others, stdout=log, stderr=log, cwd="/", start_new_session=True
-        )
-    try:
-        _await_socket(folder / ".s.PGSQL.5432", process, folder / "postgres.log")
-        dsn = f"postgresql://bench@/postgres?host={folder}"
-        asyncio.run(_fill_postgres_waiting(dsn))
-        yield dsn
-    finally:
-        server.end(process, signal.SIGINT)  # a fast shutdown: it need not wait for clients
+    with _sockets() as sockets:
+        prefix = _as_postgres(folder, sockets)
+        _initdb(prefix, programs, folder / "data")
+        settings = {**POSTGRES_SETTINGS, "unix_socket_directories": str(sockets)}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        command = [*prefix, str(programs / "postgres"), "-D", str(folder / "data"), *options]
+        # SIGINT is a fast shutdown: it need not wait for clients
+        with _running(command, folder, sockets / ".s.PGSQL.5432", disk, signal.SIGINT):
+            dsn = f"postgresql://bench@/postgres?host={sockets}"
+            asyncio.run(_make_table(dsn))
+            yield dsn
 
 
-async def _fill_postgres_waiting(dsn: str) -> None:
+async def _make_table(dsn: str) -> None:
     """Wait until it takes connections, and make the table."""
     began = time.monotonic()
     while True:
@@ -179,18 +198,12 @@ def redis_server(folder: Path, disk: Disk) -> Iterator[str]:
     if program is None:
         raise MissingError("Redis is not installed")
     folder.mkdir(mode=0o700)
-    path = folder / "redis.sock"
-    words = {**REDIS_SETTINGS, "dir": str(folder), "unixsocket": str(path)}
-    options = [word for name, value in words.items() for word in (f"--{name}", value)]
-    with (folder / "redis.log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, *options], env=os.environ | disk.others, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        _await_socket(path, process, folder / "redis.log")
-        yield str(path)
-    finally:
-        server.end(process)
+    with _sockets() as sockets:
+        path = sockets / "redis.sock"
+        words = {**REDIS_SETTINGS, "dir": str(folder), "unixsocket": str(path)}
+        options = [word for name, value in words.items() for word in (f"--{name}", value)]
+        with _running([program, *options], folder, path, disk, signal.SIGTERM):
+            yield str(path)
 
 
 def fill_redis(path: str, profiles: int) -> None:
@@ -201,22 +214,3 @@ def fill_redis(path: str, profiles: int) -> None:
         while some := list(islice(numbers, PLACED_AT_ONCE)):
             client.mset({profile_id(number): profile_json(number) for number in some})
         client.config_set("appendfsync", "always")
-
-
-def _await_socket(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
-    began = time.monotonic()
-    while process.poll() is None and time.monotonic() - began < START_LIMIT_S:
-        with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
-            client.connect(str(path))
-            return
-        time.sleep(0.05)
-    server.end(process)
-    lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-    say(f"{Path(str(process.args[0])).name}: {lines[-1]}" if isinstance(process.args, list) else lines[-1])
-    raise MissingError(f"it did not start: {lines[-1]}")
-
-
-def version_of(program: Any) -> str:
-    """What a database server says of its version, in one line."""
-    said = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False)
-    return said.stdout.strip().splitlines()[0] if said.stdout.strip() else ""
