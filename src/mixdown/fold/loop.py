@@ -14,6 +14,9 @@ from mixdown.store.protocols import Store
 POLL_S: Final = 0.05
 TRIM_EVERY_S: Final = 60.0
 RETRY_S: Final = 1.0
+SMALL_STEP_RECORDS: Final = 2000
+SHORTEST_REST_S: Final = 0.0001
+LONGEST_REST_S: Final = 0.005
 
 
 class Wake(Protocol):
@@ -68,10 +71,13 @@ def run_fold(
     if parent_fd is not None:
         selector.register(parent_fd, selectors.EVENT_READ, "parent")
     trimmed = time.monotonic()
+    pace = _Pace()
     try:
         while not stopping():
             held = backups is not None and backups.presses()
-            if held or not _step(fold, events):
+            records = 0 if held else _step(fold, events)
+            pace.rest_after(records)
+            if not records:
                 ready = {key.data for key, _ in selector.select(POLL_S)}
                 if "parent" in ready:
                     return
@@ -88,8 +94,27 @@ def run_fold(
         selector.close()
 
 
-def _step(fold: ProfileFold, events: FoldEvents | None) -> bool:
-    """Fold once; whether there was something."""
+class _Pace:
+    """Rests between small steps that follow close upon each other, a little longer each time.
+
+    A transaction costs as much for one record as for dozens. While many small requests come in, a rest lets
+    them gather and leaves the processor to the workers; a lone record, or a backlog, is folded at once.
+    """
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def rest_after(self, records: int) -> None:
+        """A step folded so many records; 0 when nothing waited."""
+        if not records:
+            self._in_a_row = 0
+        elif records < SMALL_STEP_RECORDS:
+            self._in_a_row += 1
+            time.sleep(min(LONGEST_REST_S, SHORTEST_REST_S * 2.0 ** min(self._in_a_row, 16)))
+
+
+def _step(fold: ProfileFold, events: FoldEvents | None) -> int:
+    """Fold once; how many records."""
     began = time.perf_counter()
     try:
         folded = fold.step()
@@ -97,10 +122,12 @@ def _step(fold: ProfileFold, events: FoldEvents | None) -> bool:
         if events is not None:
             events.failed(error)
         time.sleep(RETRY_S)
-        return False
-    if folded is not None and events is not None:
+        return 0
+    if folded is None:
+        return 0
+    if events is not None:
         events.folded(folded, time.perf_counter() - began)
-    return folded is not None
+    return folded.records
 
 
 def _trim(store: Store, retention_ms: int, events: FoldEvents | None) -> None:

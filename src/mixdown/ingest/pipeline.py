@@ -26,7 +26,7 @@ RECENT_KEYS: Final = 1000
 RECENT_FAILURES: Final = 200
 LOOK_EVERY_S: Final = 0.25
 KEPT_BODY_BYTES: Final = 1024
-LARGE_BYTES: Final = 262_144
+LARGE_BYTES: Final = 1_048_576
 """Work on more bytes than this takes milliseconds, and leaves the event loop to small requests meanwhile."""
 
 _T = TypeVar("_T")
