@@ -164,9 +164,14 @@ def test_a_question_that_goes_away_takes_nobody_s_answer_with_it() -> None:
 
 def test_a_count_is_exact_as_of_its_watermark_and_not_taken_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     state = with_profiles(MemoryStore(), 3, watermark=1).state
-    counted = []
+    counted: list[tuple[int, str]] = []
     count = state.count
-    monkeypatch.setattr(state, "count", lambda *key: counted.append(key) or count(*key))
+
+    def counting(project: int, group_key: str) -> int:
+        counted.append((project, group_key))
+        return count(project, group_key)
+
+    monkeypatch.setattr(state, "count", counting)
     assert [profiles_of(state, 1, "") for _ in range(5)] == [3] * 5
     assert len(counted) == 1
     state.write(FoldResult(2, [((1, "", "new"), b"{}")], [], 0))
