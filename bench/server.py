@@ -6,6 +6,7 @@ What it costs is read from /proc, so it counts every process of the server and n
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -28,6 +29,9 @@ START_LIMIT_S: Final = 60.0
 STOP_LIMIT_S: Final = 120.0
 CATCH_UP_LIMIT_S: Final = 900.0
 PLACED_AT_ONCE: Final = 100_000
+STOP_TRIES: Final = 10
+IDLE_S: Final = 0.3
+WRITE_LIMIT_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.01
 
 
@@ -59,16 +63,50 @@ class Server:
 
     @contextlib.contextmanager
     def fold_stopped(self) -> Iterator[None]:
-        """Hold the fold's process still, so that a backlog can gather."""
+        """Hold the fold's process still, so that a backlog can gather.
+
+        Not in the middle of a checkpoint, where it would hold what writers need: it is stopped when it has
+        been idle for a moment, and goes on again for another where writes are not answered then.
+        """
         folds = [pid for pid in self.pids() if b"\0fold\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         assert folds, "the server has no fold process"
-        for pid in folds:
-            os.kill(pid, signal.SIGSTOP)
+        for _ in range(STOP_TRIES):
+            self._await_idle(folds)
+            _signal(folds, signal.SIGSTOP)
+            if self._writes():
+                break
+            _signal(folds, signal.SIGCONT)
+        else:
+            raise RuntimeError("the server does not take writes while its fold is stopped")
         try:
             yield
         finally:
-            for pid in folds:
-                os.kill(pid, signal.SIGCONT)
+            _signal(folds, signal.SIGCONT)
+
+    def _await_idle(self, pids: list[int]) -> None:
+        began = time.perf_counter()
+        spent = -1.0
+        while spent != (spent := sum(cpu_s(pids).values())) or self.behind():
+            if time.perf_counter() - began > CATCH_UP_LIMIT_S:
+                raise RuntimeError("the fold does not come to rest")
+            time.sleep(IDLE_S)
+
+    def _writes(self) -> bool:
+        """Whether a write is answered."""
+        body = f'[{{"$token":"{TOKEN}","$distinct_id":"probe-000","$ip":0,"$set":{{"stopped":1}}}}]'
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WRITE_LIMIT_S)
+        try:
+            connection.request("POST", "/engage", body, {"Content-Type": "application/json"})
+            return connection.getresponse().read() == b"1"
+        except TimeoutError:
+            return False
+        finally:
+            connection.close()
+
+
+def _signal(pids: list[int], signum: int) -> None:
+    for pid in pids:
+        os.kill(pid, signum)
 
 
 def family(pid: int) -> list[int]:
