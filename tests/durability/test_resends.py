@@ -224,6 +224,7 @@ def counts(server: Server, case: Case, marker: Path, rounds: int) -> set[object]
     return {count(server, f"{kept}{name} {number}") for number in range(rounds)}
 
 
+@pytest.mark.timeout(180)  # restarted workers, on a machine that may be busy
 def test_a_call_that_was_not_answered_counts_once_and_two_that_were_count_twice(
     start_server: StartServer, tmp_path: Path
 ) -> None:

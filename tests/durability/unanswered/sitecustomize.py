@@ -62,7 +62,7 @@ def never_reply_once(pipeline: Any) -> None:
 
     async def submit(self: Any, submission: Any) -> Any:
         outcome = await submitted(self, submission)
-        if "linger" in str(submission.records) and note_pid():
+        if "linger" in repr(submission) and note_pid():
             await asyncio.sleep(3600)
         return outcome
 
