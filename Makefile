@@ -16,7 +16,7 @@ SOURCES := src tests scripts examples $(wildcard bench contrib)
 # contrib patches other people's classes, which is just what mypy is there to forbid
 TYPED := $(filter-out contrib,$(SOURCES))
 
-.PHONY: help install serve test test-slow torture fuzz lint format types imports docs-check check bench bench-full lock build clean
+.PHONY: help install serve test test-slow torture fuzz lint format types imports docs-check check bench bench-full bounds lock build clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,9 @@ bench-full: $(STAMP) ## and other databases, growth to 10 M profiles, a slower d
 
 fuzz: $(STAMP) ## try made-up input on the decoders and the record parser (ARGS="--inputs 10000000 --seed 1")
 	@$(BIN)/python -m tests.hostile.fuzz $(ARGS)
+
+bounds: $(STAMP) ## measure memory, and a normal client beside hostile ones (ARGS=--save keeps it)
+	@$(BIN)/python -m bench.bounds $(ARGS)
 
 lock: $(STAMP) ## renew requirements-dev.lock after a change of pyproject.toml (ARGS=--upgrade for newer packages)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
