@@ -1,4 +1,4 @@
-"""The fuzzer itself: it finds faults that are put in, makes the same inputs again, and finds none as things are."""
+"""The fuzzer itself: it finds faults that are put in, repeats its inputs, and finds none as things are."""
 
 from __future__ import annotations
 

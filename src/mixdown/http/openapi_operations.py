@@ -239,6 +239,8 @@ def _auxiliary(path: Auxiliary) -> dict[str, Operation]:
         responses["503"] = error(
             "Too many open connections.", "the server has too many open connections", Retry_After=_RETRY
         )
+        if "{" in path.name:
+            responses["404"] = error("The id holds an encoded `/` or `#`: another path.", "Not Found")
         if takes_body and built:
             example = {"code": 413, "error": texts.BODY_TOO_LARGE.format(limit=41_943_040)}
             example["status"] = "Request Entity Too Large"
@@ -255,7 +257,12 @@ def _auxiliary(path: Auxiliary) -> dict[str, Operation]:
             responses,
             body=request_body(content({}, {}), required=False) if takes_body else None,
         )
-    return found | {"options": _preflight(_identity(path, "preflight"), "Auxiliary")}
+    preflight = _preflight(_identity(path, "preflight"), "Auxiliary")
+    if "{" in path.name:
+        preflight["responses"]["404"] = error(
+            "The id holds an encoded `/` or `#`: another path.", "Not Found"
+        )
+    return found | {"options": preflight}
 
 
 # --- reading

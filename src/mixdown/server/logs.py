@@ -28,6 +28,8 @@ Fact = str | int | float | bool | None
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _FRAMES: Final = 12
+# It has a warning for every broken body, so that anyone could fill the log.
+MULTIPART: Final = "python_multipart"
 _SPEAKS_OF_THE_SERVER: Final = (StoreError, SettingsError, OverloadedError)
 
 
@@ -53,6 +55,7 @@ def configure(settings: Settings, process: str, *, stream: TextIO | None = None)
     root = logging.getLogger()
     root.handlers = [_LibraryLines()]
     root.setLevel(max(level, logging.WARNING))
+    logging.getLogger(MULTIPART).setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 
