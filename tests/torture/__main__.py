@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--no-mount", action="store_true", help="fill the disk below SQLite alone")
     parser.add_argument("--save", action="store_true", help=f"keep the figures in {RESULT.name}")
     asked = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and tidy up on the way, as on Ctrl-C
     print(f"torture: seed {asked.seed}, {asked.seconds:.0f} s", flush=True)  # noqa: T201
     report = torture(seconds=asked.seconds, seed=asked.seed, mutant=asked.mutant, own_disk=not asked.no_mount)
     failures = report.failures()

@@ -90,6 +90,7 @@ class Crowd:
         self._clients = [
             Client(self, port, Maker(token, number, seed), seed, number) for number in range(clients)
         ]
+        self._heavy = Client(self, port, Maker(token, clients, seed), seed, clients)
         self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
         self._busy = 0
@@ -117,8 +118,16 @@ class Crowd:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for client in self._clients:
+        for client in (*self._clients, self._heavy):
             client.close()
+
+    async def send_heavy(self) -> None:
+        """One request that outgrows whatever room the WAL still has on a full disk."""
+        self._busy += 1
+        try:
+            await self._heavy.send_heavy()
+        finally:
+            self._busy -= 1
 
     def raise_fault(self) -> None:
         """Raise what a client has raised."""
@@ -160,6 +169,13 @@ class Client:
                 await self._one()
             finally:
                 self._crowd.done()
+
+    async def send_heavy(self) -> None:
+        """Deliver a request of many records."""
+        request = self._maker.heavy()
+        await self._deliver(self._connection, request)
+        self._crowd.ledger.owned(request.records)
+        self._crowd.counts["heavy requests"] += 1
 
     def close(self) -> None:
         """Close the connection."""

@@ -15,6 +15,8 @@ OWNED_PROFILES: Final = 6
 OWNED_GROUPS: Final = 3
 SHARED_PROFILES: Final = 24
 SHARED_GROUPS: Final = 4
+HEAVY_RECORDS: Final = 500
+HEAVY_TEXTS: Final = ("x" * 200,) * 20
 _NAMES: Final = ("plan", "Straße", "n", "tags", "notes", "seen")
 _VALUES: Final = (0, 1, -7, 2.5, True, None, "", "pro", "Ärger ✓", [1, "a"], {"k": 1}, "x" * 90)
 _ITEMS: Final = ("a", "b", 1, 1.5, {"k": [1]}, "ü")
@@ -59,6 +61,15 @@ class Maker:
         request = Request(sort, "/groups" if group else "/engage?ip=0", records)
         self._give_key(request)
         return request
+
+    def heavy(self) -> Request:
+        """Two megabytes in one request, on one profile."""
+        record = self._record(f"owned-{self._client}-heavy", group=False)
+        records = [
+            {**record, "$set": {"texts": [self._mark(), *HEAVY_TEXTS]}, "$add": {COUNT: 1}}
+            for _ in range(HEAVY_RECORDS)
+        ]
+        return Request("owned", "/engage?ip=0", records, {"Idempotency-Key": self._mark()})
 
     def _mark(self) -> str:
         self._serial += 1

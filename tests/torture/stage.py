@@ -35,7 +35,8 @@ WORKERS: Final = 2
 DISK_MIB: Final = 512
 WAIT_S: Final = 30.0
 DAY_MS: Final = 86_400_000
-_STRUCK_S: Final = 5.0
+STUCK_DRAINS: Final = "drains that were not clean"
+_STRUCK_S: Final = 4.0
 _POLL_S: Final = 0.002
 _REFUSAL_CHARS: Final = 800
 
@@ -160,7 +161,7 @@ class Stage:
     async def drain(self) -> None:
         """SIGTERM, and start again."""
         status = await asyncio.to_thread(self.server.stop)
-        self.events["drains by SIGTERM" if status == 0 else "drains that took too long"] += 1
+        self.events["drains by SIGTERM" if status == 0 else STUCK_DRAINS] += 1
         await asyncio.to_thread(self.start)
 
     async def jump(self) -> None:

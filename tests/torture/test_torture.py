@@ -12,7 +12,7 @@ SECONDS = 50
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_nothing_is_lost_or_applied_twice_under_torture() -> None:
     """The same program as `make torture`, for a shorter time."""
     report = torture(seconds=SECONDS, seed=2026)

@@ -68,7 +68,7 @@ def make_haste() -> None:
 
     for module, name, value in (
         (loop, "TRIM_EVERY_S", 0.5),
-        (log, "_CHECKPOINT_AFTER_BYTES", 64 * 1024),
+        (log, "_CHECKPOINT_AFTER_BYTES", 16 * 1024),
         (state, "_CHECKPOINT_PAGES", 300),
         (turns, "_CHECKPOINT_PAGES", 60),
     ):
