@@ -1,6 +1,6 @@
 """Records to send: mixed operators on many profiles, the same for every run of a seed.
 
-About 260 bytes a record, onto profiles of about 600 bytes; keys uniform or zipf. A pool of requests is made
+About 240 bytes a record, onto profiles of about 600 bytes; keys uniform or zipf. A pool of requests is made
 once and sent round and round; each time its salt changes, so that no request is ever sent twice: SQLite
 writes no page for a row that keeps its bytes, and a server knows a retry by its key.
 """

@@ -2,7 +2,6 @@
 
 import json
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,12 +47,12 @@ def test_a_changed_figure_is_noticed() -> None:
     assert report.documents(RESULT)[path] != report.documents(changed)[path]
 
 
-@pytest.mark.parametrize("path", sorted(report.RESULTS.glob("*.json")), ids=lambda path: path.stem)
-def test_kept_tables_are_those_of_the_kept_results(path: Path) -> None:
-    result = json.loads(path.read_bytes())
-    if "disks" not in result:
-        pytest.skip("another program's result")
-    assert path.with_suffix(".md").read_text(encoding="utf-8") == report.markdown(result) + "\n"
+def test_kept_tables_are_those_of_the_kept_results() -> None:
+    for path in report.RESULTS.glob("*.json"):
+        result = json.loads(path.read_bytes())
+        if "disks" in result:  # other programs keep theirs here as well
+            kept = path.with_suffix(".md").read_text(encoding="utf-8")
+            assert kept == report.markdown(result) + "\n", path.name
 
 
 def test_the_summary_sets_the_disks_side_by_side() -> None:
