@@ -7,24 +7,30 @@ the more load, the fewer page writes a record costs. It never stops on a record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 import orjson
 
+from mixdown.fold.overlap import Changed, Documents, write_overlapped
 from mixdown.model import texts
-from mixdown.model.errors import CorruptStoreError
+from mixdown.model.errors import CorruptStoreError, StoreError
 from mixdown.model.limits import KEY_WINDOW_MS, PROFILE_LIMIT_BYTES
 from mixdown.model.operators import OPERATOR_NAMES, SHRINKING, Crowd, Properties, apply_operations
 from mixdown.model.times import iso_seconds
 from mixdown.model.updates import IGNORE_TIME, digest_key
-from mixdown.store.chunk import Chunk, LoggedUpdate, Outcome, decode_body
+from mixdown.store.chunk import Chunk, LoggedSegment, LoggedUpdate, Outcome, decode_body
 from mixdown.store.protocols import FoldResult, ProfileKey, RefusedRecord, Store
 
 GROUP_LIMIT_RECORDS: Final = 100_000
 GROUP_LIMIT_BYTES: Final = 64 * 1024 * 1024
-PROFILES_AT_ONCE: Final = 512
+OVERLAP_FROM_PROFILES: Final = 4096
+"""From so many profiles on, a second thread reads and writes while this one folds."""
+FIRST_AT_ONCE: Final = 64
+PROFILES_AT_ONCE: Final = 4096
 DOCUMENT_BYTES_AT_ONCE: Final = 16 * 1024 * 1024
 """Documents are read so many at once, and fewer where they are large."""
 ROOMY_BYTES: Final = 8192
@@ -74,7 +80,30 @@ class Folded(msgspec.Struct, frozen=True):
     recognised_by_request: int = 0
 
 
-Plan = dict[ProfileKey, list[Step]]
+Groups = dict[tuple[int, str], dict[str, list[Step]]]
+"""Records by (project, group key), then by id."""
+
+
+class _Plan(msgspec.Struct):
+    """What a step does: the records by profile, the profiles in order, the new keys, what was left out."""
+
+    groups: Groups
+    order: list[ProfileKey]
+    keys: list[tuple[bytes, int, Outcome | None]]
+    recognised: int
+    recognised_by_request: int
+
+
+class _Taken(msgspec.Struct):
+    """What waits in the log from `begin` to `end`, decoded, and planned already where that needs no state."""
+
+    begin: int
+    end: int
+    first_ms: int
+    last_ms: int
+    decoded: list[tuple[Chunk, list[LoggedSegment]]]
+    asked: list[bytes]
+    plan: _Plan | None = None
 
 
 def _only_shrinks(update: LoggedUpdate) -> bool:
@@ -98,6 +127,8 @@ class ProfileFold:
         self._apply = apply
         self._watermark = store.state.watermark()
         self._uncertain = False
+        self._ahead: _Taken | None = None
+        self._thread = ThreadPoolExecutor(1, "fold-writer")
         self._tokens: dict[int, str] | None = None
 
     @property
@@ -110,30 +141,30 @@ class ProfileFold:
         if self._uncertain:  # the last write raised, and perhaps only behind its commit: a checkpoint, say
             self._watermark = self._store.state.watermark()
             self._uncertain = False
-        chunks = self._store.log.read(
-            self._watermark, max_records=self._max_records, max_bytes=self._max_bytes
-        )
-        end = chunks[-1].end if chunks else self._store.log.skip_damaged(self._watermark)
-        if end <= self._watermark:
+        taken = self._ahead
+        self._ahead = None
+        if taken is None or taken.begin != self._watermark:
+            taken = self._take(self._watermark)
+        if taken is None:
             return None
         self._tokens = None
-        plan, keys, recognised, by_request = self._plan(chunks)
+        plan = taken.plan or self._plan(taken, self._known(taken.asked, taken.first_ms))
         tally = _Tally()
-        now_ms = chunks[-1].time_ms if chunks else 0
         self._uncertain = True
-        self._store.state.write(FoldResult(end, self._fold(plan, tally), keys, now_ms))
+        self._write(taken, plan, tally)
         self._uncertain = False
-        records = end - self._watermark
-        self._watermark = end
-        return Folded(records, tally.profiles, recognised, tally.failed, end, by_request)
+        records = taken.end - self._watermark
+        self._watermark = taken.end
+        return Folded(
+            records, tally.profiles, plan.recognised, tally.failed, taken.end, plan.recognised_by_request
+        )
 
-    def _plan(
-        self, chunks: Sequence[Chunk]
-    ) -> tuple[Plan, list[tuple[bytes, int, Outcome | None]], int, int]:
-        """Group the records by profile, leaving out those whose key was seen (DESIGN G2).
-
-        Returns the plan, the new keys, how many records were left out, and how many by their request's key.
-        """
+    def _take(self, begin: int) -> _Taken | None:
+        """Read and decode what waits from `begin` on, up to the limits; None when nothing waits."""
+        chunks = self._store.log.read(begin, max_records=self._max_records, max_bytes=self._max_bytes)
+        end = chunks[-1].end if chunks else self._store.log.skip_damaged(begin)
+        if end <= begin:
+            return None
         decoded = []
         asked: list[bytes] = []
         for chunk in chunks:
@@ -147,11 +178,26 @@ class ProfileFold:
                 if segment.key is not None:
                     asked.append(segment.key)
                 asked.extend([update.key for update in segment.updates if update.key is not None])
-        known = self._known(asked, chunks)
+        times = (chunks[0].time_ms, chunks[-1].time_ms) if chunks else (0, 0)
+        taken = _Taken(begin, end, *times, decoded, asked)
+        if not asked:
+            taken.plan = self._plan(taken, {})
+        return taken
+
+    def _take_ahead(self, taken: _Taken) -> None:
+        """Take what the next step will fold, where much waits; what fails now is done again then."""
+        if taken.end - taken.begin >= self._max_records // 2:
+            with suppress(StoreError):
+                self._ahead = self._take(taken.end)
+
+    def _plan(self, taken: _Taken, known: dict[bytes, Outcome | None]) -> _Plan:
+        """Group the records by profile, leaving out those whose key was seen (DESIGN G2)."""
         fresh: dict[bytes, tuple[int, Outcome | None]] = {}
-        plan: Plan = {}
+        groups: Groups = {}
         recognised = by_request = 0
-        for chunk, segments in decoded:
+        pair = (-1, "")
+        profiles: dict[str, list[Step]] = {}
+        for chunk, segments in taken.decoded:
             position = chunk.first
             time_ms = chunk.time_ms
             for segment in segments:
@@ -170,40 +216,77 @@ class ProfileFold:
                             position += 1
                             continue
                         fresh[key] = (time_ms, None)
-                    profile = (update.project, update.group_key, update.id)
-                    steps = plan.get(profile)
+                    if update.project != pair[0] or update.group_key != pair[1]:
+                        pair = (update.project, update.group_key)
+                        profiles = groups.setdefault(pair, {})
+                    steps = profiles.get(update.id)
                     if steps is None:
-                        plan[profile] = [Step(position, time_ms, update)]
+                        profiles[update.id] = [Step(position, time_ms, update)]
                     else:
                         steps.append(Step(position, time_ms, update))
                     position += 1
-        return plan, [(key, at, outcome) for key, (at, outcome) in fresh.items()], recognised, by_request
+        taken.decoded = []
+        keys = [(key, at, outcome) for key, (at, outcome) in fresh.items()]
+        order = [(*pair, profile_id) for pair in sorted(groups) for profile_id in sorted(groups[pair])]
+        return _Plan(groups, order, keys, recognised, by_request)
 
-    def _known(self, asked: list[bytes], chunks: Sequence[Chunk]) -> dict[bytes, Outcome | None]:
+    def _known(self, asked: list[bytes], first_ms: int) -> dict[bytes, Outcome | None]:
         if not asked:
             return {}
-        return self._store.state.known_keys(asked, since_ms=chunks[0].time_ms - KEY_WINDOW_MS)
+        return self._store.state.known_keys(asked, since_ms=first_ms - KEY_WINDOW_MS)
 
-    def _fold(self, plan: Plan, tally: _Tally) -> Iterator[tuple[ProfileKey, bytes | None]]:
-        """The profiles that change, in key order; made while they are written, for they may be large."""
-        order = sorted(plan)
+    def _write(self, taken: _Taken, plan: _Plan, tally: _Tally) -> None:
+        """Fold and write the profiles of a step; many of them in two threads."""
         failures: list[RefusedRecord] = []
+
+        def fold(keys: Sequence[ProfileKey], documents: list[bytes | None]) -> Changed:
+            changed: Changed = []
+            for key, stored in zip(keys, documents, strict=True):
+                steps = plan.groups[key[0], key[1]].pop(key[2])
+                folded = self._fold_carefully(stored, steps, failures)
+                if folded != stored:
+                    changed.append((key, folded))
+            tally.profiles += len(changed)
+            return changed
+
+        def all_folded() -> None:
+            if failures:
+                tally.failed = len(failures)
+                self._keep(failures)
+
+        def write(profiles: Iterator[tuple[ProfileKey, bytes | None]]) -> None:
+            self._store.state.write(FoldResult(taken.end, profiles, plan.keys, taken.last_ms))
+
+        def profiles() -> Iterator[tuple[ProfileKey, bytes | None]]:
+            for keys, documents in self._read(plan.order):
+                yield from fold(keys, documents)
+            all_folded()
+
+        if len(plan.order) < OVERLAP_FROM_PROFILES:
+            write(profiles())
+            return
+        write_overlapped(
+            self._thread,
+            reads=self._read(plan.order),
+            profiles=len(plan.order),
+            fold=fold,
+            folded=all_folded,
+            write=write,
+            meanwhile=lambda: self._take_ahead(taken),
+        )
+
+    def _read(self, order: Sequence[ProfileKey]) -> Iterator[Documents]:
+        """The documents of `order`, read in the transaction that changes them; few where they are large."""
         at = 0
-        count = PROFILES_AT_ONCE
+        count = min(FIRST_AT_ONCE, PROFILES_AT_ONCE)
         while at < len(order):
             some = order[at : at + count]
             documents = self._store.state.documents(some)
-            for profile, stored in zip(some, documents, strict=True):
-                folded = self._fold_carefully(stored, plan[profile], failures)
-                if folded != stored:
-                    tally.profiles += 1
-                    yield profile, folded
             at += count
             roomy = sum(map(len, filter(None, documents))) < DOCUMENT_BYTES_AT_ONCE
             count = min(2 * count, PROFILES_AT_ONCE) if roomy else max(1, count // 2)
-        if failures:
-            tally.failed = len(failures)
-            self._keep(failures)
+            yield some, documents
+            del documents
 
     def _fold_profile(self, stored: bytes | None, steps: Sequence[Step]) -> tuple[bytes | None, list[Step]]:
         """The document after these records, and those of them that a full profile does not take.

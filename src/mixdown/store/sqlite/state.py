@@ -7,11 +7,10 @@ the state *is* on disk is `durable_watermark`, and the log must not be trimmed p
 
 from __future__ import annotations
 
-import time
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Final
 
 import apsw
@@ -21,36 +20,20 @@ from mixdown.store.chunk import Outcome
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.protocols import FoldResult, ProfileKey
 from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite import documents as stored
+from mixdown.store.sqlite.checkpoints import Checkpoints, Pace
 from mixdown.store.sqlite.keys import find_keys, key_window, write_keys
 
 # 256 MiB would save a tenth of the CPU of an upsert, and take most of what all processes may (DESIGN G7).
 _WRITER_CACHE_BYTES: Final = 96 * 1024 * 1024
 _CHECKPOINT_PAGES: Final = 16_000
 _CHECKPOINT_EVERY_S: Final = 30.0
-_RESTART_WAIT_MS: Final = 200
+# Beyond what the WAL grows to under load: to truncate it and let it grow anew costs 6-10 us a page.
+_WAL_KEPT_BYTES: Final = 768 * 1024 * 1024
 _PROFILES_AT_ONCE: Final = 4096
 _PROFILE_BYTES_AT_ONCE: Final = 16 * 1024 * 1024
 _IDS_AT_ONCE: Final = 10_000
 _GROUP_KEYS_CACHED: Final = 10_000
-
-# A row of the array is the id's length in 8 digits, the id, the document. One statement takes all rows:
-# called row by row, it would give up the interpreter's lock at every row and wait to get it back.
-# OR FAIL, because the statement need not undo itself (an error rolls the transaction back): without it
-# SQLite copies every page that the statement changes, at a quarter of the speed.
-_UPSERT: Final = """
-    INSERT OR FAIL INTO profiles (project_id, data_group_id, id, document)
-    SELECT ?1, ?2, CAST(substr(value, 9, size) AS TEXT), CAST(substr(value, 9 + size) AS TEXT)
-    FROM (SELECT value, CAST(CAST(substr(value, 1, 8) AS TEXT) AS INTEGER) AS size FROM carray(?3)) WHERE true
-    ON CONFLICT (project_id, data_group_id, id) DO UPDATE SET document = excluded.document
-"""
-_DELETE: Final = """
-    DELETE FROM profiles WHERE project_id = ? AND data_group_id = ?
-    AND id IN (SELECT CAST(value AS TEXT) FROM carray(?))
-"""
-_FIND: Final = """
-    SELECT p.id, CAST(p.document AS BLOB) FROM carray(?3) AS asked CROSS JOIN profiles AS p
-    WHERE p.project_id = ?1 AND p.data_group_id = ?2 AND p.id = CAST(asked.value AS TEXT)
-"""
 
 
 class SqliteState:
@@ -67,35 +50,41 @@ class SqliteState:
         self._what = str(path)
         self._readers = sqlite.ThreadConnections(path, sqlite.STATE)
         self._group_keys: dict[tuple[int, str], int] = {}
-        self._guard = Lock()
+        self._guard = threading.Lock()
         self._writer: apsw.Connection | None = None
-        self._durable = 0
-        self._checkpointed = time.monotonic()
-        self._wal_pages = self._checkpointed_pages = 0
+        self._writing = 0
+        self._rowids: dict[tuple[int, str], stored.Rowids] = {}
+        self._wal_pages = 0
+        self._checkpoints: Checkpoints | None = None
         if writes:
             with sqlite.store_errors(self._what):
                 self._writer = sqlite.connect(path, sqlite.STATE, cache_bytes=_WRITER_CACHE_BYTES)
                 self._writer.wal_autocheckpoint(0)
                 self._writer.set_wal_hook(self._count_pages)
-                self._durable = self._get("SELECT durable FROM watermarks WHERE reader = 'profiles'")
+                sqlite.rows(self._writer, f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+            self._checkpoints = Checkpoints(
+                lambda: sqlite.connect(path, sqlite.STATE),
+                watermark=self.watermark(),
+                durable=self.durable_watermark(),
+            )
 
     def watermark(self) -> int:
         return self._get("SELECT position FROM watermarks WHERE reader = 'profiles'")
 
     def durable_watermark(self) -> int:
-        return max(self._durable, self._get("SELECT durable FROM watermarks WHERE reader = 'profiles'"))
+        known = self._get("SELECT durable FROM watermarks WHERE reader = 'profiles'")
+        return known if self._checkpoints is None else max(known, self._checkpoints.durable)
 
     def documents(self, keys: Sequence[ProfileKey]) -> list[bytes | None]:
-        asked: dict[tuple[int, str], list[str]] = defaultdict(list)
+        asked: dict[tuple[int, str], list[bytes]] = defaultdict(list)
         for project, group_key, profile_id in keys:
-            asked[project, group_key].append(profile_id)
+            asked[project, group_key].append(_encoded(profile_id))
         with sqlite.store_errors(self._what):
-            connection = self._readers.get()
-            found = {pair: self._find(connection, pair, ids) for pair, ids in asked.items()}
+            found = {pair: self._find(pair, ids) for pair, ids in asked.items()}
         if len(found) == 1:
-            documents = next(iter(found.values()))
-            return [documents.get(profile_id) for _, _, profile_id in keys]
-        return [found[project, group_key].get(profile_id) for project, group_key, profile_id in keys]
+            return next(iter(found.values()))
+        answers = {pair: iter(found_there) for pair, found_there in found.items()}
+        return [next(answers[project, group_key]) for project, group_key, _ in keys]
 
     def known_keys(self, keys: Sequence[bytes], *, since_ms: int) -> dict[bytes, Outcome | None]:
         with sqlite.store_errors(self._what):
@@ -103,25 +92,30 @@ class SqliteState:
 
     def write(self, result: FoldResult) -> None:
         with self._guard, sqlite.store_errors(self._what):
-            writer = self._open_writer()
-            with sqlite.transaction(writer):
-                self._write_profiles(writer, result.profiles)
-                write_keys(writer, result.keys, result.now_ms)
-                sqlite.rows(
-                    writer,
-                    "UPDATE watermarks SET position = ?, durable = ? WHERE reader = 'profiles'",
-                    (result.watermark, self._durable),
-                )
-                if self.before_commit is not None:
-                    self.before_commit()
-            late = time.monotonic() - self._checkpointed > _CHECKPOINT_EVERY_S
-            if late or self._wal_pages - self._checkpointed_pages >= _CHECKPOINT_PAGES:
-                self._checkpoint(writer)
+            writer, checkpoints = self._open_writer()
+            self._writing = threading.get_ident()
+            try:
+                with sqlite.transaction(writer):
+                    self._write_profiles(writer, result.profiles)
+                    write_keys(writer, result.keys, result.now_ms)
+                    sqlite.rows(
+                        writer,
+                        "UPDATE watermarks SET position = ?, durable = ? WHERE reader = 'profiles'",
+                        (result.watermark, checkpoints.durable),
+                    )
+                    if self.before_commit is not None:
+                        self.before_commit()
+            finally:
+                self._writing = 0
+                self._rowids.clear()
+            pace = Pace(_CHECKPOINT_PAGES, _CHECKPOINT_EVERY_S)
+            checkpoints.committed(writer, self._wal_pages, result.watermark, pace)
 
     def checkpoint(self) -> int:
         with self._guard, sqlite.store_errors(self._what):
-            self._checkpoint(self._open_writer())
-            return self._durable
+            writer, checkpoints = self._open_writer()
+            checkpoints.restart(writer)
+            return checkpoints.durable
 
     def ids(self, project: int, group_key: str) -> Iterator[str]:
         group_id = self._group_id(project, group_key)
@@ -176,6 +170,9 @@ class SqliteState:
     def close(self) -> None:
         with self._guard:
             self._readers.close()
+            if self._checkpoints is not None:
+                self._checkpoints.close()
+                self._checkpoints = None
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
@@ -184,14 +181,14 @@ class SqliteState:
         with sqlite.store_errors(self._what):
             return int(sqlite.value(self._readers.get(), sql, bindings))
 
-    def _find(
-        self, connection: apsw.Connection, pair: tuple[int, str], ids: Sequence[str]
-    ) -> dict[str, bytes]:
+    def _find(self, pair: tuple[int, str], ids: Sequence[bytes]) -> list[bytes | None]:
         group_id = self._group_id(*pair)
         if group_id is None:
-            return {}
-        array = apsw.carray(tuple([_encoded(profile_id) for profile_id in ids]))
-        return dict(sqlite.rows(connection, _FIND, (pair[0], group_id, array)))
+            return [None] * len(ids)
+        if self._writing != threading.get_ident():
+            return stored.find(self._readers.get(), pair[0], group_id, ids)
+        rowids = self._rowids.setdefault(pair, {})
+        return stored.find(self._open_writer()[0], pair[0], group_id, ids, rowids)
 
     def _group_id(self, project: int, group_key: str) -> int | None:
         """The data_group_id of a group key, None where none was written yet; users have 0."""
@@ -200,7 +197,7 @@ class SqliteState:
         known = self._group_keys.get((project, group_key))
         if known is None:
             with sqlite.store_errors(self._what):
-                known = _select_group_id(self._readers.get(), project, group_key)
+                known = _select_group_id(self._connection(), project, group_key)
             if known is not None:
                 self._remember(project, group_key, known)
         return known
@@ -210,10 +207,14 @@ class SqliteState:
             self._group_keys.clear()
         self._group_keys[project, group_key] = group_id
 
-    def _open_writer(self) -> apsw.Connection:
-        if self._writer is None:
+    def _connection(self) -> apsw.Connection:
+        """What this thread reads through: inside its write transaction, the writer."""
+        return self._open_writer()[0] if self._writing == threading.get_ident() else self._readers.get()
+
+    def _open_writer(self) -> tuple[apsw.Connection, Checkpoints]:
+        if self._writer is None or self._checkpoints is None:
             raise StoreError(f"{self._what} was closed, or opened for reading alone")
-        return self._writer
+        return self._writer, self._checkpoints
 
     def _write_profiles(
         self, writer: apsw.Connection, profiles: Iterable[tuple[ProfileKey, bytes | None]]
@@ -225,48 +226,41 @@ class SqliteState:
             some.append(profile)
             size += len(profile[1] or b"")
             if len(some) == _PROFILES_AT_ONCE or size > _PROFILE_BYTES_AT_ONCE:
-                _write_some(writer, some)
+                self._write_some(writer, some)
                 some.clear()
                 size = 0
-        _write_some(writer, some)
+        self._write_some(writer, some)
+
+    def _write_some(
+        self, writer: apsw.Connection, profiles: Sequence[tuple[ProfileKey, bytes | None]]
+    ) -> None:
+        """Write by rowid what was read in this transaction, the rest by id."""
+        known: list[tuple[bytes, bytes]] = []
+        puts: dict[tuple[int, str], list[tuple[bytes, bytes]]] = defaultdict(list)
+        gone: dict[tuple[int, str], list[bytes]] = defaultdict(list)
+        for (project, group_key, profile_id), document in profiles:
+            encoded = profile_id.encode()
+            read = self._rowids.get((project, group_key))
+            rowid = b"" if read is None else read.pop(encoded, b"")
+            if document is None:
+                gone[project, group_key].append(encoded)
+            elif rowid:
+                known.append((rowid, document))
+            else:
+                puts[project, group_key].append((encoded, document))
+        if known:
+            stored.replace(writer, known)
+        for pair, rows in puts.items():
+            stored.put(writer, pair[0], _group_id_for_write(writer, *pair), rows)
+        for (project, group_key), ids in gone.items():
+            group_id = 0 if not group_key else _select_group_id(writer, project, group_key)
+            if group_id is not None:
+                stored.delete(writer, project, group_id, ids)
 
     def _count_pages(self, connection: apsw.Connection, name: str, pages: int) -> int:
         del connection, name
-        if pages < self._wal_pages:  # the WAL was started anew
-            self._checkpointed_pages = 0
         self._wal_pages = pages
         return apsw.SQLITE_OK
-
-    def _checkpoint(self, writer: apsw.Connection) -> None:
-        """Move the WAL into the file and let the next write start it anew, waiting a little for readers."""
-        watermark = sqlite.value(writer, "SELECT position FROM watermarks WHERE reader = 'profiles'")
-        writer.set_busy_timeout(_RESTART_WAIT_MS)
-        try:
-            _, pages, moved = sqlite.value(writer, "PRAGMA wal_checkpoint(RESTART)")
-        finally:
-            writer.set_busy_timeout(sqlite.BUSY_TIMEOUT_MS)
-        self._checkpointed = time.monotonic()
-        self._checkpointed_pages = max(0, pages)  # where a reader held it up, not again at every write
-        if moved == pages >= 0:
-            self._durable = watermark
-
-
-def _write_some(writer: apsw.Connection, profiles: Sequence[tuple[ProfileKey, bytes | None]]) -> None:
-    puts: dict[tuple[int, str], list[bytes]] = defaultdict(list)
-    gone: dict[tuple[int, str], list[bytes]] = defaultdict(list)
-    for (project, group_key, profile_id), document in profiles:
-        encoded = profile_id.encode()
-        if document is None:
-            gone[project, group_key].append(encoded)
-        else:
-            puts[project, group_key].append(b"%08d%b%b" % (len(encoded), encoded, document))
-    for (project, group_key), rows in puts.items():
-        group_id = _group_id_for_write(writer, project, group_key)
-        sqlite.rows(writer, _UPSERT, (project, group_id, apsw.carray(tuple(rows))))
-    for (project, group_key), ids in gone.items():
-        known = 0 if not group_key else _select_group_id(writer, project, group_key)
-        if known is not None:
-            sqlite.rows(writer, _DELETE, (project, known, apsw.carray(tuple(ids))))
 
 
 def _encoded(text: str) -> bytes:
