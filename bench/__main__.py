@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import disk as disks
 from bench import floors, machine, options, parts, report, server
+from bench.competitors.databases import versions
 from bench.competitors.part import competitors
 from bench.growth import growth
 from bench.progress import say
@@ -25,6 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
     with _folder(chosen) as folder:
         disks.refuse_full(folder, chosen.needed_bytes())
         result: dict[str, Any] = {"machine": machine.facts(folder), "options": chosen.as_json(), "disks": {}}
+        if "competitors" in chosen.parts:
+            result["machine"]["databases"] = versions()
         if result["machine"]["file_system"] in ("tmpfs", "ramfs"):
             say("this folder is in memory, where a flush costs nothing: name one on a disk with --folder")
         measured = [disks.disk_of(name, folder) for name in chosen.disks]

@@ -78,8 +78,13 @@ def machine_words(result: Result) -> str:
         f" SQLite {machine['sqlite']};"
         f" Mixdown {machine['mixdown']} ({machine['commit']}), {machine['at'][:10]};"
         f" {options['profiles']:,} profiles in place, loads of {options['seconds']:g} s, the load generator"
-        " on the same cores."
+        f" on the same cores.{_databases(machine)}"
     )
+
+
+def _databases(machine: Result) -> str:
+    found = machine.get("databases", {}).values()
+    return f" Compared with {', '.join(found)}." if found else ""
 
 
 def disk_words(result: Result, disk: Result) -> str:

@@ -214,3 +214,15 @@ def fill_redis(path: str, profiles: int) -> None:
         while some := list(islice(numbers, PLACED_AT_ONCE)):
             client.mset({profile_id(number): profile_json(number) for number in some})
         client.config_set("appendfsync", "always")
+
+
+def versions() -> dict[str, str]:
+    """What the database servers that are here say of their versions."""
+    programs = [shutil.which("redis-server") or shutil.which("valkey-server")]
+    with contextlib.suppress(MissingError):
+        programs.append(str(postgres_folder() / "postgres"))
+    found = {}
+    for program in filter(None, programs):
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+        found[Path(program).name] = " ".join(said.stdout.split()[:3])
+    return found
