@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hmac
 import json
 import re
 import socket
 import stat
 import time
+from hmac import compare_digest
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -16,7 +16,10 @@ import pytest
 
 from mixdown.http import cors, metrics
 from mixdown.http.reply import callback_name
-from mixdown.store import catalog_cache, credentials
+from mixdown.store.catalog_cache import CatalogCache
+from mixdown.store.credentials import secret_hash
+from mixdown.store.memory import MemoryStore
+from mixdown.store.protocols import Account
 from tests.hostile.wire import send_all
 from tests.serving import ACCOUNT, SECRET, TOKEN, Response, Server
 
@@ -237,13 +240,28 @@ def test_a_form_of_another_site_sends_no_refusal_again(server: Server) -> None:
 # --- secrets
 
 
-def test_secrets_are_compared_in_constant_time_and_found_by_their_hash() -> None:
-    assert credentials.same.__code__.co_names[-1] == "compare_digest" or "compare_digest" in str(
-        credentials.same.__code__.co_names
+@pytest.mark.parametrize("name", ["known", "unknown"])
+def test_passwords_are_compared_in_constant_time_whether_or_not_there_is_such_an_account(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def recording(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return compare_digest(one, other)
+
+    monkeypatch.setattr("hmac.compare_digest", recording)
+    store = MemoryStore()
+    store.catalog.create_account(Account("known", secret_hash("right"), 1, "admin", 1))
+    store.catalog.create_project(
+        "p", token="T", secret_hash=secret_hash("s"), id_merge="simplified", now_ms=1
     )
-    assert catalog_cache.same is credentials.same
-    assert credentials.hmac is hmac
-    assert len(credentials.secret_hash("x")) == 32
+    view = CatalogCache(store.catalog).current()
+    assert view.account(name, "wrong") is None
+    assert [len(one) + len(other) for one, other in compared] == [64]
+    assert view.project_of_secret("wrong") is None
+    assert view.project_of_secret("s") is not None
+    assert len(compared) == 2
 
 
 def test_an_unknown_account_is_answered_as_a_wrong_password_is(server: Server) -> None:
