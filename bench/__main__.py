@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -121,5 +122,12 @@ def _one_server(chosen: options.Options, place: Path, disk: disks.Disk) -> Itera
             yield "readable", {keys: parts.readable(bench, keys, sustained.get(keys, ASSUMED_SUSTAINED_S))}
 
 
+def _end(signum: int, frame: object) -> None:
+    """End as after Ctrl-C: servers ended, folders removed."""
+    del frame
+    raise SystemExit(128 + signum)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     main()
