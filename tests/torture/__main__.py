@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
     if not failures:
         print("torture: passed: nothing lost, nothing applied twice")  # noqa: T201
         if asked.save:
+            RESULT.parent.mkdir(exist_ok=True)
             result = {"machine": facts(RESULT.parent), "torture": report.figures()}
             RESULT.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return 1 if failures else 0
