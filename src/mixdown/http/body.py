@@ -17,7 +17,7 @@ import msgspec
 
 from mixdown.http.compression import decompress
 from mixdown.http.forms import NO_FIELDS, Fields, Params, form_fields, multipart_fields, read_params
-from mixdown.http.jsontext import BOM, MalformedJsonError, Parsed, parse_json, unreadable
+from mixdown.http.jsontext import BOM, LARGE_TEXT_BYTES, MalformedJsonError, Parsed, parse_json, unreadable
 from mixdown.model import texts
 from mixdown.model.limits import Limits
 from mixdown.model.quick import QuickRecord, read_quickly
@@ -120,6 +120,8 @@ def _quickly(found: _Found, limits: Limits, *, group: bool) -> list[QuickRecord]
             except MalformedJsonError:
                 return None
     elif found.reader is not _parse_json:
+        return None
+    if len(text) > LARGE_TEXT_BYTES:  # one call on all of it would stop small requests meanwhile
         return None
     return read_quickly(text, limits, group=group)
 
