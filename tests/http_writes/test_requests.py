@@ -258,8 +258,8 @@ def test_a_client_that_goes_away_is_not_answered_and_stores_nothing(worker: Work
 @pytest.mark.parametrize(
     ("body", "headers"),
     [
-        (b"[" + b" " * 300_000 + BODY[1:], {}),
-        (gzip.compress(b"[" + BODY[1:-1] + b"," + os.urandom(3000).hex().encode() + b"]"), GZIP),
+        (b"[" + b" " * 1_100_000 + BODY[1:], {}),
+        (gzip.compress(b"[" + BODY[1:-1] + b"," + os.urandom(9000).hex().encode() + b"]"), GZIP),
     ],
     ids=["plain", "gzip"],
 )
