@@ -15,6 +15,7 @@ import pytest
 
 from mixdown.model.errors import CorruptStoreError
 from mixdown.store import bounds
+from mixdown.store.chunk import Outcome
 from mixdown.store.protocols import FoldResult, ProfileKey, Session
 from mixdown.store.sqlite import SqliteStore, open_store, state
 from mixdown.store.sqlite import connection as sqlite_connection
@@ -344,6 +345,45 @@ def test_the_rows_of_dropped_keys_are_deleted_a_few_at_a_time(
     assert left == [900, 800, 700, 600, 500, 400, 300, 200, 100, 0, 0]
     assert connection.execute("SELECT count(*) FROM key_buckets").get == 0
     connection.close()
+
+
+def test_young_keys_move_into_one_bucket_and_are_known_all_the_while(
+    folder: Path, opened: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "KEYS_PER_BUCKET", 4000)
+    monkeypatch.setattr("mixdown.store.sqlite.keys._MOVED_AT_ONCE", 60)
+    outcome = Outcome(2, 1, ((0, "$set", "no"),))
+    scattered = [key(number * 7919 % 3001) for number in range(3000)]
+    outcomes = {name: outcome if at % 7 == 0 else None for at, name in enumerate(scattered)}
+    for at in range(0, 3000, 20):
+        some = scattered[at : at + 20]
+        write(opened.state, keys=[(name, NOW_MS + at, outcomes[name]) for name in some], now_ms=NOW_MS + at)
+        assert opened.state.known_keys(scattered[: at + 20], since_ms=0) == {
+            name: outcomes[name] for name in scattered[: at + 20]
+        }
+    connection = apsw.Connection(str(folder / "state.db"))
+    counted = connection.execute("SELECT bucket, keys FROM key_buckets ORDER BY bucket").fetchall()
+    held: list[Any] = connection.execute(
+        "SELECT bucket, count(*) FROM keys GROUP BY bucket ORDER BY bucket"
+    ).fetchall()
+    connection.close()
+    assert counted == held
+    assert len(held) <= 3, "an old bucket, one that moves, a young one"
+    assert max(keys for _, keys in held) > 2000
+    assert opened.state.key_window() == (3000, NOW_MS)
+
+
+def test_a_key_that_moves_onto_an_older_one_takes_its_place(
+    opened: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "KEYS_PER_BUCKET", 80)
+    first, second = Outcome(1, 1), Outcome(5, 5)
+    write(opened.state, keys=[(key(number), NOW_MS, first) for number in range(10)])
+    for number in range(10):
+        write(opened.state, keys=[(key(number), NOW_MS + 1, second)], now_ms=NOW_MS + 1)
+    write(opened.state, keys=[(key(99), NOW_MS + 2, None)], now_ms=NOW_MS + 2)
+    names = [key(number) for number in range(10)]
+    assert opened.state.known_keys(names, since_ms=NOW_MS + 1) == dict.fromkeys(names, second)
 
 
 def test_the_bound_on_keys_is_the_designs() -> None:
