@@ -211,7 +211,7 @@ def bomb_bodies() -> dict[str, bytes]:
         b"[" + b",".join([unit] * ((BOMB_BYTES - 2) // (len(unit) + 1))) + b"]"
     )
     plain = {
-        "a gigabyte of zeros": b"\0" * (1 << 30),
+        "a hundred megabytes of zeros": b"\0" * 100_000_000,
         "numbers": fill(b"1"),
         "empty objects": fill(b"{}"),
         "small objects": fill(b'{"a":1}'),
