@@ -101,7 +101,9 @@ def _parse_large(text: bytes, *, strict: bool, most: int) -> Parsed:
     Small bodies unfold to ten megabytes of brackets: those cost a second and hundreds of megabytes in
     one piece, and next to nothing once there are too many elements, or an element is too dear.
     """
-    text = _with_pairs_joined(text.removeprefix(BOM))
+    text = text.removeprefix(BOM)
+    if b"\xed" in text:  # a quick look: the search for pairs holds up everybody else for longer
+        text = _with_pairs_joined(text)
     first = text[_skip_blank(text, 0) :][:1] if text[:1] not in _OPENING else text[:1]
     if first == b"{":
         return _parse_large_object(text, strict=strict, most=most)
