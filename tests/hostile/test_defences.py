@@ -252,10 +252,10 @@ def test_passwords_are_compared_in_constant_time_whether_or_not_there_is_such_an
 
     monkeypatch.setattr("hmac.compare_digest", recording)
     store = MemoryStore()
-    store.catalog.create_account(Account("known", secret_hash("right"), 1, "admin", 1))
     store.catalog.create_project(
         "p", token="T", secret_hash=secret_hash("s"), id_merge="simplified", now_ms=1
     )
+    store.catalog.create_account(Account("known", secret_hash("right"), 1, "admin", 1))
     view = CatalogCache(store.catalog).current()
     assert view.account(name, "wrong") is None
     assert [len(one) + len(other) for one, other in compared] == [64]

@@ -9,7 +9,11 @@ import pytest
 from mixdown.fold.loop import catch_up
 from mixdown.http.jsontext import parse_json
 from mixdown.model.updates import record_text
+from tests.hostile.seeds import TOKEN, Sent
+from tests.hostile.targets import check_body
+from tests.hostile.wire import send_all
 from tests.http_writes.worker import Worker, running
+from tests.serving import Server
 
 DEEP = b"[" * 3000 + b"]" * 3000
 
@@ -62,3 +66,23 @@ def test_awkward_text_is_written_as_json_has_it() -> None:
     kept, whole = record_text(awkward, 1 << 20)
     assert whole
     assert parse_json(kept.encode()).value == awkward | {"n": 1e20}
+
+
+@pytest.mark.parametrize("path", ["/explorer/sign-in", "/explorer/sign-out", "/api/query/engage"])
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_ours(
+    server: Server, path: str
+) -> None:
+    credentials = server.authorization()["Authorization"]
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {credentials}\r\nContent-Length: 500\r\n\r\n"
+    send_all(server.base_url, head.encode() + b"a=b", patience_s=5)
+    assert server.request("GET", "/livez").status == 200
+    assert '"level":"error"' not in server.log_text()
+
+
+@pytest.mark.parametrize(
+    "number", [b"99999999999999999999", b"-9223372036854775809", b"1" + b"0" * 400, b"18446744073709551615"]
+)
+def test_a_record_has_the_same_key_whichever_way_it_is_read(number: bytes) -> None:
+    text = b'[{"$token":"%b","$distinct_id":"u","$insert_id":%b,"$set":{"a":1}}]' % (TOKEN, number)
+    check_body(Sent("POST", b"application/json", b"", b"", text))
+    check_body(Sent("POST", b"application/json", b"", b"", text + b" " * (4 - len(text) % 4 + 1)))

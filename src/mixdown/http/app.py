@@ -13,6 +13,7 @@ from typing import Final, Literal
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as PageRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -31,6 +32,7 @@ from mixdown.model import texts
 
 Part = Literal["all", "public", "internal"]
 Page = Callable[[PageRequest], Awaitable[Response]]
+Handler = Callable[[PageRequest, Exception], Awaitable[Response]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _ENDPOINTS: Final = {path: path.strip("/") for path in ("/engage", "/engage/", "/groups", "/groups/")}
@@ -60,7 +62,12 @@ def make_app(
     routes += openapi.routes()
     if part != "public":
         routes += [*engage.routes(services), *own.routes(services), *extra_routes]
-    handlers = {404: _not_found, 405: _method_not_allowed, 500: _internal_error}
+    handlers: dict[int | type[Exception], Handler] = {
+        404: _not_found,
+        405: _method_not_allowed,
+        500: _internal_error,
+        ClientDisconnect: _gone,
+    }
     rest = Starlette(routes=routes, exception_handlers=handlers)
     rest.router.redirect_slashes = False
     served = openapi.served_paths(routes, takes_writes=part != "internal")
@@ -188,6 +195,12 @@ async def _not_found(request: PageRequest, error: Exception) -> Response:
     if path.startswith("/api/"):
         return read_error(request.scope, "Not Found", status=404)
     return _response(NOT_FOUND)
+
+
+async def _gone(request: PageRequest, error: Exception) -> Response:
+    """The client left before its body was complete: nobody reads this, and it is no fault to log."""
+    del request, error
+    return Response(status_code=400)
 
 
 async def _internal_error(request: PageRequest, error: Exception) -> Response:

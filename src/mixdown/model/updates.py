@@ -14,6 +14,7 @@ import msgspec
 import orjson
 
 from mixdown.model import texts
+from mixdown.model.limits import INT_MIN
 from mixdown.model.operators import LAST_SEEN, OPERATOR_NAMES, Operator, Properties
 from mixdown.model.payloads import PayloadError, Reading, read_payload
 from mixdown.model.times import epoch_ms
@@ -198,6 +199,9 @@ def record_key(insert_id: Any, metadata: Any, project: int, group_key: str, prof
         if type(metadata) is not dict:
             return None
         insert_id = metadata.get("$mp_event_id")
+    # One way of reading keeps such an integer, the other makes a double of it: their keys must be the same.
+    if type(insert_id) is int and (insert_id.bit_length() > 64 or insert_id < INT_MIN):
+        insert_id = float(insert_id) if insert_id.bit_length() < 1024 else None
     text = insert_id if type(insert_id) is str else number_text(insert_id)
     if not text:
         return None
