@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import apsw
@@ -18,12 +19,11 @@ import msgspec
 
 from mixdown.store.sqlite import connection as sqlite
 
-FEW_SHARE: Final = 4
+FEW_SHARE: Final = 8
 """A write moves the last pages itself if they are at most this part of what a checkpoint begins at."""
 FAR_TIMES: Final = 8
 """And all pages, where the WAL is so many times longer than that."""
 _RESTART_WAIT_MS: Final = 200
-_ROUND_S: Final = 0.01
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -36,7 +36,10 @@ class Pace(msgspec.Struct, frozen=True):
 class Checkpoints:
     """The checkpoints of one file with one writer; `committed` is called by the writer alone."""
 
-    def __init__(self, connect: Callable[[], apsw.Connection], *, watermark: int, durable: int) -> None:
+    def __init__(
+        self, path: Path, connect: Callable[[], apsw.Connection], *, watermark: int, durable: int
+    ) -> None:
+        self._path = path
         self._connect = connect
         self._changed = threading.Condition()
         self._turn = threading.Lock()
@@ -151,7 +154,19 @@ class Checkpoints:
         """Run checkpoints one after the other as long as each leaves less, so that the WAL can start anew."""
         left = self.run(connection)
         while left and not self._closing:
-            began = time.monotonic()
+            self._sync()
             before, left = left, self.run(connection)
-            if left >= before or time.monotonic() - began < _ROUND_S:
+            if left >= before:
                 return
+
+    def _sync(self) -> None:
+        """Flush what was moved: SQLite leaves that to the checkpoint that ends with nothing left, a write's.
+
+        Through SQLite's own files, since to close another descriptor of the file would drop its locks.
+        """
+        flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE
+        file = apsw.VFSFile("", str(self._path), [flags, 0])
+        try:
+            file.xSync(apsw.SQLITE_SYNC_FULL)
+        finally:
+            file.xClose()

@@ -63,6 +63,7 @@ class SqliteState:
                 self._writer.set_wal_hook(self._count_pages)
                 sqlite.rows(self._writer, f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
             self._checkpoints = Checkpoints(
+                path,
                 lambda: sqlite.connect(path, sqlite.STATE),
                 watermark=self.watermark(),
                 durable=self.durable_watermark(),
