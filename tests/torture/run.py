@@ -42,6 +42,7 @@ AIMS: Final[dict[str, tuple[str, ...]]] = {
     "keys_unchecked": (),
     "watermark_apart": ("fold", "fold"),
     "trim_early": ("power",),
+    "position_kept": ("checkpoint",),
     "reply_early": ("worker", "worker"),
     "unsynced": ("power",),
 }
@@ -161,6 +162,8 @@ class Run:
                 if self._report.rounds % 2:
                     lanes.create_task(self._stage.fill_disk(lambda: self._crowd.counts["answered 503"]))
                     lanes.create_task(self._crowd.send_heavy())
+                else:
+                    lanes.create_task(self._stage.fill_at_checkpoints())
             await self._ends[self._report.rounds % len(self._ends)]()
         await self._crowd.rest()
         stored = await asyncio.to_thread(self._stage.stored)
@@ -171,6 +174,8 @@ class Run:
         for target in targets:
             if target == "power":
                 await self._stage.cut_power(self._in_flight)
+            elif target == "checkpoint":
+                await self._stage.fill_at_checkpoints()
             else:
                 await self._strike(target)
 

@@ -64,6 +64,7 @@ class Stage:
         self._chance = random.Random(f"{seed}/stage")
         self._server: Server | None = None
         self._newest_ms = 0
+        self._filled = 0
         self.disk = "a tmpfs and below SQLite" if own_disk and self._mount() else "below SQLite"
 
     # --- the server ---
@@ -178,11 +179,18 @@ class Stage:
         self.control.set_clock(clock_ms)
         self.events["clock jumps"] += 1
 
+    async def fill_at_checkpoints(self) -> None:
+        """For a while every checkpoint meets a full disk, while the WALs still have room."""
+        self.control.set_disk_full(full=True, only_at_checkpoints=True)
+        await asyncio.sleep(self._chance.uniform(3.2, 4.2))
+        self.control.set_disk_full(full=False)
+        self.events["full disks (at checkpoints)"] += 1
+
     async def fill_disk(self, refused: Callable[[], int]) -> None:
         """No file can grow for a second or two; then it can again."""
         before = refused()
-        filled = sum(count for name, count in self.events.items() if name.startswith("full disks"))
-        real = self.disk.startswith("a tmpfs") and filled % 2 == 0
+        self._filled += 1
+        real = self.disk.startswith("a tmpfs") and self._filled % 2 == 1
         if real:
             self._resize(full=True)
         else:

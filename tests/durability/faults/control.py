@@ -68,9 +68,9 @@ class Control:
         """Move the clock of the server's processes so far from the true time."""
         _CLOCK.pack_into(self._page, 0, offset_ms * 1_000_000)
 
-    def set_disk_full(self, *, full: bool) -> None:
-        """Let no database file grow any more, or let them grow again."""
-        self._page[_FULL_AT] = full
+    def set_disk_full(self, *, full: bool, only_at_checkpoints: bool = False) -> None:
+        """Let no database file grow any more (or all but their WALs), or let them grow again."""
+        self._page[_FULL_AT] = full + only_at_checkpoints
 
     def arm(self, role: str, place: str) -> None:
         """The next process of this role that comes to the place dies there, soon if not at once."""
@@ -98,10 +98,10 @@ class Control:
         offset: int = _CLOCK.unpack_from(self._page, 0)[0]
         return offset
 
-    @property
-    def disk_full(self) -> bool:
-        """Whether files must not grow."""
-        return bool(self._page[_FULL_AT])
+    def disk_full(self, file_name: str) -> bool:
+        """Whether this file must not grow."""
+        full = self._page[_FULL_AT]
+        return full == 1 or (full == 2 and not file_name.endswith("-wal"))
 
     def doomed(self, place: str) -> str:
         """How this process must die at a place: "before", "within" or "after" it; "" if it lives on."""

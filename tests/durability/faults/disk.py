@@ -115,6 +115,7 @@ class LossyFile(apsw.VFSFile):
 
     def __init__(self, vfs: LossyVfs, file_name: str, name: Any, flags: list[int]) -> None:
         self._vfs = vfs
+        self._name = file_name
         # as SQLite's own VFS does: the first sync of a new WAL or journal syncs the folder too
         new = flags[0] & apsw.SQLITE_OPEN_CREATE
         self._syncs_folder = new and flags[0] & (apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL)
@@ -131,7 +132,7 @@ class LossyFile(apsw.VFSFile):
             self._control.die(self._on_write, how)
         with self._undo.held():
             size = self.xFileSize()
-            if self._control.disk_full and offset + len(data) > size:
+            if self._control.disk_full(self._name) and offset + len(data) > size:
                 raise apsw.FullError("the disk is full, says the test")
             old = self.xRead(min(len(data), size - offset), offset) if offset < size else b""
             self._undo.note(Change(WRITE, offset, len(data), size, old))

@@ -4,6 +4,7 @@ keys_unchecked   the fold applies whatever comes, retries too
 reply_early      workers answer before the chunk is committed (and commit late)
 watermark_apart  the fold commits the watermark before the profiles
 trim_early       the log is trimmed up to the watermark, not only up to the durable one
+position_kept    the fold stays where it was when a checkpoint failed behind its transaction
 unsynced         the log is written without ever being synced
 """
 
@@ -53,6 +54,20 @@ def trim_early() -> None:
     state._CHECKPOINT_PAGES = 1_000_000  # type: ignore[misc]
 
 
+def position_kept() -> None:
+    """The fold does not ask how far it is after a write that raised."""
+    from mixdown.fold.profiles import ProfileFold
+
+    stepped: Any = ProfileFold.step
+
+    def step_without_asking(self: Any) -> Any:
+        assert hasattr(self, "_uncertain")
+        self._uncertain = False
+        return stepped(self)
+
+    ProfileFold.step = step_without_asking  # type: ignore[method-assign]
+
+
 def reply_early() -> None:
     """Requests are answered, and only then committed."""
     from mixdown.ingest import commit
@@ -86,6 +101,7 @@ MUTANTS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "keys_unchecked": ("fold", keys_unchecked),
     "watermark_apart": ("fold", watermark_apart),
     "trim_early": ("fold", trim_early),
+    "position_kept": ("fold", position_kept),
     "reply_early": ("worker", reply_early),
     "unsynced": ("", unsynced),
 }

@@ -62,14 +62,14 @@ def follow_control() -> None:
 
 
 def make_haste() -> None:
-    """Checkpoints after a few hundred pages, trimming twice a second."""
+    """Checkpoints after a few dozen pages, trimming twice a second."""
     from mixdown.fold import loop
     from mixdown.store.sqlite import log, state, turns
 
     for module, name, value in (
         (loop, "TRIM_EVERY_S", 0.5),
         (log, "_CHECKPOINT_AFTER_BYTES", 16 * 1024),
-        (state, "_CHECKPOINT_PAGES", 300),
+        (state, "_CHECKPOINT_PAGES", 60),
         (turns, "_CHECKPOINT_PAGES", 60),
     ):
         assert hasattr(module, name), f"{module.__name__} has no {name} any more"
