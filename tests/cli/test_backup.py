@@ -473,7 +473,7 @@ def test_the_wal_of_the_state_starts_anew_once_its_copy_is_done(filled: Cli, tmp
         if what not in seen:
             seen.append(what)
             if what == "packing state.db":
-                held = store.state._open_writer().execute("PRAGMA wal_checkpoint(TRUNCATE)").get
+                held = store.state._open_writer()[0].execute("PRAGMA wal_checkpoint(TRUNCATE)").get
                 assert held == (0, 0, 0)
 
     with (tmp_path / "a.tar").open("wb") as out:

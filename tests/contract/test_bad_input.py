@@ -88,9 +88,14 @@ def kept(name: str, operation: bytes, profile: dict[str, Any]) -> Case:
     return Case(name, Sent("/engage?verbose=1", body, V1), {**NEIGHBOURS, "u1": profile})
 
 
-def malformed(name: str, body: bytes, content_type: str = "application/json") -> Iterator[Case]:
+TEXTS_TOO_DEAR = "record, holds more than 50000 lists, objects and names"
+
+
+def malformed(
+    name: str, body: bytes, content_type: str = "application/json", *, reason: str = "data, invalid JSON"
+) -> Iterator[Case]:
     """A body that is no JSON at all."""
-    for target, reply in [("/engage", ZERO), ("/groups?verbose=1", V0("data, invalid JSON"))]:
+    for target, reply in [("/engage", ZERO), ("/groups?verbose=1", V0(reason))]:
         yield Case(f"{name}: {target}", Sent(target, body, reply, content_type=content_type))
 
 
@@ -124,7 +129,7 @@ BODIES = [
     *malformed("NaN", amid(raw_record(b'"$set":{"a":NaN}'))),
     *malformed("Infinity", amid(raw_record(b'"$set":{"a":-Infinity}'))),
     *malformed("nothing but brackets", b"[" * LIMIT_BYTES),
-    *malformed("nothing but objects", b'{"a":' * (LIMIT_BYTES // 5)),
+    *malformed("nothing but objects", b'{"a":' * (LIMIT_BYTES // 5), reason=TEXTS_TOO_DEAR),
     *malformed("percent signs", b"data=" + b"%" * (LIMIT_BYTES - 5), FORM),
     *malformed("words", b"hello", "text/plain"),
     *malformed("binary", bytes(range(256)) * 40, "application/octet-stream"),

@@ -206,7 +206,7 @@ def test_a_record_set_aside_by_a_fault_can_be_sent_again_once_the_fault_is_mende
 def test_a_chunk_that_cannot_be_decoded_is_set_aside_whole_and_the_rest_goes_on(way: Way) -> None:
     way.submit(record(set={"a": 1}))
     with way.store.log.turn() as turn:
-        turn.append([Append(b'["engage","",null', 3, frozenset())], way.now_ms)
+        turn.append([Append(b'["engage","",null', 3, b"")], way.now_ms)
     way.submit(record(set={"b": 2}))
     assert way.fold_all() == 5
     assert way.profile() == {"a": 1, "b": 2}

@@ -65,17 +65,17 @@ def requests(draw: st.DrawFn, kind: Kind) -> bytes:
         return text.encode()
 
 
-@given(requests("user"), st.sampled_from(LIMITS))
+@given(requests("engage"), st.sampled_from(LIMITS))
 def test_the_quick_way_agrees_with_the_long_way_for_users(text: bytes, limits: Limits) -> None:
     check(text, limits, group=False)
 
 
-@given(requests("group"), st.sampled_from(LIMITS))
+@given(requests("groups"), st.sampled_from(LIMITS))
 def test_the_quick_way_agrees_with_the_long_way_for_groups(text: bytes, limits: Limits) -> None:
     check(text, limits, group=True)
 
 
-@given(requests("user"), st.integers(0, 400), st.integers(0, 3), st.binary(max_size=3))
+@given(requests("engage"), st.integers(0, 400), st.integers(0, 3), st.binary(max_size=3))
 @example(b'{"$token":"TOK","$distinct_id":"u1","$set":{"a":"x"},"junk":"y"}', 62, 1, b"\xff")
 @example(b'{"$token":"TOK","$distinct_id":"u1","$set":{"a":"x"},"junk":00}', 61, 1, b"0")
 @example(b'{"$token":"TOK","$distinct_id":"u1","$set":{"a":"x"}} ', 53, 0, b"{")

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
-from mixdown.model.errors import CorruptStoreError
+from mixdown.model.errors import CorruptStoreError, StoreError
 from mixdown.store import bounds
 from mixdown.store.chunk import Outcome
 from mixdown.store.protocols import FoldResult, ProfileKey, Session
@@ -493,9 +493,17 @@ def test_sessions_that_were_never_finished_go_with_their_blocks(
         yield from map(str, range(3000))
         raise RuntimeError
 
-    with pytest.raises(RuntimeError):
-        opened.sessions.create(Session("s", 1, "", 9, 1, NOW_MS), broken())
+    def dead(*_: object, **__: object) -> None:
+        raise StoreError("the process is gone")
+
     connection = apsw.Connection(str(folder / "scratch.db"))
+    with pytest.raises(RuntimeError):
+        opened.sessions.create(Session("r", 1, "", 9, 1, NOW_MS), broken())
+    assert connection.execute("SELECT count(*) FROM id_blocks").get == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("mixdown.store.sqlite.sessions._drop", dead)
+        with pytest.raises(RuntimeError):
+            opened.sessions.create(Session("s", 1, "", 9, 1, NOW_MS), broken())
     assert connection.execute("SELECT count(*) FROM id_blocks").get == 3
     opened.sessions.create(Session("t", 2, "", 0, 1, NOW_MS + 2 * 3600 * 1000), [])
     assert connection.execute("SELECT count(*) FROM id_blocks").get == 0

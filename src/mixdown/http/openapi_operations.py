@@ -280,38 +280,9 @@ _WAIT: Final = parameter(
 )
 
 
-def _profile_query(number: int) -> dict[str, Operation]:
-    path = engage.PATHS[number]
-    page = {
-        "status": "ok",
-        "computed_at": "2026-11-22T03:53:59+00:00",
-        "page": 0,
-        "page_size": 1000,
-        "total": 1,
-        "session_id": "whole-1-1-1000-1795319639300",
-        "results": [
-            {
-                "$distinct_id": "ada",
-                "$properties": {"plan": "pro", "logins": 1, "$last_seen": "2026-11-22T03:53:59"},
-            }
-        ],
-    }
-    limited = texts.QUERY_RATE_LIMITED.format(project=1, limit=60, seconds=42)
-    told = {"request": f"{path}?page=x", "error": limited, "status": "error"}
-    responses = read_errors(f"{path}?page=x") | {
-        "429": response(
-            "The project is past its limit of queries, if the server or the project has one.",
-            content(ref("ReadError"), told),
-            Retry_After=_RETRY,
-        ),
-        "200": response(
-            "A page of profiles, in the order of their ids.",
-            content(ref("ProfilePage"), page),
-            X_Mixdown_Behind="How many records the answer is behind; absent when it is not.",
-        ),
-    }
+def _profile_parameters() -> tuple[dict[str, Any], ...]:
     listed = {"type": "array", "items": {"type": "string"}}
-    parameters = (
+    return (
         _PROJECT | {"example": 1},
         parameter("distinct_id", "One profile.", {"type": "string"}),
         parameter("distinct_ids", "A JSON list, or repeated.", listed | {"maxItems": IDS_LIMIT}),
@@ -333,6 +304,41 @@ def _profile_query(number: int) -> dict[str, Operation]:
         ),
         _WAIT,
     )
+
+
+_PAGE: Final = {
+    "status": "ok",
+    "computed_at": "2026-11-22T03:53:59+00:00",
+    "page": 0,
+    "page_size": 1000,
+    "total": 1,
+    "session_id": "whole-1-1-1000-1795319639300",
+    "results": [
+        {
+            "$distinct_id": "ada",
+            "$properties": {"plan": "pro", "logins": 1, "$last_seen": "2026-11-22T03:53:59"},
+        }
+    ],
+}
+
+
+def _profile_query(number: int) -> dict[str, Operation]:
+    path = engage.PATHS[number]
+    limited = texts.QUERY_RATE_LIMITED.format(project=1, limit=60, seconds=42)
+    told = {"request": f"{path}?page=x", "error": limited, "status": "error"}
+    responses = read_errors(f"{path}?page=x") | {
+        "429": response(
+            "The project is past its limit of queries, if the server or the project has one.",
+            content(ref("ReadError"), told),
+            Retry_After=_RETRY,
+        ),
+        "200": response(
+            "A page of profiles, in the order of their ids.",
+            content(ref("ProfilePage"), _PAGE),
+            X_Mixdown_Behind="How many records the answer is behind; absent when it is not.",
+        ),
+    }
+    parameters = _profile_parameters()
     query = {"project_id": 1, "distinct_ids": ["ada"], "output_properties": ["plan"]}
     form = {"project_id": "1", "distinct_ids": '["ada"]'}
     description = "A read waits until everything that was acknowledged before it is visible, within a bound."
@@ -490,6 +496,23 @@ def _health() -> dict[str, dict[str, Operation]]:
 # --- the page
 
 
+def _static_file() -> Operation:
+    files = {
+        media: {"schema": {"type": "string"}} for media in ("text/css", "text/javascript", "image/svg+xml")
+    }
+    return operation(
+        "staticFile",
+        "Page",
+        "Style sheet, script and icon of the page",
+        "Nothing is loaded from elsewhere.",
+        connection()
+        | {
+            "200": response("The file.", files),
+            "404": response("There is none of that name.", content({"type": "string"}, media="text/plain")),
+        },
+    )
+
+
 def _page() -> dict[str, dict[str, Operation]]:
     html = content({"type": "string"}, media="text/html")
     down = {JSON: {"schema": ref("Error")}, **html}
@@ -509,9 +532,6 @@ def _page() -> dict[str, dict[str, Operation]]:
         "401": response("Wrong name or password.", html),
         "403": response("The form came from elsewhere, is too large, or the account may not read.", html),
         "429": response("Too many failed attempts from this address.", html),
-    }
-    files = {
-        media: {"schema": {"type": "string"}} for media in ("text/css", "text/javascript", "image/svg+xml")
     }
     return {
         "/": {
@@ -543,19 +563,5 @@ def _page() -> dict[str, dict[str, Operation]]:
                 security=[{}, {"cookie": []}],
             )
         },
-        "/explorer/static/{name}": {
-            "get": operation(
-                "staticFile",
-                "Page",
-                "Style sheet, script and icon of the page",
-                "Nothing is loaded from elsewhere.",
-                connection()
-                | {
-                    "200": response("The file.", files),
-                    "404": response(
-                        "There is none of that name.", content({"type": "string"}, media="text/plain")
-                    ),
-                },
-            )
-        },
+        "/explorer/static/{name}": {"get": _static_file()},
     }

@@ -72,7 +72,7 @@ class SqliteCatalog:
             row = sqlite.value(
                 connection,
                 "INSERT INTO projects (name, token, secret_hash, id_merge, created_ms)"
-                f" VALUES (?, ?, ?, ?, ?) RETURNING {_PROJECT}",
+                f" VALUES (?, ?, ?, ?, ?) RETURNING {_PROJECT}",  # noqa: S608 - our own column names
                 (name, token, secret_hash, id_merge, now_ms),
             )
         return Project(*row)
@@ -91,7 +91,7 @@ class SqliteCatalog:
                 connection,
                 "UPDATE projects SET name = coalesce(?, name), token = coalesce(?, token),"
                 " secret_hash = coalesce(?, secret_hash), id_merge = coalesce(?, id_merge)"
-                f" WHERE id = ? RETURNING {_PROJECT}",
+                f" WHERE id = ? RETURNING {_PROJECT}",  # noqa: S608 - our own column names
                 (name, token, secret_hash, id_merge, project_id),
             )
             if row is None:
@@ -110,7 +110,7 @@ class SqliteCatalog:
             row = sqlite.value(
                 connection,
                 "UPDATE projects SET rate_limit_records_per_s = ?, rate_limit_requests_per_s = ?,"
-                f" rate_limit_queries_per_hour = ? WHERE id = ? RETURNING {_PROJECT}",
+                f" rate_limit_queries_per_hour = ? WHERE id = ? RETURNING {_PROJECT}",  # noqa: S608 - our own column names
                 (records_per_s, requests_per_s, queries_per_hour, project_id),
             )
             if row is None:
