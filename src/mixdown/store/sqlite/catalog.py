@@ -71,8 +71,8 @@ class SqliteCatalog:
         with self._change() as connection:
             row = sqlite.value(
                 connection,
-                "INSERT INTO projects (name, token, secret_hash, id_merge, created_ms)"
-                f" VALUES (?, ?, ?, ?, ?) RETURNING {_PROJECT}",  # noqa: S608 - our own column names
+                "INSERT INTO projects (name, token, secret_hash, id_merge, created_ms)"  # noqa: S608 - our columns
+                f" VALUES (?, ?, ?, ?, ?) RETURNING {_PROJECT}",
                 (name, token, secret_hash, id_merge, now_ms),
             )
         return Project(*row)
@@ -89,9 +89,9 @@ class SqliteCatalog:
         with self._change() as connection:
             row = sqlite.value(
                 connection,
-                "UPDATE projects SET name = coalesce(?, name), token = coalesce(?, token),"
+                "UPDATE projects SET name = coalesce(?, name), token = coalesce(?, token),"  # noqa: S608 - our columns
                 " secret_hash = coalesce(?, secret_hash), id_merge = coalesce(?, id_merge)"
-                f" WHERE id = ? RETURNING {_PROJECT}",  # noqa: S608 - our own column names
+                f" WHERE id = ? RETURNING {_PROJECT}",
                 (name, token, secret_hash, id_merge, project_id),
             )
             if row is None:
@@ -109,8 +109,8 @@ class SqliteCatalog:
         with self._change() as connection:
             row = sqlite.value(
                 connection,
-                "UPDATE projects SET rate_limit_records_per_s = ?, rate_limit_requests_per_s = ?,"
-                f" rate_limit_queries_per_hour = ? WHERE id = ? RETURNING {_PROJECT}",  # noqa: S608 - our own column names
+                "UPDATE projects SET rate_limit_records_per_s = ?, rate_limit_requests_per_s = ?,"  # noqa: S608 - our columns
+                f" rate_limit_queries_per_hour = ? WHERE id = ? RETURNING {_PROJECT}",
                 (records_per_s, requests_per_s, queries_per_hour, project_id),
             )
             if row is None:
