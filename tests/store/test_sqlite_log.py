@@ -315,3 +315,24 @@ def test_damage_is_reported_once(folder: Path, opened: SqliteStore) -> None:
     for _ in range(3):
         assert read(opened.log) == [0]
     assert told == [(1, 1, "its checksum does not match")]
+
+
+def test_a_reader_that_has_caught_up_does_not_walk_through_the_log(folder: Path) -> None:
+    store = open_store(folder, role="worker", create=False)
+    steps: list[int] = []
+    for number in range(500):
+        append(store.log, Append(segment(f"p{number}"), 1, b""))
+    connection = store.log._file.reader()
+    connection.set_progress_handler(lambda: steps.append(1) is not None, 10)
+    try:
+        assert read(store.log, store.log.head()) == []
+        assert read(store.log, 250) == list(range(250, 500))[:1000]
+        looking = len(steps)
+        assert read(store.log, 499) == [499]
+        assert len(steps) - looking < 20
+        steps.clear()
+        assert read(store.log, 500) == []
+        assert len(steps) < 20
+    finally:
+        connection.set_progress_handler(None)
+        store.close()

@@ -23,6 +23,14 @@ from mixdown.store.sqlite.turns import LogFile
 _TRIM_CHUNKS: Final = 1000
 _TRIM_BYTES: Final = 32 * 1024 * 1024
 _CHECKPOINT_AFTER_BYTES: Final = 16 * 1024 * 1024
+# Looks at one chunk. With the condition on its end in the inner SELECT, a reader that has caught up would
+# make SQLite walk through the whole log in search of a chunk that is not there.
+_BEGINNING: Final = """
+    SELECT coalesce((
+        SELECT CASE WHEN first + count > ?1 THEN first END
+        FROM (SELECT first, count FROM chunks WHERE first <= ?1 ORDER BY first DESC LIMIT 1)
+    ), ?1)
+"""
 _DAMAGED_KEPT: Final = 1000
 
 
@@ -124,8 +132,7 @@ class SqliteLog:
         with sqlite.store_errors(self._file.what):
             start = sqlite.value(
                 connection,
-                "SELECT coalesce((SELECT first FROM chunks WHERE first <= ?1 AND first + count > ?1"
-                " ORDER BY first DESC LIMIT 1), ?1)",
+                _BEGINNING,
                 (watermark,),
             )
             try:
