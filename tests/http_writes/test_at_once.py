@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -63,6 +65,8 @@ NOT_TAKEN: dict[str, tuple[str, str, bytes, dict[str, str]]] = {
     "nothing": ("POST", "/engage", b"", JSON),
     "a record that is none": ("POST", "/engage", b"[7]", JSON),
     "a large body": ("POST", "/engage", b"[" + b" " * 70_000 + BODY[1:], JSON),
+    "data in the query alone": ("POST", "/engage?data=" + quote(BODY), b"", JSON),
+    "gzip that does not say so": ("POST", "/engage", gzip.compress(BODY), JSON),
     "too many records": ("POST", "/engage", json.dumps([RECORD] * 900).encode(), JSON),
 }
 

@@ -66,6 +66,7 @@ def requests(draw: st.DrawFn, kind: Kind) -> bytes:
 
 
 @given(requests("engage"), st.sampled_from(LIMITS))
+@example(b'{"$token":"TOK","$distinct_id":"u\\u0000","$set":{"a":"x\\u0000"}}', Limits(string_limit_bytes=0))
 def test_the_quick_way_agrees_with_the_long_way_for_users(text: bytes, limits: Limits) -> None:
     check(text, limits, group=False)
 
@@ -165,6 +166,10 @@ LEFT: dict[str, tuple[bytes, bool]] = {
     "a group's id that is true": (json.dumps(GROUP | {"$group_id": True, "$set": {}}).encode(), True),
     "the wrapping of its data": (b'{"data":[{"$token":"TOK","$distinct_id":"u1","$set":{}}]}', False),
     "an empty list": (b"[]", False),
+    "objects without a list": (
+        b'{"$token":"TOK","$distinct_id":"u1","$set":{}},{"$token":"TOK","$distinct_id":"u2","$set":{}}',
+        False,
+    ),
     "a good record beside one that is none": (b'[{"$token":"TOK","$distinct_id":"u1","$set":{}},7]', False),
     "a user's record that names a group key of its own": (
         json.dumps(PLAIN | {"$set": {}, "group_key": "Company"}).encode(),

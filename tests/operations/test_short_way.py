@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
@@ -122,6 +123,23 @@ def test_a_client_that_goes_away_before_its_answer_costs_nobody_anything(served:
     with Wire(served.base_url) as wire:
         wire.send(post([add("gone")]))
         assert statuses(wire.read_until(b"\r\n\r\n1")) == [200]
+
+
+def test_data_in_the_query_of_a_post_without_a_body_counts_once(served: Server, wire: Wire) -> None:
+    wire.send(post(b"", path="/engage?data=" + quote(json.dumps([add("in the query")]))))
+    assert statuses(wire.read_until(b"\r\n\r\n1")) == [200]
+    assert stored(served, "in the query") == 1
+
+
+def test_a_connection_beyond_the_limit_may_not_write(start_server: StartServer) -> None:
+    server = start_server(arguments=["--connection-limit", "1"])
+    with Wire(server.base_url) as first, Wire(server.base_url) as second:
+        first.send(b"POST /engage HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        time.sleep(0.2)
+        second.send(post([add("crowd")]))
+        received = second.read_to_end()
+        assert statuses(received) == [503]
+    assert stored(server, "crowd") is None
 
 
 @pytest.mark.parametrize(

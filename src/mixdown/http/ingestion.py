@@ -43,7 +43,7 @@ SDK_LIMIT_CHARS: Final = 64
 _LONG_WAY: Final = frozenset({b"content-encoding", b"idempotency-key", b"origin"})
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 _TOKEN: Final = re.compile(rb'"\$token\\?"\s*:[\s+]*\\?"([^"\\]{1,255})')
-_UNFOLDS_TO: Final = 128  # as many times its size, at the worst and roughly, a compressed body becomes
+_UNFOLDS_TO: Final = 1032  # as many times its size, at the worst, a compressed body becomes
 
 
 class _Refused(NamedTuple):
@@ -124,6 +124,8 @@ class Ingestion:
     async def _answer(self, endpoint: str, request: Request, body: Body) -> Reply:
         taken = 0
         weight = _weight(request, body)
+        if is_stamped(request.query) and not body.oversized:  # before there is room to hold while it waits
+            await self._claim(request, body)
         try:
             async with self._one_large if weight > LARGE_BYTES else contextlib.nullcontext():
                 await self._room.wait(weight)
@@ -134,8 +136,6 @@ class Ingestion:
             if isinstance(read, Decoded):
                 if self._rates.on_writes:
                     self._rates.admit_write(_tokens_of(read))
-                if is_stamped(request.query):
-                    await self._claim(request, body)
                 return await self._submit(endpoint, request, read)
         finally:
             self._room.leave(taken)
@@ -189,26 +189,27 @@ class Ingestion:
         size = len(data)
         headers = request.headers
         if (
-            size > SMALL_BYTES
+            not 0 < size <= SMALL_BYTES
+            or data[:2] == GZIP_MAGIC
             or self._rates.on_writes
             or not self._room.has_some
             or is_stamped(request.query)
+            or _LONG_WAY.intersection(headers)
+            or not self._bodies.try_hold(size)
         ):
             return False
-        if _LONG_WAY.intersection(headers) or not self._bodies.try_hold(size):
-            return False
-        taken = 0
+        queued = False
         try:
             read = self._read(endpoint, request, Body(data, size))
             if isinstance(read, Decoded) and read.quick is not None:
                 waiting = _Waiting(self, endpoint, read.params, size, answer)
-                if self._ingest.submit_at_once(self._submission(endpoint, request, read), waiting):
-                    taken = size
-                    self._room.take(size)
+                queued = self._ingest.submit_at_once(self._submission(endpoint, request, read), waiting)
         finally:
-            if not taken:
+            if queued:
+                self._room.take(size)
+            else:
                 self._bodies.let_go(size)
-        return bool(taken)
+        return queued
 
     def settle(self, endpoint: str, params: Params, size: int, result: Outcome | OverloadedError) -> Reply:
         """The reply to a request that was taken at once; its `size` bytes are needed no more."""

@@ -32,6 +32,7 @@ DEAR_PARTS: Final = 50_000
 """Within a long text, an element longer than the one with more lists, objects and names than the other."""
 # Marks that are looked at one by one in such a text: a few for each record, and a second at worst.
 _MARKS_LIMIT: Final = 2_000_000
+_FEW_MARKS: Final = 200_000
 _DIGITS_KEPT: Final = 400
 _UINT_MAX: Final = 2**64 - 1
 # Brackets in a row that all open or all close, or a string: whole where it holds no escape, else its start.
@@ -56,6 +57,10 @@ class Parsed(NamedTuple):
 
     value: Any
     hostile: bool
+
+
+class _TooManyMarksError(MalformedJsonError):
+    """The text takes longer to look through than it may."""
 
 
 class _TooDeepError(Exception):
@@ -111,7 +116,7 @@ def _parse_large(text: bytes, *, strict: bool, most: int) -> Parsed:
         return _parse_whole(text, strict=strict)
     values = []
     hostile = False
-    for part in _split(text, elements=most + 1, marks=len(text)):
+    for part in _elements(text, most + 1):
         if _is_dear(part):
             values.append(_too_dear(part))
             continue
@@ -119,6 +124,25 @@ def _parse_large(text: bytes, *, strict: bool, most: int) -> Parsed:
         values.append(value)
         hostile = hostile or odd
     return Parsed(values, hostile)
+
+
+def _elements(text: bytes, most: int) -> list[bytes]:
+    """The first `most` elements of a long list, or all of them; never in more time than `_split` takes.
+
+    A list of a few elements that are dear to look through is sliced in one call, which takes milliseconds;
+    that of very many elements must not be, for each slice takes memory.
+    """
+    try:
+        return _split(text, elements=most, marks=_FEW_MARKS)
+    except _TooManyMarksError:
+        pass
+    try:
+        return [bytes(part) for part in _slices(text)[:most]]
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return _split(text, elements=most)
+
+
+_slices: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def _parse_large_object(text: bytes, *, strict: bool, most: int) -> Parsed:
@@ -280,7 +304,7 @@ def _skip_nested(text: bytes, at: int, marks_left: int) -> tuple[int, int]:
             return found.start() + depth, marks_left
         else:
             depth -= len(marks)
-    raise MalformedJsonError
+    raise MalformedJsonError if marks_left > 0 else _TooManyMarksError
 
 
 def _skip_string(text: bytes, at: int, marks_left: int) -> tuple[int, int]:
@@ -293,7 +317,7 @@ def _skip_string(text: bytes, at: int, marks_left: int) -> tuple[int, int]:
             break
         at += 2  # an escape
         marks_left -= 1
-    raise MalformedJsonError
+    raise MalformedJsonError if marks_left > 0 else _TooManyMarksError
 
 
 def _skip_blank(text: bytes, at: int) -> int:

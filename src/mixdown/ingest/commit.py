@@ -214,15 +214,18 @@ def _settle(batch: list[Pending], error: Exception | None) -> None:
 
 
 def _settle_here(group: list[Pending], error: Exception | None) -> None:
+    if error is not None and not isinstance(error, OverloadedError):
+        # the error itself names files of this machine: it is for the operator, not for every SDK
+        failed = OverloadedError(texts.NOT_WRITTEN, retry_after_s=5)
+        failed.__cause__ = error
+        error = failed
     for pending in group:
         if pending.done.done():
             continue
-        if error is None:
-            pending.done.set_result(pending.prepared.outcome)
-        elif isinstance(error, OverloadedError):
-            pending.done.set_exception(error)
-        else:
-            # the error itself names files of this machine: it is for the operator, not for every SDK
-            failed = OverloadedError(texts.NOT_WRITTEN, retry_after_s=5)
-            failed.__cause__ = error
-            pending.done.set_exception(failed)
+        try:
+            if error is None:
+                pending.done.set_result(pending.prepared.outcome)
+            else:
+                pending.done.set_exception(error)
+        except Exception:  # noqa: BLE001 - what fails in one answer must not cost the others theirs
+            _log.exception("a request could not be answered")

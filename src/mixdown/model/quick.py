@@ -75,6 +75,8 @@ def read_quickly(text: bytes, limits: Limits, *, group: bool) -> list[QuickRecor
 
     `group` chooses /groups over /engage.
     """
+    if _NUL_ESCAPE in text:
+        return None
     start = text[:1]
     if start == b"{":
         text = b"[%b]" % text
@@ -83,13 +85,15 @@ def read_quickly(text: bytes, limits: Limits, *, group: bool) -> list[QuickRecor
     limit_chars = limits.string_limit_bytes
     if limit_chars and (_ESCAPE in text or not text.isascii()):
         limit_chars //= 4  # so many characters have no more bytes than the limit, whatever they are
-        if not limit_chars or _NUL_ESCAPE in text:
+        if not limit_chars:
             return None
     try:
         if len(text) > limits.record_limit_bytes and not _all_small(text, limits.record_limit_bytes):
             return None
         records = _decoder(limit_chars, group=group)(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if start == b"{" and len(records) != 1:  # objects with a comma between them are no JSON
         return None
     return records or None
 

@@ -91,7 +91,12 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
-    except ssl.SSLError as error:
+    except OSError as error:  # an SSLError is one; so is a file that went away meanwhile
+        if not isinstance(error, ssl.SSLError):
+            raise SettingsError(
+                f"--tls-cert or --tls-key cannot be read: {error.strerror}",
+                hint="Name two PEM files that this user may read.",
+            ) from error
         if error.reason == "KEY_VALUES_MISMATCH":
             raise SettingsError(
                 f"the key {settings.tls_key} is not that of the certificate {settings.tls_cert}",

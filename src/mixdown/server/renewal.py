@@ -26,12 +26,17 @@ class Renewal:
     """
 
     def __init__(
-        self, settings: Settings, context: ssl.SSLContext, *, renewed: Callable[[float], None]
+        self,
+        settings: Settings,
+        context: ssl.SSLContext,
+        *,
+        renewed: Callable[[float], None],
+        seen: _Files,
     ) -> None:
         self._settings = settings
         self._renewed = renewed
         self._newest = context
-        self._seen = self._files()
+        self._seen = seen  # as they were before `context` was made: a renewal since then is noticed
         self._refused = ""
         self.context = context
         context.sni_callback = self._choose  # OpenSSL calls it for clients that name no server as well
@@ -39,12 +44,13 @@ class Renewal:
     @classmethod
     def of(cls, settings: Settings, *, renewed: Callable[[float], None]) -> Renewal | None:
         """For a server with TLS; `renewed` is told when the new certificate ends. Raises `SettingsError`."""
+        seen = _files(settings)
         context = tls_context(settings)
-        return None if context is None else cls(settings, context, renewed=renewed)
+        return None if context is None else cls(settings, context, renewed=renewed, seen=seen)
 
     def look(self) -> None:
         """Take the files into use if they have changed and fit each other; else try again next time."""
-        files = self._files()
+        files = _files(self._settings)
         if files == self._seen:
             return
         try:
@@ -66,10 +72,11 @@ class Renewal:
         connection.context = self._newest
         return None
 
-    def _files(self) -> _Files:
-        """What tells that a file was replaced or written; links are followed. Empty while one is missing."""
-        try:
-            found = [os.stat(path) for path in (self._settings.tls_cert, self._settings.tls_key)]  # noqa: PTH116
-        except OSError:
-            return ()
-        return tuple((file.st_ino, file.st_mtime_ns, file.st_size) for file in found)
+
+def _files(settings: Settings) -> _Files:
+    """What tells that a file was replaced or written; links are followed. Empty while one is missing."""
+    try:
+        found = [os.stat(path) for path in (settings.tls_cert, settings.tls_key)]  # noqa: PTH116
+    except OSError:
+        return ()
+    return tuple((file.st_ino, file.st_mtime_ns, file.st_size) for file in found)

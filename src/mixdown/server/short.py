@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from typing import Any, ClassVar, cast
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from mixdown.http.reply import Reply
+from mixdown.http.reply import INTERNAL, Reply
 from mixdown.server.protocol import BoundedProtocol
+
+_log = structlog.get_logger(__name__)
 
 Take = Callable[[MutableMapping[str, Any], bytes, Callable[[Reply], None]], bool]
 """Scope, body, and what takes the reply; whether the request was taken."""
@@ -46,16 +49,27 @@ class ShortProtocol(BoundedProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if cycle.more_body and self._feeding:
             self._held = (cycle, app)
-        elif cycle.more_body or app is not self.app or not self._offer(cycle):
+        elif cycle.more_body or app is not self.config.loaded_app or not self._offer(cycle):
             super()._start_asgi_task(cycle, app)
 
     def _offer(self, cycle: RequestResponseCycle) -> bool:
         if self.flow.write_paused or cycle.disconnected:
             return False
         scope = cast("MutableMapping[str, Any]", cycle.scope)
-        return type(self).take(scope, bytes(cycle.body), lambda reply: self._answer(cycle, reply))
+        try:
+            taken = type(self).take(scope, bytes(cycle.body), lambda reply: self._answer(cycle, reply))
+        except Exception:  # noqa: BLE001 - a fault of ours must not leave a client without an answer
+            _log.exception("a request failed", path=scope["path"])
+            cycle.keep_alive = False
+            self.loop.call_soon(self._answer, cycle, INTERNAL)
+            taken = True
+        if taken:
+            cycle.body = bytearray()  # the cycle stays until the connection's next request
+        return taken
 
     def _answer(self, cycle: RequestResponseCycle, reply: Reply) -> None:
+        if cycle.response_complete:
+            return
         cycle.response_started = cycle.response_complete = True
         if cycle.disconnected or self.transport.is_closing():
             return

@@ -103,8 +103,12 @@ class TracedApplication:
             kind=SpanKind.SERVER,
             attributes={"http.request.method": method, "url.scheme": scope["scheme"]},
         )
-        with trace.use_span(span, end_on_exit=True, record_exception=False):
-            await self._app(scope, receive, send)
+        with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+            try:
+                await self._app(scope, receive, send)
+            except BaseException:
+                span.set_status(trace.StatusCode.ERROR)  # without the text, which may quote a record
+                raise
 
     def take_at_once(self, scope: Scope, body: bytes, answer: Callable[[Reply], None]) -> bool:
         """Never: a span lasts as long as its task, so traced requests go the long way."""
