@@ -48,7 +48,9 @@ class Checkpoints:
         self._durable = durable
         self._watermark = watermark
         self._pages = self._moved = self._tried = self._generation = 0
-        self._completed = time.monotonic()
+        # How long the WAL was when a write last moved a few pages, and all: readers may have been in the way.
+        self._few_at = self._far_at = 0
+        self._completed = self._asked = time.monotonic()
 
     @property
     def durable(self) -> int:
@@ -67,16 +69,23 @@ class Checkpoints:
         """
         with self._changed:
             if pages < self._pages:  # the WAL was started anew
-                self._moved = self._tried = 0
+                self._moved = self._tried = self._few_at = self._far_at = 0
                 self._generation += 1
             self._pages = pages
             self._watermark = watermark
             left = pages - self._moved
             due = pages - self._tried
-            few = pages >= pace.pages and left <= pace.pages // FEW_SHARE
-            far = due >= pace.pages and pages >= FAR_TIMES * pace.pages
-            late = time.monotonic() - self._completed > pace.every_s
-            if not few and not far and (late or due >= pace.pages):
+            some = pace.pages // FEW_SHARE
+            few = pages >= pace.pages and left <= some and pages - self._few_at >= some
+            far = pages >= FAR_TIMES * pace.pages and pages - self._far_at >= pace.pages
+            now = time.monotonic()
+            late = now - max(self._completed, self._asked) > pace.every_s
+            if far:
+                self._far_at = pages
+            elif few:
+                self._few_at = pages
+            elif late or due >= pace.pages:
+                self._asked = now
                 self._wake()
         if far:
             self.restart(writer)
