@@ -71,6 +71,26 @@ def test_past_the_bound_the_oldest_keys_go(state: State, monkeypatch: pytest.Mon
     assert oldest == NOW_MS + left[0]
 
 
+def test_keys_of_browsers_calls_take_no_room_from_those_of_retries(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor do buckets that were dropped while newer ones are counted."""
+    monkeypatch.setattr(bounds, "KEYS_HELD", 80)
+    monkeypatch.setattr(bounds, "KEYS_PER_BUCKET", 10)
+    monkeypatch.setattr(bounds, "CALL_KEYS_HELD", 40)
+    monkeypatch.setattr(bounds, "CALL_KEYS_PER_BUCKET", 5)
+    calls = [number.to_bytes(bounds.CALL_KEY_BYTES, "big") for number in range(200)]
+    for number in range(60):
+        write(state, keys=[(key(number), NOW_MS, None)])
+    for call in calls:
+        write(state, keys=[(call, NOW_MS, None)])
+    assert set(known(state, *range(60))) == set(range(60))
+    assert state.key_window() == (60, NOW_MS)
+    left = state.known_keys(calls, since_ms=0)
+    assert 30 < len(left) <= 40
+    assert sorted(left) == calls[-len(left) :]
+
+
 def test_keys_of_many_days_in_one_write_are_all_kept(state: State) -> None:
     keys = [(key(number), NOW_MS + number * 3600 * 1000, None) for number in range(150)]
     write(state, keys=keys, now_ms=keys[-1][1])

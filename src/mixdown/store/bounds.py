@@ -24,8 +24,11 @@ KEYS_PER_BUCKET: Final = KEYS_HELD // 8
 
 CALL_KEY_BYTES: Final = 12
 """A browser's call is known by so many random bytes (`store.calls`); its key is asked for within a minute
-and kept for no longer than `CALL_KEY_LIFE_MS`, so that it takes no room from the keys of retries."""
+and kept for no longer than `CALL_KEY_LIFE_MS`; a bound of their own keeps them from taking room from the
+keys of retries."""
 CALL_KEY_LIFE_MS: Final = 10 * 60 * 1000
+CALL_KEYS_HELD: Final = 10_000_000
+CALL_KEYS_PER_BUCKET: Final = CALL_KEYS_HELD // 8
 
 SESSIONS_PER_PROJECT: Final = 100
 SESSION_LIFE_MS: Final = 7 * DAY_MS

@@ -266,7 +266,8 @@ class MemoryState(_Part):
 
     def key_window(self) -> tuple[int, int]:
         with self._use():
-            return len(self._keys), min((time_ms for time_ms, _ in self._keys.values()), default=0)
+            times = [at for key, (at, _) in self._keys.items() if len(key) != bounds.CALL_KEY_BYTES]
+            return len(times), min(times, default=0)
 
     def _ids(self, project: int, group_key: str) -> list[str]:
         with self._use():
@@ -283,16 +284,18 @@ class MemoryState(_Part):
         named[group_key] = group_id
 
     def _drop_keys(self, now_ms: int) -> None:
-        before_ms = now_ms - KEY_WINDOW_MS
-        for key, (time_ms, _) in list(self._keys.items()):
-            if len(key) == bounds.CALL_KEY_BYTES and time_ms < now_ms - bounds.CALL_KEY_LIFE_MS:
+        calls = [key for key in self._keys if len(key) == bounds.CALL_KEY_BYTES]
+        retries = [key for key in self._keys if len(key) != bounds.CALL_KEY_BYTES]
+        for keys, life_ms, bound in (
+            (calls, bounds.CALL_KEY_LIFE_MS, bounds.CALL_KEYS_HELD),
+            (retries, KEY_WINDOW_MS, bounds.KEYS_HELD),
+        ):
+            oldest_first = sorted(keys, key=lambda key: self._keys[key][0])
+            over = len(oldest_first) - bound
+            for place, key in enumerate(oldest_first):
+                if place >= over and self._keys[key][0] >= now_ms - life_ms:
+                    break
                 del self._keys[key]
-        oldest_first = sorted(self._keys, key=lambda key: self._keys[key][0])
-        over = len(oldest_first) - bounds.KEYS_HELD
-        for place, key in enumerate(oldest_first):
-            if place >= over and self._keys[key][0] >= before_ms:
-                return
-            del self._keys[key]
 
 
 class MemoryCatalog(_Part):

@@ -187,7 +187,7 @@ class State(Protocol):
         """The project's group keys and their data_group_id (positive, below 2^53, never changing)."""
 
     def key_window(self) -> tuple[int, int]:
-        """How many idempotency keys are held, and the chunk time (ms) of the oldest (0 if none)."""
+        """How many idempotency keys of retries are held, and the chunk time (ms) of the oldest (0: none)."""
 
     def close(self) -> None:
         """Release files."""

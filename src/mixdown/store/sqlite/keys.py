@@ -1,7 +1,7 @@
 """Idempotency keys in `state.db`: kept for 7 days of chunk time, 50 M at most (DESIGN G2).
 
 Keys lie in buckets, one a day of chunk time, or more where a day brings many; those of browsers' calls
-in buckets of ten minutes. A bucket that is past the window is dropped at once, in the sense that nobody
+in buckets of ten minutes, with a bound of their own. A bucket that is past the window is dropped at once, in the sense that nobody
 looks at it any more; its rows are deleted a few at a time, so that no fold transaction becomes long. All
 of it runs inside the fold's transaction.
 
@@ -40,7 +40,7 @@ _TO_MOVE: Final = """
     SELECT old.bucket, next.bucket, next.keys, next.first_ms, next.last_ms
     FROM key_buckets AS old JOIN key_buckets AS next ON next.day = old.day AND next.bucket = (
         SELECT min(bucket) FROM key_buckets WHERE day = old.day AND bucket > old.bucket AND NOT dropped)
-    WHERE NOT old.dropped AND old.keys + next.keys <= ?1
+    WHERE NOT old.dropped AND old.keys + next.keys <= iif(old.day < 0, ?2, ?1)
     AND EXISTS (SELECT 1 FROM key_buckets AS young WHERE young.day = old.day AND young.bucket > next.bucket)
     ORDER BY old.bucket LIMIT 1
 """
@@ -129,12 +129,13 @@ def _drop_buckets(connection: apsw.Connection, now_ms: int) -> None:
         "UPDATE key_buckets SET dropped = 1 WHERE NOT dropped AND last_ms < iif(day < 0, ?, ?)",
         (now_ms - bounds.CALL_KEY_LIFE_MS, now_ms - KEY_WINDOW_MS),
     )
-    # the newest buckets that together hold no more than the bound stay
+    # the newest buckets of either sort that together hold no more than its bound stay
     sqlite.rows(
         connection,
         "UPDATE key_buckets SET dropped = 1 WHERE NOT dropped AND"
-        " (SELECT sum(keys) FROM key_buckets AS newer WHERE newer.bucket >= key_buckets.bucket) > ?",
-        (bounds.KEYS_HELD,),
+        " (SELECT sum(keys) FROM key_buckets AS newer WHERE newer.bucket >= key_buckets.bucket"
+        " AND NOT newer.dropped AND (newer.day < 0) = (key_buckets.day < 0)) > iif(day < 0, ?, ?)",
+        (bounds.CALL_KEYS_HELD, bounds.KEYS_HELD),
     )
 
 
@@ -159,7 +160,7 @@ def _young_keys() -> int:
 
 def _move_some(connection: apsw.Connection, limit: int) -> None:
     """Move up to `limit` keys of a bucket that is young no more into the one before it."""
-    found = sqlite.value(connection, _TO_MOVE, (bounds.KEYS_PER_BUCKET,))
+    found = sqlite.value(connection, _TO_MOVE, (bounds.KEYS_PER_BUCKET, bounds.CALL_KEYS_PER_BUCKET))
     if found is None:
         return
     to, source, held, first_ms, last_ms = found
@@ -194,9 +195,10 @@ def find_keys(
 
 
 def key_window(connection: apsw.Connection) -> tuple[int, int]:
-    """How many keys are held, and the chunk time of the oldest (0 if none)."""
+    """How many keys of retries are held, and the chunk time of the oldest (0 if none)."""
     held, oldest = sqlite.value(
         connection,
-        "SELECT coalesce(sum(keys), 0), coalesce(min(first_ms), 0) FROM key_buckets WHERE NOT dropped",
+        "SELECT coalesce(sum(keys), 0), coalesce(min(first_ms), 0) FROM key_buckets"
+        " WHERE NOT dropped AND day >= 0",
     )
     return held, oldest
