@@ -179,6 +179,47 @@ def test_a_broken_index_of_the_state_is_rebuilt_without_loss(folded: Cli) -> Non
     goes_on(folded)
 
 
+def hide_in_the_index(shop: Cli, name: str, index: str, old: bytes, new: bytes) -> None:
+    """Change a key within the root page of an index, as a bad disk might: its row is found no more."""
+    connection = apsw.Connection(str(shop.folder / name))
+    root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (index,)).get
+    connection.close()
+    content = bytearray((shop.folder / name).read_bytes())
+    page = content[(root - 1) * 4096 : root * 4096]
+    assert page.count(old) == 1
+    content[(root - 1) * 4096 : root * 4096] = page.replace(old, new)
+    (shop.folder / name).write_bytes(content)
+
+
+def test_of_a_profile_that_stands_twice_the_newer_is_kept_and_the_loss_is_told(folded: Cli) -> None:
+    hide_in_the_index(folded, "state.db", "sqlite_autoindex_profiles_1", b"u4", b"u5")
+    folded.send(user("u4", mark="newer"))
+    rows = folded.json("sql", "select properties from users not indexed where distinct_id || '' = 'u4'")
+    assert len(rows) == 2
+    [made] = repair(folded)
+    assert made["lost"] == "what older rows of profiles held whose key stands there again: 1 rows"
+    assert "4 profiles" in made["action"]
+    found = names(folded)
+    assert set(found) == {"u1", "u2", "u3", "u4"}
+    assert '"newer"' in found["u4"]
+    goes_on(folded)
+
+
+def test_a_row_that_stands_twice_in_the_log_is_told_as_lost(folded: Cli) -> None:
+    insert = (
+        "INSERT INTO refusals (project, endpoint, record_index, field, message, record, whole, sdk, request_key,"
+        " time_ms, size_bytes) VALUES (1, 'engage', 0, '', '', '{}', 1, 'tests', x'aabbccdd', 1, 10)"
+    )
+    change(folded, "log.db", insert)
+    hide_in_the_index(folded, "log.db", "refusals_once", b"\xaa\xbb\xcc\xdd", b"\xaa\xbb\xcc\xde")
+    change(folded, "log.db", insert)
+    made = repair(folded)
+    assert made[0]["check"] == "pages"
+    assert "1 refusals" in made[0]["action"]
+    assert made[0]["lost"] == "what could not be read of refusals"
+    goes_on(folded)
+
+
 def test_profiles_that_cannot_be_read_are_left_to_a_backup(folded: Cli) -> None:
     connection = apsw.Connection(str(folded.folder / "state.db"))
     root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'profiles'").get

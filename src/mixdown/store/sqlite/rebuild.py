@@ -19,14 +19,20 @@ from mixdown.store.sqlite.folder import make_file, sync_folder
 
 _ROWS_AT_ONCE: Final = 1000
 _STEPS_BETWEEN_WORDS: Final = 100_000
+_NEWEST_WINS: Final = frozenset({"profiles"})
+"""Tables in which a row may stand twice: a broken index hid the first, and the fold wrote another."""
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """A new file that waits to take the damaged one's place; `torn` names tables that lost rows."""
+    """A new file that waits to take the damaged one's place; `torn` names tables that lost rows.
+
+    `doubled` counts older rows of tables in which a row stood more than once: only the newest is in the file.
+    """
 
     path: Path
     rows: dict[str, int]
     torn: tuple[str, ...]
+    doubled: dict[str, int]
 
 
 def integrity_faults(
@@ -67,14 +73,18 @@ def rebuild(path: Path, kind: sqlite.Kind) -> Rebuilt:
         version = int(source.pragma("user_version"))
         sqlite.migrate(new, target, sqlite.migrations(kind)[:version])
         rows: dict[str, int] = {}
+        doubled: dict[str, int] = {}
         torn = []
         with sqlite.transaction(new):
             for (table,) in sqlite.rows(new, "SELECT name FROM sqlite_schema WHERE type = 'table'"):
-                rows[table], whole = _copy_table(source, new, table)
-                if not whole:
+                read, whole = _copy_table(source, new, table)
+                rows[table] = int(sqlite.value(new, f"SELECT count(*) FROM {table}"))  # noqa: S608 - our schema
+                if whole and rows[table] < read and table in _NEWEST_WINS:
+                    doubled[table] = read - rows[table]
+                elif not whole or rows[table] < read:
                     torn.append(table)
         sqlite.rows(new, "PRAGMA wal_checkpoint(TRUNCATE)")
-    return Rebuilt(target, rows, tuple(torn))
+    return Rebuilt(target, rows, tuple(torn), doubled)
 
 
 def put_in_place(rebuilt: Rebuilt, path: Path) -> Path:
@@ -108,11 +118,15 @@ def set_aside(path: Path, *, keep: bool = False) -> Path:
 
 
 def _copy_table(source: apsw.Connection, new: apsw.Connection, table: str) -> tuple[int, bool]:
-    """Copy what can be read of a table; how many rows, and whether that was all."""
+    """Copy what can be read of a table; how many rows were read, and whether those are all.
+
+    The new file may hold fewer: a row whose key was read before is left out, or takes the older one's place.
+    """
     columns = sqlite.rows(new, "SELECT name, pk FROM pragma_table_info(?)", (table,))
     sqlite.rows(new, f"DELETE FROM {table}")  # noqa: S608 - a name from this program's own schema
     marks = ", ".join("?" * len(columns))
-    insert = f"INSERT OR IGNORE INTO {table} VALUES ({marks})"  # noqa: S608 - likewise
+    conflict = "REPLACE" if table in _NEWEST_WINS else "IGNORE"
+    insert = f"INSERT OR {conflict} INTO {table} VALUES ({marks})"  # noqa: S608 - likewise
     count = 0
     whole = True
     some: list[tuple[Any, ...]] = []
@@ -126,7 +140,7 @@ def _copy_table(source: apsw.Connection, new: apsw.Connection, table: str) -> tu
             new.executemany(insert, some)
             some.clear()
     new.executemany(insert, some)
-    return count if whole else int(sqlite.value(new, f"SELECT count(*) FROM {table}")), whole  # noqa: S608
+    return count, whole
 
 
 def _by_key(column: tuple[str, int]) -> int:

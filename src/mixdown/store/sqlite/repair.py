@@ -217,12 +217,16 @@ def _pages(folder: Path) -> Iterator[Repair]:
             yield Repair("pages", f"{problem}; rows of {', '.join(new.torn)} cannot be read", _FROM_BACKUP)
             continue
         kept = ", ".join(f"{count} {table}" for table, count in new.rows.items() if count)
-        lost = f"what could not be read of {', '.join(new.torn)}" if new.torn else ""
+        lost = [f"what could not be read of {', '.join(new.torn)}"] if new.torn else []
+        lost += [
+            f"what older rows of {table} held whose key stands there again: {count} rows"
+            for table, count in new.doubled.items()
+        ]
         yield Repair(
             "pages",
             problem,
             f"put a new {path.name} in its place, of all that can be read ({kept}), and keep the damaged one",
-            lost,
+            "; ".join(lost),
             make=lambda new=new, path=path: _ignore(put_in_place(new, path)),  # type: ignore[misc]
         )
 
