@@ -10,7 +10,7 @@ import pytest
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.checkpoints import FAR_TIMES, Checkpoints, Pace
 
-PACE = Pace(pages=40, every_s=3600.0)
+PACE = Pace(pages=100, every_s=3600.0)
 
 
 class Readers:
@@ -67,7 +67,7 @@ def test_readers_that_overlap_without_end_do_not_let_the_wal_grow_without_end(
     checkpoints.restart = restart  # type: ignore[method-assign]
     readers = Readers(path, every)
     try:
-        for number in range(500):
+        for number in range(900):
             sqlite.rows(writer, "INSERT INTO t VALUES (zeroblob(3000))")
             checkpoints.committed(writer, pages[-1], number, PACE)
             readers.after_commit(number)
