@@ -5,7 +5,8 @@ FAULT_MARKER   the fold writes this file inside each of its transactions and lin
 FAULT_MUTANT   a guarantee broken on purpose (`mutants.py`).
 FAULT_FOLDER   the folder of a `control.Control`: clock, lossy disk and deaths follow it.
 FAULT_DATA     with it: the data folder whose files lie on the lossy disk.
-FAULT_HASTE    1: checkpoints and trimming come after little, so that there are many of them.
+FAULT_HASTE    1: checkpoints and trimming come after little, so that there are many of them; the fold
+               takes small steps, reads few profiles at once, and does both in two threads.
 """
 
 import os
@@ -19,6 +20,7 @@ CHILD = next((word for word in ("worker", "fold") if word in sys.orig_argv), "")
 MARKER = os.environ.get("FAULT_MARKER", "")
 MUTANT = os.environ.get("FAULT_MUTANT", "")
 FOLDER = os.environ.get("FAULT_FOLDER", "")
+STEP_RECORDS = 24
 
 
 def linger() -> None:
@@ -62,18 +64,24 @@ def follow_control() -> None:
 
 
 def make_haste() -> None:
-    """Checkpoints after a few dozen pages, trimming twice a second."""
-    from mixdown.fold import loop
+    """Checkpoints after a few dozen pages, trimming twice a second; small steps, in two threads."""
+    from mixdown.fold import loop, profiles
     from mixdown.store.sqlite import log, state, turns
 
     for module, name, value in (
         (loop, "TRIM_EVERY_S", 0.5),
+        (profiles, "OVERLAP_FROM_PROFILES", 2),
+        (profiles, "FIRST_AT_ONCE", 4),
+        (profiles, "PROFILES_AT_ONCE", 4),
         (log, "_CHECKPOINT_AFTER_BYTES", 16 * 1024),
         (state, "_CHECKPOINT_PAGES", 60),
         (turns, "_CHECKPOINT_PAGES", 60),
     ):
         assert hasattr(module, name), f"{module.__name__} has no {name} any more"
         setattr(module, name, value)
+    defaults = profiles.ProfileFold.__init__.__kwdefaults__
+    assert "max_records" in (defaults or {}), "the fold's steps have no bound in records any more"
+    defaults["max_records"] = STEP_RECORDS  # so that much waits, and the next step is taken ahead
 
 
 def fault() -> None:
