@@ -205,10 +205,30 @@ def test_of_a_profile_that_stands_twice_the_newer_is_kept_and_the_loss_is_told(f
     goes_on(folded)
 
 
+@pytest.mark.parametrize("chunks_left", [True, False])
+def test_a_log_whose_head_cannot_be_read_ends_where_its_chunks_or_the_fold_do(
+    folded: Cli, chunks_left: bool
+) -> None:
+    if not chunks_left:
+        change(folded, "log.db", "DELETE FROM chunks")
+    connection = apsw.Connection(str(folded.folder / "log.db"))
+    root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'head'").get
+    connection.close()
+    content = bytearray((folded.folder / "log.db").read_bytes())
+    content[(root - 1) * 4096 : (root - 1) * 4096 + 8] = b"\xff" * 8
+    (folded.folder / "log.db").write_bytes(content)
+    made = repair(folded)
+    assert [one["check"] for one in made] == (["pages"] if chunks_left else ["pages", "watermark"])
+    assert "could not be read of head; where the log ends" in made[0]["lost"]
+    assert folded.watermark_and_head() == (4, 4)
+    assert repair(folded) == []
+    goes_on(folded)
+
+
 def test_a_row_that_stands_twice_in_the_log_is_told_as_lost(folded: Cli) -> None:
     insert = (
-        "INSERT INTO refusals (project, endpoint, record_index, field, message, record, whole, sdk, request_key,"
-        " time_ms, size_bytes) VALUES (1, 'engage', 0, '', '', '{}', 1, 'tests', x'aabbccdd', 1, 10)"
+        "INSERT INTO refusals (project, endpoint, record_index, field, message, record, whole, sdk,"
+        " request_key, time_ms, size_bytes) VALUES (1, 'engage', 0, '', '', '{}', 1, 'tests', x'aabbccdd', 1, 10)"
     )
     change(folded, "log.db", insert)
     hide_in_the_index(folded, "log.db", "refusals_once", b"\xaa\xbb\xcc\xdd", b"\xaa\xbb\xcc\xde")

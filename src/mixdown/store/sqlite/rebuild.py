@@ -27,12 +27,14 @@ class Rebuilt(msgspec.Struct, frozen=True):
     """A new file that waits to take the damaged one's place; `torn` names tables that lost rows.
 
     `doubled` counts older rows of tables in which a row stood more than once: only the newest is in the file.
+    `headless` says that the log's one row of where it ends was lost, and made anew from the chunks.
     """
 
     path: Path
     rows: dict[str, int]
     torn: tuple[str, ...]
     doubled: dict[str, int]
+    headless: bool = False
 
 
 def integrity_faults(
@@ -83,8 +85,11 @@ def rebuild(path: Path, kind: sqlite.Kind) -> Rebuilt:
                     doubled[table] = read - rows[table]
                 elif not whole or rows[table] < read:
                     torn.append(table)
+            headless = kind is sqlite.LOG and not rows["head"]
+            if headless:
+                rows["head"] = _head_from_chunks(new)
         sqlite.rows(new, "PRAGMA wal_checkpoint(TRUNCATE)")
-    return Rebuilt(target, rows, tuple(torn), doubled)
+    return Rebuilt(target, rows, tuple(torn), doubled, headless)
 
 
 def put_in_place(rebuilt: Rebuilt, path: Path) -> Path:
@@ -141,6 +146,20 @@ def _copy_table(source: apsw.Connection, new: apsw.Connection, table: str) -> tu
             some.clear()
     new.executemany(insert, some)
     return count, whole
+
+
+def _head_from_chunks(new: apsw.Connection) -> int:
+    """Let a log without a head end where its last chunk does; how many rows it has then.
+
+    No position of a chunk is used again, and a repair holds the head against the fold's watermark after this.
+    """
+    sqlite.rows(
+        new,
+        "INSERT INTO head (one, position, time_ms, held_bytes)"
+        " SELECT 1, coalesce(max(first + count), 0), coalesce(max(time_ms), 0), coalesce(sum(length(body)), 0)"
+        " FROM chunks",
+    )
+    return 1
 
 
 def _by_key(column: tuple[str, int]) -> int:

@@ -222,6 +222,8 @@ def _pages(folder: Path) -> Iterator[Repair]:
             f"what older rows of {table} held whose key stands there again: {count} rows"
             for table, count in new.doubled.items()
         ]
+        if new.headless:
+            lost.append("where the log ends: its chunks tell it, unless its last ones are lost too")
         yield Repair(
             "pages",
             problem,
