@@ -228,7 +228,8 @@ def test_a_log_whose_head_cannot_be_read_ends_where_its_chunks_or_the_fold_do(
 def test_a_row_that_stands_twice_in_the_log_is_told_as_lost(folded: Cli) -> None:
     insert = (
         "INSERT INTO refusals (project, endpoint, record_index, field, message, record, whole, sdk,"
-        " request_key, time_ms, size_bytes) VALUES (1, 'engage', 0, '', '', '{}', 1, 'tests', x'aabbccdd', 1, 10)"
+        " request_key, time_ms, size_bytes)"
+        " VALUES (1, 'engage', 0, '', '', '{}', 1, 'tests', x'aabbccdd', 1, 10)"
     )
     change(folded, "log.db", insert)
     hide_in_the_index(folded, "log.db", "refusals_once", b"\xaa\xbb\xcc\xdd", b"\xaa\xbb\xcc\xde")
@@ -277,6 +278,28 @@ def test_a_lost_state_is_folded_anew_from_a_log_that_holds_everything(folded: Cl
     [made] = repair(folded)
     assert (made["check"], made["lost"]) == ("files", "")
     assert names(folded) == before
+    goes_on(folded)
+
+
+@pytest.mark.parametrize("name", ["log.db", "state.db"])
+def test_what_is_left_of_a_lost_file_is_kept_beside_the_new_one(folded: Cli, name: str) -> None:
+    lose(folded, name)
+    (folded.folder / f"{name}-wal").write_bytes(b"what a power cut left")
+    (folded.folder / f"{name}-wal").chmod(0o600)
+    [made] = repair(folded)
+    assert made["action"].endswith("and keep what there is of the old one")
+    assert (folded.folder / f"{name}.damaged-1-wal").read_bytes() == b"what a power cut left"
+    assert set(names(folded)) == {"u1", "u2", "u3", "u4"}
+    goes_on(folded)
+
+
+def test_a_file_whose_schema_number_is_gone_is_kept_beside_the_new_one(folded: Cli) -> None:
+    change(folded, "log.db", "PRAGMA user_version = 0")
+    change(folded, "log.db", "PRAGMA wal_checkpoint(TRUNCATE)")
+    before = (folded.folder / "log.db").read_bytes()
+    [made] = repair(folded)
+    assert made["action"].endswith("and keep what there is of the old one")
+    assert (folded.folder / "log.db.damaged-1").read_bytes() == before
     goes_on(folded)
 
 

@@ -106,13 +106,19 @@ def discard(rebuilt: Rebuilt) -> None:
 
 
 def set_aside(path: Path, *, keep: bool = False) -> Path:
-    """Give a damaged file another name, with `keep` besides its own; its -wal and -shm go along."""
+    """Give a damaged file another name, with `keep` besides its own; its -wal and -shm go along.
+
+    Without `keep` the file itself may be missing: what is left of the three gets the name.
+    """
     number = 1
-    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while any(
+        path.with_name(f"{path.name}.damaged-{number}{suffix}").exists() for suffix in ("", "-wal", "-shm")
+    ):
         number += 1
+    kept = path.with_name(f"{path.name}.damaged-{number}")
     if keep:
         kept.hardlink_to(path)
-    else:
+    elif path.exists():
         path.rename(kept)
     for suffix in ("-wal", "-shm"):
         beside = path.with_name(path.name + suffix)
@@ -156,8 +162,8 @@ def _head_from_chunks(new: apsw.Connection) -> int:
     sqlite.rows(
         new,
         "INSERT INTO head (one, position, time_ms, held_bytes)"
-        " SELECT 1, coalesce(max(first + count), 0), coalesce(max(time_ms), 0), coalesce(sum(length(body)), 0)"
-        " FROM chunks",
+        " SELECT 1, coalesce(max(first + count), 0), coalesce(max(time_ms), 0),"
+        " coalesce(sum(length(body)), 0) FROM chunks",
     )
     return 1
 

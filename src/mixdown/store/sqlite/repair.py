@@ -146,7 +146,7 @@ def _is_database(path: Path) -> bool:
 
 
 def _missing(folder: Path) -> Iterator[Repair]:
-    missing = {kind.name: kind for kind in LASTING if not _has_schema(folder / kind.file_name)}
+    missing = {kind.name: kind for kind in LASTING if not _schema(folder / kind.file_name)}
     if not missing or len(missing) == len(LASTING):
         return
     names = ", ".join(kind.file_name for kind in missing.values())
@@ -158,7 +158,7 @@ def _missing(folder: Path) -> Iterator[Repair]:
         yield Repair(
             "files",
             "log.db is missing or empty",
-            f"make a new one that goes on at position {watermark}",
+            f"make a new one that goes on at position {watermark}{_and_keep(folder / sqlite.LOG.file_name)}",
             "records that were acknowledged and not folded yet, all refusals, and the replay of older ones",
             make=lambda: _new_log(folder, watermark),
         )
@@ -172,25 +172,41 @@ def _missing(folder: Path) -> Iterator[Repair]:
         yield Repair(
             "files",
             "state.db is missing or empty",
-            f"make a new one, and let the next start fold all {head} positions of the log into it",
+            f"make a new one, and let the next start fold all {head} positions of the log into it"
+            + _and_keep(folder / sqlite.STATE.file_name),
             make=lambda: _new_file(folder, sqlite.STATE),
         )
 
 
-def _has_schema(path: Path) -> bool:
+def _schema(path: Path) -> int:
+    """The number of a file's schema; 0 where it is missing or has none."""
     if not path.exists() or path.stat().st_size == 0:
-        return False
+        return 0
     with (
         sqlite.store_errors(str(path)),
         closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection,
     ):
-        return int(connection.pragma("user_version")) > 0
+        return int(connection.pragma("user_version"))
 
 
 def _new_file(folder: Path, kind: sqlite.Kind) -> None:
+    """Make a new, empty file; what bytes there are under its name, or in a -wal of it, are set aside."""
+    path = folder / kind.file_name
+    if _remains(path):
+        set_aside(path)
     for suffix in ("", "-wal", "-shm"):
-        (folder / (kind.file_name + suffix)).unlink(missing_ok=True)
-    sqlite.prepare(folder / kind.file_name, kind)
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    sqlite.prepare(path, kind)
+
+
+def _remains(path: Path) -> bool:
+    """Whether a file or its -wal holds anything that a person may want to look at."""
+    both = (path, path.with_name(path.name + "-wal"))
+    return any(one.exists() and one.stat().st_size > 0 for one in both)
+
+
+def _and_keep(path: Path) -> str:
+    return ", and keep what there is of the old one" if _remains(path) else ""
 
 
 def _new_log(folder: Path, position: int) -> None:
