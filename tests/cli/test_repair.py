@@ -303,6 +303,22 @@ def test_a_file_whose_schema_number_is_gone_is_kept_beside_the_new_one(folded: C
     goes_on(folded)
 
 
+@pytest.mark.parametrize(
+    ("newer", "lost"),
+    [("log.db", ""), ("catalog.db", ""), ("state.db", ""), ("state.db", "log.db"), ("log.db", "state.db")],
+)
+def test_a_folder_of_a_newer_mixdown_is_not_repaired(folded: Cli, newer: str, lost: str) -> None:
+    change(folded, "log.db", "UPDATE head SET held_bytes = 5")
+    change(folded, newer, "PRAGMA user_version = 99")
+    if lost:
+        lose(folded, lost)
+    before = {path.name: path.read_bytes() for path in folded.folder.glob("*.db")}
+    [left] = repair(folded, code=1)
+    assert (left["check"], left["made"]) == ("schemas", False)
+    assert f"{newer} has schema 99" in left["problem"]
+    assert {path.name: path.read_bytes() for path in folded.folder.glob("*.db")} == before
+
+
 def lose_catalog(shop: Cli) -> None:
     lose(shop, "catalog.db")
 

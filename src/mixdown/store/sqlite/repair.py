@@ -62,6 +62,7 @@ def repairs(folder: Path) -> Iterator[Repair]:
         _strays,
         _wals,
         _no_databases,
+        _too_new,
         _missing,
         _pages,
         _chunks,
@@ -143,6 +144,21 @@ def _ignore(_: object) -> None:
 def _is_database(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
+
+
+def _too_new(folder: Path) -> Iterator[Repair]:
+    """Files of a newer Mixdown: what follows would judge and change them by rules that are not theirs."""
+    told = []
+    for kind in LASTING:
+        version, known = _schema(folder / kind.file_name), len(sqlite.migrations(kind))
+        if version > known:
+            told.append(
+                f"{kind.file_name} has schema {version}, and this Mixdown knows schemas up to {known}"
+            )
+    if told:
+        yield Repair(
+            "schemas", "; ".join(told), "A newer Mixdown wrote it: repair the folder with that version."
+        )
 
 
 def _missing(folder: Path) -> Iterator[Repair]:
