@@ -1,9 +1,9 @@
 """Idempotency keys in `state.db`: kept for 7 days of chunk time, 50 M at most (DESIGN G2).
 
 Keys lie in buckets, one a day of chunk time, or more where a day brings many; those of browsers' calls
-in buckets of ten minutes, with a bound of their own. A bucket that is past the window is dropped at once, in the sense that nobody
-looks at it any more; its rows are deleted a few at a time, so that no fold transaction becomes long. All
-of it runs inside the fold's transaction.
+in buckets of ten minutes, with a bound of their own. A bucket that is past the window is dropped at once,
+in the sense that nobody looks at it any more; its rows are deleted a few at a time, so that no fold
+transaction becomes long. All of it runs inside the fold's transaction.
 
 Keys are random, and each would change another page of a large tree. So new ones go into a young bucket,
 whose pages are few; when it has its share another one takes its place, and the keys of the old one move
