@@ -222,8 +222,8 @@ class Client:
             connection.close()
         await self._deliver(connection, request)
         connection.close()
-        self._crowd.counts["recognised retries"] += 1
-        self._crowd.counts["recognised on another worker"] += elsewhere
+        self._crowd.counts["repeated after the answer"] += 1
+        self._crowd.counts["repeated to another worker"] += elsewhere
 
     async def _try(self, connection: Connection, request: Request) -> bool:
         """Whether one try was acknowledged. Raises `UnexpectedReplyError` for a refusal."""

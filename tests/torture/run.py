@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tests.torture.clients import Crowd, UnexpectedReplyError
 from tests.torture.ledger import Account
-from tests.torture.stage import STUCK_DRAINS, RefusedToStartError, Stage
+from tests.torture.stage import RECOGNISED, STUCK_DRAINS, RefusedToStartError, Stage
 
 CLIENTS: Final = 24
 KILLS_WANTED: Final = 30
@@ -60,6 +60,7 @@ class Report:
     events: Counter[str] = field(default_factory=Counter)
     traffic: Counter[str] = field(default_factory=Counter)
     records: int = 0
+    recognised: Counter[str] = field(default_factory=Counter)
     lost_writes: int = 0
     account: Account = field(default_factory=Account)
     fault: str = ""
@@ -83,7 +84,7 @@ class Report:
             found.append(f"{self.account.differences} profiles are not what their records make")
         if self.kills.total() < kills_wanted:
             found.append(f"only {self.kills.total()} kills took effect, {kills_wanted} are wanted")
-        if not self.traffic["recognised retries"]:
+        if not self.recognised.total():
             found.append("no retry of an acknowledged request was recognised")
         return found
 
@@ -101,7 +102,7 @@ class Report:
             "unsynced_writes_lost_in_power_cuts": self.lost_writes,
             "records": self.records,
             "traffic": dict(sorted(self.traffic.items())),
-            "recognised_retries": self.traffic["recognised retries"],
+            "recognised_retries": {name: self.recognised[name] for name in RECOGNISED.values()},
             "losses": self.account.losses,
             "duplicates": self.account.duplicates,
             "differences": self.account.differences,
@@ -119,6 +120,7 @@ class Report:
             ("unsynced writes lost", self.lost_writes),
             ("records acknowledged", self.records),
             *sorted(self.traffic.items()),
+            *((f"recognised {name}", self.recognised[name]) for name in RECOGNISED.values()),
             ("losses", self.account.losses),
             ("duplicates", self.account.duplicates),
             ("differences", self.account.differences),
@@ -164,9 +166,11 @@ class Run:
                     lanes.create_task(self._crowd.send_heavy())
                 else:
                     lanes.create_task(self._stage.fill_at_checkpoints())
+            await asyncio.to_thread(self._stage.count_recognised)
             await self._ends[self._report.rounds % len(self._ends)]()
         await self._crowd.rest()
         stored = await asyncio.to_thread(self._stage.stored)
+        await asyncio.to_thread(self._stage.count_recognised)
         self._report.account = self._crowd.ledger.compare(stored)
 
     async def _aim(self, targets: tuple[str, ...]) -> None:
@@ -236,7 +240,9 @@ async def _torture(stage: Stage, report: Report, seconds: float, mutant: str) ->
 def torture(*, seconds: float, seed: int, mutant: str = "", own_disk: bool = True) -> Report:
     """A whole run, everything tidied up behind it. `mutant` breaks a guarantee on purpose."""
     stage = Stage(seed, mutant=mutant, own_disk=own_disk)
-    report = Report(seed, disk=stage.disk, kills=stage.kills, events=stage.events)
+    report = Report(
+        seed, disk=stage.disk, kills=stage.kills, events=stage.events, recognised=stage.recognised
+    )
     try:
         asyncio.run(_torture(stage, report, seconds, mutant))
         report.lost_writes = stage.lost_writes

@@ -18,11 +18,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.durability.faults.control import Control
 from tests.durability.faults.disk import power_cut
@@ -36,6 +38,11 @@ DISK_MIB: Final = 512
 WAIT_S: Final = 30.0
 DAY_MS: Final = 86_400_000
 STUCK_DRAINS: Final = "drains that were not clean"
+RECOGNISED: Final = {
+    "mixdown_recognised_requests_total": "requests",
+    "mixdown_fold_recognised_retries_total": "records",
+}
+"""What workers recognise, and what only the fold does, by the server's own metrics."""
 _STRUCK_S: Final = 4.0
 _POLL_S: Final = 0.002
 _REFUSAL_CHARS: Final = 800
@@ -59,6 +66,8 @@ class Stage:
         self.port = free_port()
         self.kills: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
+        self.recognised: Counter[str] = Counter()
+        self._told: Counter[str] = Counter()
         self.lost_writes = 0
         self._mutant = mutant
         self._chance = random.Random(f"{seed}/stage")
@@ -95,6 +104,22 @@ class Stage:
             said = [line for line in str(error).splitlines() if line.startswith("mixdown: ")]
             text = said[-1] if said else str(error)[-_REFUSAL_CHARS:]
             raise RefusedToStartError(text, lost_positions(self.data)) from None
+        self._told.clear()
+
+    def count_recognised(self) -> None:
+        """Add what the server has recognised since it was asked last; what a kill takes stays uncounted."""
+        try:
+            shown = self.server.request("GET", "/metrics").body.decode()
+        except (OSError, HTTPException):
+            return
+        told: Counter[str] = Counter()
+        for family in text_string_to_metric_families(shown):
+            for sample in family.samples:
+                if sample.name in RECOGNISED:
+                    told[RECOGNISED[sample.name]] += int(sample.value)
+        for name, value in told.items():
+            self.recognised[name] += value - self._told[name] if value >= self._told[name] else value
+        self._told = told
 
     def stored(self) -> dict[ProfileKey, dict[str, Any]]:
         """All profiles, once the fold has caught up."""
