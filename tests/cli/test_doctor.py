@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import pytest
 
 from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.connection import CATALOG, migrations
@@ -58,6 +59,26 @@ def test_a_sound_folder_has_no_faults(shop: Cli) -> None:
     assert "SQLite 3." in found["versions"]["message"]
     assert "log head 2, watermark 0: 2 records wait" in found["watermark"]["message"]
     assert found["chunks"]["message"].startswith("1 chunks")
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [
+        ("3.50.4", "fail"),
+        ("3.51.0", "fail"),
+        ("3.51.2", "fail"),
+        ("3.51.3", "ok"),
+        ("3.53.0", "ok"),
+        ("4.0", "ok"),
+    ],
+)
+def test_an_sqlite_that_may_damage_a_wal_is_told(
+    shop: Cli, monkeypatch: pytest.MonkeyPatch, version: str, status: str
+) -> None:
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: version)
+    found = diagnosis(shop, code=0 if status == "ok" else 1)["versions"]
+    assert found["status"] == status
+    assert ("3.51.3 or newer" in found["hint"]) == (status == "fail")
 
 
 def test_for_people_each_finding_is_a_line(shop: Cli) -> None:

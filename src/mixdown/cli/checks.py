@@ -37,7 +37,8 @@ Tell = Callable[[str], None]
 """Told how far a long check is, in words for people."""
 
 KINDS: Final = (LOG, CATALOG, STATE)
-OLDEST_SQLITE: Final = (3, 51)
+OLDEST_SQLITE: Final = (3, 51, 3)
+"""Before it, two connections at a WAL that starts anew could damage the database."""
 LATE_RECORDS: Final = 100_000
 ANSWER_TIMEOUT_S: Final = 5.0
 DAMAGE_SHOWN: Final = 5
@@ -69,10 +70,10 @@ def check_versions() -> Iterator[Finding]:
     """Python's and SQLite's versions."""
     sqlite = apsw.sqlite_lib_version()
     message = f"Python {platform.python_version()}, SQLite {sqlite}, apsw {apsw.apsw_version()}"
-    if tuple(int(part) for part in sqlite.split(".")[:2]) < OLDEST_SQLITE:
-        yield Finding(
-            "versions", "fail", message, "Mixdown needs SQLite 3.50 or newer: install a newer apsw."
-        )
+    if tuple(int(part) for part in sqlite.split(".")[:3]) < OLDEST_SQLITE:
+        oldest = ".".join(str(part) for part in OLDEST_SQLITE)
+        hint = f"Mixdown needs SQLite {oldest} or newer: install a newer apsw."
+        yield Finding("versions", "fail", message, hint)
     else:
         yield Finding("versions", "ok", message)
 
