@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any, Self
 import pytest
 
 from mixdown.fold import loop
+from mixdown.model.errors import FolderBusyError
 from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.backup import write_backup
 from mixdown.store.sqlite.folder import BackupLock, BackupWatch, WakeReceiver
@@ -461,6 +463,20 @@ def test_the_fold_waits_where_a_snapshot_would_make_the_wal_grow_too_far(
     assert store.state.watermark() == behind + 1
     wake.close()
     store.close()
+
+
+def test_a_backup_that_begins_while_the_fold_asks_for_one_is_not_taken_for_a_second(
+    filled: Cli, lock: BackupLock
+) -> None:
+    with (filled.folder / "backup.lock").open("rb") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        asked = threading.Timer(0.03, fcntl.flock, (asking, fcntl.LOCK_UN))
+        asked.start()
+        lock.acquire()
+        asked.join()
+    assert BackupWatch(filled.folder).running()
+    with pytest.raises(FolderBusyError, match="another backup"):
+        BackupLock(filled.folder).acquire()
 
 
 def test_the_wal_of_the_state_starts_anew_once_its_copy_is_done(filled: Cli, tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ BACKUP_WAL_BYTES: Final = 1024 * 1024 * 1024
 _OUR_FILES: Final = frozenset({"lock", "setup.lock", "log.db", "catalog.db", "state.db"})
 _POLL_S: Final = 0.05
 _BACKUP_NAME: Final = "backup.lock"
+# A watcher holds the lock for some microseconds at a time; a backup holds it for as long as it copies.
+_BACKUP_PATIENCE_S: Final = 0.2
+_BACKUP_POLL_S: Final = 0.005
 _SNAPSHOT_HELD: Final = b"s"
 _WAKE_NAME: Final = "wake.sock"
 _WAKE_BUFFER_BYTES: Final = 64
@@ -149,13 +152,22 @@ class BackupLock:
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def acquire(self) -> None:
-        """Take the lock. Raises `FolderBusyError` while another backup holds it."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderBusyError(
-                f"another backup of {self._folder} is under way", hint="Wait until it has ended."
-            ) from None
+        """Take the lock. Raises `FolderBusyError` while another backup holds it.
+
+        It tries for a moment: a `BackupWatch` that asks holds the lock too, for as long as it takes to ask.
+        """
+        deadline = time.monotonic() + _BACKUP_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise FolderBusyError(
+                        f"another backup of {self._folder} is under way", hint="Wait until it has ended."
+                    ) from None
+                time.sleep(_BACKUP_POLL_S)
+            else:
+                break
         self.say_snapshot(held=False)
 
     def say_snapshot(self, *, held: bool) -> None:
