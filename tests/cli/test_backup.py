@@ -309,6 +309,17 @@ def test_only_an_empty_folder_is_restored_into(filled: Cli, archive: Path, tmp_p
     Cli(tmp_path / "empty")("restore", str(archive))
 
 
+def test_a_folder_with_nothing_but_locks_is_an_empty_one(archive: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.tar"
+    broken.write_bytes(flipped(archive.read_bytes()))
+    cli = Cli(tmp_path / "other")
+    cli("restore", str(broken), code=1)
+    for name in ("lock", "log.lock", "setup.lock", "backup.lock"):
+        (cli.folder / name).touch(0o600)
+    cli("restore", str(archive))
+    assert cli.watermark_and_head() == (201, 203)
+
+
 def test_a_file_that_is_there_is_not_written_over_unasked(filled: Cli, archive: Path) -> None:
     before = archive.read_bytes()
     assert "--force" in filled("backup", str(archive), code=1).stderr

@@ -43,7 +43,9 @@ from mixdown.store.sqlite.folder import (
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _MANIFEST_LIMIT_BYTES: Final = 1024 * 1024
-_UNHEEDED: Final = frozenset({"lock", "lost+found", RESTORING})
+_UNHEEDED: Final = frozenset(
+    {"lock", "log.lock", "setup.lock", "backup.lock", "lost+found", RESTORING}  # locks hold no data
+)
 _AGAIN: Final = "Take another backup, or copy the file again: its bytes are not those that were written."
 
 
