@@ -13,11 +13,12 @@ from typing import Any
 import apsw
 import pytest
 
-from mixdown.model.errors import CorruptStoreError, StoreError
+from mixdown.model.errors import CorruptStoreError, StoreError, TooMuchAtOnceError
 from mixdown.store import bounds
+from mixdown.store.batches import documents_in_batches
 from mixdown.store.chunk import Outcome
 from mixdown.store.protocols import FoldResult, ProfileKey, Session
-from mixdown.store.sqlite import SqliteStore, open_store, state
+from mixdown.store.sqlite import SqliteStore, documents, open_store, state
 from mixdown.store.sqlite import connection as sqlite_connection
 from mixdown.store.sqlite.checkpoints import Checkpoints
 from mixdown.store.sqlite.sessions import SqliteSessions
@@ -269,16 +270,29 @@ def test_inside_a_write_documents_are_read_as_they_stand_in_it(opened: SqliteSto
     assert opened.state.documents(asked) == [b"10", None, b"20", b"30", b"40"]
 
 
-def test_documents_that_hold_newlines_or_are_too_long_to_be_joined_are_read_too(
-    opened: SqliteStore,
-) -> None:
+def test_documents_that_hold_newlines_are_read_too(opened: SqliteStore) -> None:
     write(opened.state, [(user("a"), b'{"a":\n1}'), (user("b"), b"2"), (user("c"), b"")], watermark=1)
     asked = [user("b"), user("no"), user("a"), user("c"), user("a")]
     expected = [b"2", None, b'{"a":\n1}', b"", b'{"a":\n1}']
     assert opened.state.documents(asked) == expected
-    opened.state._readers.get().limit(apsw.SQLITE_LIMIT_LENGTH, 100)
-    write(opened.state, [(user("a"), b"x" * 90), (user("b"), b"y" * 90)], watermark=2)
-    assert opened.state.documents([user("a"), user("b")]) == [b"x" * 90, b"y" * 90]
+
+
+def test_more_than_may_be_held_is_not_read_at_once(
+    opened: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = {user(name): name.encode() * 90_000 for name in "abcd"} | {(1, "Co", "g"): b"g" * 90_000}
+    write(opened.state, list(large.items()), watermark=1)
+    monkeypatch.setattr(documents, "FOUND_LIMIT_BYTES", 100_000)
+    for asked in ([user("a"), user("b")], [user("a"), user("no"), user("a")]):
+        with pytest.raises(TooMuchAtOnceError):
+            opened.state.documents(asked)
+    monkeypatch.setattr(documents, "FOUND_LIMIT_BYTES", 80_000)
+    assert opened.state.documents([user("a")]) == [b"a" * 90_000], "one is always read"
+    with pytest.raises(TooMuchAtOnceError):
+        opened.state.documents([user("a"), (1, "Co", "g")])
+    assert [name for name, _ in opened.state.page(1, "", offset=1, limit=3)] == ["b"]
+    read = documents_in_batches(opened.state.documents, list(large), first=16, most=16, roomy_bytes=10**6)
+    assert [(list(keys), found) for keys, found in read] == [([key], [large[key]]) for key in large]
 
 
 def test_a_row_that_is_gone_before_it_is_replaced_is_noticed(opened: SqliteStore) -> None:

@@ -23,6 +23,7 @@ from mixdown.cli.output import (
     to_terminal,
 )
 from mixdown.model.values import clean_text
+from mixdown.store.batches import documents_in_batches
 
 if TYPE_CHECKING:
     from mixdown.settings import Settings
@@ -105,8 +106,14 @@ def delete(
     with opened(data_dir) as (settings, store):
         project = find_project(store, project_ref)
         settle_and_tell(settings, store)
-        documents = store.state.documents([(project.id, group_key, each) for each in wanted])
-        present = [each for each, document in zip(wanted, documents, strict=True) if document is not None]
+        keys = [(project.id, group_key, each) for each in wanted]
+        read = documents_in_batches(store.state.documents, keys, first=16, most=1000, roomy_bytes=2**20)
+        present = [
+            key[2]
+            for some, documents in read
+            for key, document in zip(some, documents, strict=True)
+            if document is not None
+        ]
         missing = [each for each in wanted if each not in set(present)]
         if present:
             confirm(_question(project, group_key, present), yes=yes)

@@ -22,6 +22,7 @@ from mixdown.model.limits import KEY_WINDOW_MS, PROFILE_LIMIT_BYTES
 from mixdown.model.operators import OPERATOR_NAMES, SHRINKING, Crowd, Properties, apply_operations
 from mixdown.model.times import iso_seconds
 from mixdown.model.updates import IGNORE_TIME, digest_key
+from mixdown.store.batches import documents_in_batches
 from mixdown.store.chunk import Chunk, LoggedSegment, LoggedUpdate, Outcome, decode_body
 from mixdown.store.protocols import FoldResult, ProfileKey, RefusedRecord, Store
 
@@ -277,16 +278,13 @@ class ProfileFold:
 
     def _read(self, order: Sequence[ProfileKey]) -> Iterator[Documents]:
         """The documents of `order`, read in the transaction that changes them; few where they are large."""
-        at = 0
-        count = min(FIRST_AT_ONCE, PROFILES_AT_ONCE)
-        while at < len(order):
-            some = order[at : at + count]
-            documents = self._store.state.documents(some)
-            at += count
-            roomy = sum(map(len, filter(None, documents))) < DOCUMENT_BYTES_AT_ONCE
-            count = min(2 * count, PROFILES_AT_ONCE) if roomy else max(1, count // 2)
-            yield some, documents
-            del documents
+        return documents_in_batches(
+            self._store.state.documents,
+            order,
+            first=FIRST_AT_ONCE,
+            most=PROFILES_AT_ONCE,
+            roomy_bytes=DOCUMENT_BYTES_AT_ONCE,
+        )
 
     def _fold_profile(self, stored: bytes | None, steps: Sequence[Step]) -> tuple[bytes | None, list[Step]]:
         """The document after these records, and those of them that a full profile does not take.

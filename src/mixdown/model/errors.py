@@ -62,6 +62,10 @@ class ReadTimeoutError(StoreError):
         return cls(f"this read took longer than {limit_s:g} s: ask for less, or for smaller pages")
 
 
+class TooMuchAtOnceError(StoreError):
+    """The documents asked for are more than may be held in memory at once: ask for fewer."""
+
+
 class CatalogError(MixdownError):
     """A project, account or token that cannot be made, found or changed."""
 

@@ -22,7 +22,8 @@ import orjson
 from mixdown.model.errors import QueryError
 from mixdown.query.sessions import WholeSession, is_live, live_id, read_whole
 from mixdown.store import patience
-from mixdown.store.protocols import Session, Store
+from mixdown.store.batches import documents_in_batches
+from mixdown.store.protocols import ProfileKey, Session, Store
 
 DEFAULT_PAGE_SIZE: Final = 1000
 PAGE_SIZE_LIMIT: Final = 10_000
@@ -34,7 +35,9 @@ UNCACHED: Final = (
     "request for page in uncached query for params: this session_id is unknown or has expired; "
     "start again at page 0 without session_id"
 )
-_BATCH: Final = 1000
+_FIRST_AT_ONCE: Final = 16
+_MOST_AT_ONCE: Final = 1000
+_ROOMY_BYTES: Final = 4 * 1024 * 1024
 _NO_DOCUMENT: Final = b"{}"
 _Document = TypeVar("_Document", bytes, bytes | None)
 
@@ -163,9 +166,19 @@ class ProfileQueries:
             if offset < total:
                 render = _renderer(query.output_properties)
                 wanted = min(size, total - offset)
-                found = self._store.state.page(query.project, group_key, offset=offset, limit=wanted)
+                found = self._live(query.project, group_key, offset, offset + wanted)
                 rows = [render(profile_id, document) for profile_id, document in _bounded(found)]
         return _Page(query.page, size, total, live_id(query.project), rows)
+
+    def _live(self, project: int, group_key: str, begin: int, end: int) -> Iterator[tuple[str, bytes]]:
+        """The profiles of these places in the order of ids, few at a time where they are large."""
+        while begin < end:
+            patience.check()
+            some = self._store.state.page(project, group_key, offset=begin, limit=end - begin)
+            if not some:
+                return
+            yield from some
+            begin += len(some)
 
     def _group_key(self, query: ProfileQuery) -> str:
         """The name of the group key that `data_group_id` gives by id or by name (contract query §7)."""
@@ -205,20 +218,24 @@ class ProfileQueries:
     def _documents(
         self, project: int, group_key: str, ids: Sequence[str], *, bounded: bool = True
     ) -> Iterator[tuple[str, bytes | None]]:
-        """(id, document or None) for each id, read a thousand at a time."""
+        """(id, document or None) for each id, read a thousand at a time, fewer where they are large."""
+        batches = documents_in_batches(
+            self._read,
+            [(project, group_key, profile_id) for profile_id in ids],
+            first=_FIRST_AT_ONCE,
+            most=_MOST_AT_ONCE,
+            roomy_bytes=_ROOMY_BYTES,
+        )
         found = (
-            pair
-            for start in range(0, len(ids), _BATCH)
-            for pair in self._documents_of(project, group_key, ids[start : start + _BATCH])
+            (key[2], document)
+            for keys, documents in batches
+            for key, document in zip(keys, documents, strict=True)
         )
         return iter(_bounded(found)) if bounded else found
 
-    def _documents_of(
-        self, project: int, group_key: str, ids: Sequence[str]
-    ) -> Iterator[tuple[str, bytes | None]]:
+    def _read(self, keys: Sequence[ProfileKey]) -> list[bytes | None]:
         patience.check()
-        keys = [(project, group_key, profile_id) for profile_id in ids]
-        return zip(ids, self._store.state.documents(keys), strict=True)
+        return self._store.state.documents(keys)
 
 
 class _Reusable:

@@ -166,7 +166,10 @@ class State(Protocol):
         """
 
     def documents(self, keys: Sequence[ProfileKey]) -> list[bytes | None]:
-        """The documents (JSON bytes) of these profiles, in the order asked; None where there is none."""
+        """The documents (JSON bytes) of these profiles, in the order asked; None where there is none.
+
+        Raises `TooMuchAtOnceError` for several that are tens of MiB together: `store.batches` asks for fewer.
+        """
 
     def known_keys(self, keys: Sequence[bytes], *, since_ms: int) -> dict[bytes, Outcome | None]:
         """Those of `keys` that a fold wrote at or after chunk time `since_ms`, with their outcomes."""
@@ -181,7 +184,7 @@ class State(Protocol):
         """How many profiles there are."""
 
     def page(self, project: int, group_key: str, *, offset: int, limit: int) -> list[tuple[str, bytes]]:
-        """(id, document) ascending by id."""
+        """(id, document) ascending by id: `limit` of them, fewer (but one) where they are tens of MiB."""
 
     def group_keys(self, project: int) -> dict[str, int]:
         """The project's group keys and their data_group_id (positive, below 2^53, never changing)."""

@@ -12,10 +12,12 @@ from typing import Final
 
 import apsw
 
-from mixdown.model.errors import CorruptStoreError
+from mixdown.model.errors import CorruptStoreError, TooMuchAtOnceError
 from mixdown.store.sqlite import connection as sqlite
 
 Rowids = dict[bytes, bytes]
+FOUND_LIMIT_BYTES: Final = 32 * 1024 * 1024
+"""So much is read at once at most: while it is joined and split, memory holds it several times."""
 
 # Answers come in the order asked, since the left table of a LEFT JOIN is always the outer loop. Documents
 # are joined by a newline, which compact JSON never holds; one that does is noticed: the count is off then.
@@ -62,12 +64,18 @@ def find(
 ) -> list[bytes | None]:
     """The documents of these ids (UTF-8), in the order asked, None where there is none.
 
-    `rowids`, where given, gets the rowid of each that was found, as digits.
+    `rowids`, where given, gets the rowid of each that was found, as digits. Raises `TooMuchAtOnceError` for
+    several that are longer than `FOUND_LIMIT_BYTES` together; SQLite's own bound on a text stops at it.
     """
+    if len(ids) == 1:
+        return _find_one_by_one(connection, project, group_id, ids, rowids)
+    bound = connection.limit(apsw.SQLITE_LIMIT_LENGTH, FOUND_LIMIT_BYTES)
     try:
         joined, numbers = sqlite.value(connection, _FIND, (project, group_id, apsw.carray(tuple(ids))))
-    except apsw.TooBigError:
-        return _find_one_by_one(connection, project, group_id, ids, rowids)
+    except apsw.TooBigError as error:
+        raise TooMuchAtOnceError(f"{len(ids)} documents are more than can be read at once") from error
+    finally:
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, bound)
     documents: list[bytes | None] = joined.split(b"\n")
     if len(documents) != len(ids):
         return _find_one_by_one(connection, project, group_id, ids, rowids)

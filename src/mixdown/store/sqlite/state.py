@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import apsw
 
-from mixdown.model.errors import StoreError
+from mixdown.model.errors import StoreError, TooMuchAtOnceError
 from mixdown.store.chunk import Outcome
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.protocols import FoldResult, ProfileKey
@@ -81,11 +82,24 @@ class SqliteState:
         for project, group_key, profile_id in keys:
             asked[project, group_key].append(_encoded(profile_id))
         with sqlite.store_errors(self._what):
-            found = {pair: self._find(pair, ids) for pair, ids in asked.items()}
-        if len(found) == 1:
-            return next(iter(found.values()))
+            if len(asked) == 1:
+                return self._find(*next(iter(asked.items())))
+            found = self._find_of_many(asked)
         answers = {pair: iter(found_there) for pair, found_there in found.items()}
         return [next(answers[project, group_key]) for project, group_key, _ in keys]
+
+    def _find_of_many(
+        self, asked: Mapping[tuple[int, str], Sequence[bytes]]
+    ) -> dict[tuple[int, str], list[bytes | None]]:
+        """What `_find` gives for each, bounded together as it bounds one."""
+        found: dict[tuple[int, str], list[bytes | None]] = {}
+        room = stored.FOUND_LIMIT_BYTES
+        for pair, ids in asked.items():
+            if room < 0:
+                raise TooMuchAtOnceError("these documents are more than can be read at once")
+            found[pair] = self._find(pair, ids)
+            room -= sum(map(len, filter(None, found[pair])))
+        return found
 
     def known_keys(self, keys: Sequence[bytes], *, since_ms: int) -> dict[bytes, Outcome | None]:
         with sqlite.store_errors(self._what):
@@ -146,13 +160,20 @@ class SqliteState:
 
     def page(self, project: int, group_key: str, *, offset: int, limit: int) -> list[tuple[str, bytes]]:
         group_id = self._group_id(project, group_key)
-        with sqlite.store_errors(self._what):
-            return sqlite.rows(
-                self._readers.get(),
+        found: list[tuple[str, bytes]] = []
+        room = stored.FOUND_LIMIT_BYTES
+        with sqlite.store_errors(self._what), closing(self._readers.get().cursor()) as cursor:
+            cursor.execute(
                 "SELECT id, CAST(document AS BLOB) FROM profiles WHERE project_id = ? AND data_group_id = ?"
                 " ORDER BY id LIMIT ? OFFSET ?",
                 (project, group_id, limit, offset),
             )
+            for profile_id, document in cursor:
+                found.append((profile_id, document))
+                room -= len(document)
+                if room < 0:
+                    break
+        return found
 
     def group_keys(self, project: int) -> dict[str, int]:
         with sqlite.store_errors(self._what):
