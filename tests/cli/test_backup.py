@@ -519,6 +519,59 @@ def test_the_wal_of_the_state_starts_anew_once_its_copy_is_done(filled: Cli, tmp
     store.close()
 
 
+def a_link_to(elsewhere: Path, workspace: Path) -> None:
+    workspace.symlink_to(elsewhere)
+
+
+def a_file(_: Path, workspace: Path) -> None:
+    workspace.write_bytes(b"theirs")
+
+
+def an_open_folder(_: Path, workspace: Path) -> None:
+    workspace.mkdir()
+    workspace.chmod(0o777)
+    (workspace / "theirs").write_bytes(b"theirs")
+
+
+@pytest.mark.parametrize("planted", [a_link_to, a_file, an_open_folder])
+def test_a_folder_that_others_may_have_planted_is_not_worked_in(
+    filled: Cli, tmp_path: Path, planted: Callable[[Path, Path], None]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_bytes(b"precious")
+    workspace = tmp_path / ".b.tar.unfinished"
+    planted(elsewhere, workspace)
+    lines = filled("backup", str(tmp_path / "b.tar"), code=1).stderr.splitlines()
+    assert "no folder of this user's alone" in lines[0]
+    assert [path.name for path in elsewhere.iterdir()] == ["precious"]
+    assert planted is not an_open_folder or (workspace / "theirs").exists()
+    assert not (tmp_path / "b.tar").exists()
+
+
+def test_a_backup_to_a_pipe_works_in_a_closed_folder_that_cannot_be_guessed(
+    filled: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, elsewhere = tmp_path / "temporary", tmp_path / "elsewhere"
+    temporary.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_bytes(b"precious")
+    seen = []
+
+    def watching(folder: Path, out: Any, workspace: Path, **rest: Any) -> Any:
+        guessed = workspace.name == f".mixdown-backup-{os.getpid()}.unfinished"
+        seen.append((workspace.parent, workspace.stat().st_mode & 0o777, guessed))
+        return write_backup(folder, out, workspace, **rest)
+
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setattr("mixdown.store.sqlite.backup.write_backup", watching)
+    (temporary / f".mixdown-backup-{os.getpid()}.unfinished").symlink_to(elsewhere)
+    filled("backup", "-")
+    assert seen == [(temporary, 0o700, False)]
+    assert [path.name for path in elsewhere.iterdir()] == ["precious"]
+    assert len(list(temporary.iterdir())) == 1
+
+
 def test_backups_are_not_for_terminals(filled: Cli) -> None:
     assert "not for a terminal" in filled.on_a_terminal("backup", "-")
     assert os.listdir(filled.folder.parent) == ["data"]  # noqa: PTH208 - names alone

@@ -6,6 +6,7 @@ Enters: a file's name. Leaves: the file, whole and on disk, or none at all; a fo
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gzip
 import os
@@ -63,7 +64,7 @@ def backup(*, file: str, force: bool, as_json: bool, data_dir: str | None) -> No
     if not to_stdout:
         _check_target(target, folder, force=force)
     with contextlib.ExitStack() as stack:
-        workspace = stack.enter_context(_workspace(_temporary() if to_stdout else target))
+        workspace = stack.enter_context(_temporary() if to_stdout else _workspace(target))
         plain = not to_stdout and not target.name.endswith(_COMPRESSED)
         with contextlib.suppress(FileNotFoundError):  # `write_backup` says it in better words
             _check_room(workspace, folder_bytes(folder), plain=plain)
@@ -146,33 +147,55 @@ def _check_target(target: Path, folder: Path, *, force: bool) -> None:
         )
 
 
-def _temporary() -> Path:
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
+    """A folder of a name that nobody can guess, where others may write too; gone at the end."""
     import tempfile
 
-    return Path(tempfile.gettempdir()) / f"mixdown-backup-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="mixdown-backup-", ignore_cleanup_errors=True) as workspace:
+        yield Path(workspace)
 
 
 @contextlib.contextmanager
 def _workspace(target: Path) -> Iterator[Path]:
-    """A folder beside the file, gone at the end; what a killed backup to the same file left is taken away."""
+    """A folder beside the file, gone at the end; what a killed backup to the same file left is taken away.
+
+    Others may write beside the file: nothing is removed from, or copied to, a folder that they may have made.
+    """
     workspace = target.with_name(f".{target.name}.unfinished")
-    workspace.mkdir(mode=0o700, exist_ok=True)
-    fd = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.suppress(FileExistsError):
+        workspace.mkdir(mode=0o700)
     try:
+        fd = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+            raise
+        raise _not_ours(workspace) from error
+    try:
+        own = os.fstat(fd)
+        if own.st_uid != os.geteuid() or own.st_mode & 0o022:
+            raise _not_ours(workspace)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Failure(
                 f"another backup writes {target}", hint="Wait until it has ended, or name another file."
             ) from None
-        for left in workspace.iterdir():
-            left.unlink()
+        for left in os.listdir(fd):  # noqa: PTH208 - the folder that was looked at, whatever its name leads to now
+            os.unlink(left, dir_fd=fd)
         try:
             yield workspace
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
     finally:
         os.close(fd)
+
+
+def _not_ours(workspace: Path) -> Failure:
+    return Failure(
+        f"{workspace} is no folder of this user's alone, and a backup would work in it",
+        hint="See who made it and take it away, or name a file in a folder that is closed to others.",
+    )
 
 
 def _check_room(workspace: Path, sizes: tuple[int, int], *, plain: bool) -> None:
