@@ -15,6 +15,7 @@ from mixdown.query import engage, recent, refused
 from mixdown.server import protocol, worker
 from mixdown.settings import SETTINGS, Setting
 from mixdown.store import bounds
+from mixdown.store.sqlite import documents
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "limits.md"
 ROWS = [
@@ -77,10 +78,15 @@ def test_every_row_says_what_happens_and_why() -> None:
             [bounds.REFUSALS_WITHOUT_PROJECT, bounds.REFUSAL_BYTES_WITHOUT_PROJECT // MIB],
         ),
         ("idempotency keys", [limits.KEY_WINDOW_MS // bounds.DAY_MS, bounds.KEYS_HELD]),
+        (
+            "keys of calls by browsers",
+            [bounds.CALL_KEY_LIFE_MS // 60_000, bounds.CALL_KEYS_HELD],
+        ),
         ("reads that a worker does at once", [worker.READ_THREADS]),
         ("rows of a page", [engage.PAGE_SIZE_LIMIT]),
         ("ids in one query", [engage.IDS_LIMIT]),
         ("documents in one answer", [engage.ANSWER_LIMIT_BYTES // MIB]),
+        ("documents read at once", [documents.FOUND_LIMIT_BYTES // MIB]),
         (
             "query sessions of a project",
             [bounds.SESSIONS_PER_PROJECT, bounds.SESSION_LIFE_MS // bounds.DAY_MS],
