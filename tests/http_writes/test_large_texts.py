@@ -6,8 +6,10 @@ import orjson
 import pytest
 
 from mixdown.http import jsontext
+from mixdown.http.body import Decoded, decode
 from mixdown.http.jsontext import LARGE_TEXT_BYTES, MalformedJsonError, parse_json
 from mixdown.model import texts
+from mixdown.model.limits import Limits
 from mixdown.model.updates import Unreadable
 
 TEN_MIB = 10 * 1024 * 1024
@@ -103,3 +105,49 @@ def test_invalid_bytes_in_a_long_list_are_repaired_or_refused_with_strict_one_by
     assert parse_json(text).value[0] == {"a": "�"}
     strictly = parse_json(text, strict=True).value
     assert [type(element) for element in strictly[:2]] == [Unreadable, dict]
+
+
+def plain_text(count: int, *, last: bytes = b"", data: bytes = b"x" * 600) -> bytes:
+    each = [b'{"$token":"T","$distinct_id":"u%d","$set":{"a":"%b"}}' % (n, data) for n in range(count)]
+    return b"[" + b" , ".join([*each, last] if last else each) + b"]"
+
+
+def quickly(text: bytes) -> Decoded:
+    return decode(
+        method="POST",
+        content_type=b"application/json",
+        content_encoding=b"",
+        query=b"",
+        body=text,
+        limits=Limits(string_limit_bytes=0),
+        quick_for="engage",
+    )
+
+
+def test_a_long_list_of_plain_records_is_read_the_quick_way_in_order() -> None:
+    text = plain_text(1999, last=b'{"$token":"T","$distinct_id":"last","$set":{"a":"],[,"}}')
+    assert len(text) > LARGE_TEXT_BYTES
+    taken = quickly(text).quick
+    assert taken is not None
+    assert [record.owner for record in taken] == [*(f"u{n}" for n in range(1999)), "last"]
+    assert taken[-1].set == {"a": "],[,"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        plain_text(1999, last=b"7"),
+        plain_text(1999, last=b'{"$token":"T","$distinct_id":"u","$set":{"a":1e999}}'),
+        plain_text(
+            1999, last=b'{"$token":"T","$distinct_id":"u","$set":{"a":[%b]}}' % b",".join([b"1"] * 500_000)
+        ),
+        plain_text(2001),
+        plain_text(2000)[:-1],
+        plain_text(2000) + b"]",
+        plain_text(2000, data=b"\xff" * 600),
+    ],
+    ids=["no record", "overflow", "a dear record", "too many", "cut off", "goes on", "invalid UTF-8"],
+)
+def test_a_long_list_that_wants_a_closer_look_is_read_the_long_way(text: bytes) -> None:
+    assert len(text) > LARGE_TEXT_BYTES
+    assert quickly(text).quick is None

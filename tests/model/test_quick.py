@@ -129,6 +129,14 @@ TAKEN: dict[str, tuple[Any, bool]] = {
         },
         False,
     ),
+    "reserved names": (
+        [
+            PLAIN | {operator: {"$last_seen": "2026-01-01", "$token": "x", "$distinct_id": "y", "a": "z"}}
+            for operator in ("$set", "$set_once", "$append", "$remove")
+        ]
+        + [PLAIN | {"$add": {"$ip": 1, "a": 1}}, PLAIN | {"$union": {"$ip": [1]}}],
+        False,
+    ),
     "a group": (GROUP | {"$set": {"a": 1}, "$time": 5.5}, True),
     "a key of metadata": (PLAIN | {"$add": {"n": 1}, "$mp_metadata": {"$mp_event_id": "m"}}, False),
 }
@@ -149,7 +157,10 @@ LEFT: dict[str, tuple[bytes, bool]] = {
     "a text that will be cut": (json.dumps(PLAIN | {"$set": {"a": "x" * 256}}).encode(), False),
     "a text that may be cut": (json.dumps(PLAIN | {"$set": {"a": "é" * 64}}).encode(), False),
     "a long name": (json.dumps(PLAIN | {"$set": {"a" * 256: 1}}).encode(), False),
-    "a reserved name": (json.dumps(PLAIN | {"$set": {"$last_seen": "2026-01-01"}}).encode(), False),
+    "a $last_seen that is meant": (
+        json.dumps(PLAIN | {"$set": {"$last_seen": "2026-01-01"}, "$ignore_time": True}).encode(),
+        False,
+    ),
     "a reserved name to unset": (json.dumps(PLAIN | {"$unset": ["$last_seen"]}).encode(), False),
     "a large integer": (json.dumps(PLAIN | {"$set": {"a": 2**63}}).encode(), False),
     "no finite number": (b'{"$token":"TOK","$distinct_id":"u1","$set":{"a":1e999}}', False),

@@ -17,7 +17,15 @@ import msgspec
 
 from mixdown.http.compression import decompress
 from mixdown.http.forms import NO_FIELDS, Fields, Params, form_fields, multipart_fields, read_params
-from mixdown.http.jsontext import BOM, LARGE_TEXT_BYTES, MalformedJsonError, Parsed, parse_json, unreadable
+from mixdown.http.jsontext import (
+    BOM,
+    LARGE_TEXT_BYTES,
+    MalformedJsonError,
+    Parsed,
+    parse_json,
+    pieces_of,
+    unreadable,
+)
 from mixdown.model import texts
 from mixdown.model.limits import Limits
 from mixdown.model.quick import QuickRecord, read_quickly
@@ -121,9 +129,15 @@ def _quickly(found: _Found, limits: Limits, *, group: bool) -> list[QuickRecord]
                 return None
     elif found.reader is not _parse_json:
         return None
-    if len(text) > LARGE_TEXT_BYTES:  # one call on all of it would stop small requests meanwhile
-        return None
-    return read_quickly(text, limits, group=group)
+    if len(text) <= LARGE_TEXT_BYTES:  # one call on a longer one would stop small requests meanwhile
+        return read_quickly(text, limits, group=group)
+    records: list[QuickRecord] = []
+    for piece in pieces_of(text, limits.records_per_request):
+        read = read_quickly(piece, limits, group=group)
+        if read is None:
+            return None
+        records += read
+    return records or None
 
 
 def _found(method: str, content_type: bytes, query: Fields, body: bytes) -> _Found:

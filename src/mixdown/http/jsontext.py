@@ -27,12 +27,16 @@ _NUL_ESCAPE: Final = b"\\u0000"
 ELEMENTS_LIMIT: Final = 100_000
 LARGE_TEXT_BYTES: Final = 1024 * 1024
 """A longer text is parsed by elements: one call on it could stop every other thread for a second."""
+PIECE_BYTES: Final = 262_144
+"""A long list of plain records is read in lists of such a size."""
 DEAR_BYTES: Final = 262_144
 DEAR_PARTS: Final = 50_000
 """Within a long text, an element longer than the one with more lists, objects and names than the other."""
 # Marks that are looked at one by one in such a text: a few for each record, and a second at worst.
 _MARKS_LIMIT: Final = 2_000_000
 _FEW_MARKS: Final = 200_000
+# Commas in a text that is sliced in one call: no more than so many slices, in some milliseconds.
+_FEW_PARTS: Final = 500_000
 _DIGITS_KEPT: Final = 400
 _UINT_MAX: Final = 2**64 - 1
 # Brackets in a row that all open or all close, or a string: whole where it holds no escape, else its start.
@@ -143,6 +147,35 @@ def _elements(text: bytes, most: int) -> list[bytes]:
 
 
 _slices: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def pieces_of(text: bytes, most: int) -> list[bytes]:
+    """A long list as lists of `PIECE_BYTES` or an element more each, so that no call on one takes long.
+
+    None at all where that would be dear itself, the text is no list, or there are more than `most` elements.
+    """
+    if text[:1] != b"[" or text.count(b",") > _FEW_PARTS:
+        return []
+    try:
+        slices = _slices(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return []
+    if len(slices) > most:
+        return []
+    pieces = []
+    some: list[memoryview] = []
+    size = 0
+    for each in slices:
+        element = memoryview(each)
+        some.append(element)
+        size += len(element)
+        if size >= PIECE_BYTES:
+            pieces.append(b"[%b]" % b",".join(some))
+            some = []
+            size = 0
+    if some:
+        pieces.append(b"[%b]" % b",".join(some))
+    return pieces
 
 
 def _parse_large_object(text: bytes, *, strict: bool, most: int) -> Parsed:

@@ -122,12 +122,12 @@ def quick_updates(records: Sequence[QuickRecord], projects: Mapping[str, int]) -
             owner = str(owner)
         if project is None or not owner:
             return None
-        operations = _operations(record)
-        if operations is None:
-            return None
         flags = 0
         if record.ignore_time is not None and is_true(record.ignore_time):
             flags = IGNORE_TIME
+        operations = _operations(record, flags)
+        if operations is None:
+            return None
         if record.ignore_alias is not None and is_true(record.ignore_alias):
             flags |= IGNORE_ALIAS
         key = None
@@ -142,7 +142,7 @@ def quick_updates(records: Sequence[QuickRecord], projects: Mapping[str, int]) -
     return updates
 
 
-def _operations(record: QuickRecord) -> list[tuple[int, Any]] | None:
+def _operations(record: QuickRecord, flags: int) -> list[tuple[int, Any]] | None:
     """What a record does, in the order of `Operator`; None where it wants a closer look."""
     if record.delete is not UNSET:
         return [(_DELETE, None)] if record.merge is UNSET else None
@@ -163,9 +163,12 @@ def _operations(record: QuickRecord) -> list[tuple[int, Any]] | None:
         found.append((_APPEND, payload))
     if (payload := record.remove) is not UNSET:
         found.append((_REMOVE, payload))
-    for _, payload in found:
+    for at, (code, payload) in enumerate(found):
         if not _CLEAN(payload):
-            return None
+            if flags or code == _UNSET_NAMES:  # a `$last_seen` may be meant
+                return None
+            # exported profiles hold a `$last_seen`, and are sent again as they are
+            found[at] = code, {name: value for name, value in payload.items() if name not in DROPPED_NAMES}
     return found if found and record.merge is UNSET else None
 
 
