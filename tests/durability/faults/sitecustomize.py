@@ -80,7 +80,8 @@ def make_haste() -> None:
         assert hasattr(module, name), f"{module.__name__} has no {name} any more"
         setattr(module, name, value)
     defaults = profiles.ProfileFold.__init__.__kwdefaults__
-    assert "max_records" in (defaults or {}), "the fold's steps have no bound in records any more"
+    assert defaults is not None
+    assert "max_records" in defaults, "the fold's steps have no bound in records any more"
     defaults["max_records"] = STEP_RECORDS  # so that much waits, and the next step is taken ahead
 
 
