@@ -20,6 +20,7 @@ from bench.competitors.updates import SQL, Update, by_profile
 
 WRITERS: Final = int(os.environ.get("BENCH_CONNECTIONS", "2"))
 RECORDS_AT_ONCE: Final = 2000
+TRIES: Final = 20
 _CASES: Final = "\n".join(
     f"WHEN '{operator}' THEN doc := {expression.format(doc='doc', payload='payload')};"
     for operator, expression in SQL.items()
@@ -76,6 +77,17 @@ async def _write(pool: Any, waiting: asyncio.Queue[_Waiting]) -> None:
 
 
 async def _write_all(pool: Any, records: list[dict[str, Any]]) -> None:
+    """Write records in one transaction; again where it met another that held its rows the other way round."""
+    for _ in range(TRIES):
+        try:
+            await _write_once(pool, records)
+        except asyncpg.DeadlockDetectedError:
+            continue
+        return
+    raise RuntimeError("the same records were in a deadlock again and again")
+
+
+async def _write_once(pool: Any, records: list[dict[str, Any]]) -> None:
     profiles = by_profile(records)
     encoded = [_encoded(updates) for updates in profiles.values()]
     async with pool.acquire() as connection, connection.transaction():
