@@ -162,6 +162,7 @@ LEFT: dict[str, tuple[bytes, bool]] = {
         False,
     ),
     "a reserved name to unset": (json.dumps(PLAIN | {"$unset": ["$last_seen"]}).encode(), False),
+    "an address inside $set": (json.dumps(PLAIN | {"$set": {"$ip": "1.2.3.4", "a": 1}}).encode(), False),
     "a large integer": (json.dumps(PLAIN | {"$set": {"a": 2**63}}).encode(), False),
     "no finite number": (b'{"$token":"TOK","$distinct_id":"u1","$set":{"a":1e999}}', False),
     "a text to add": (json.dumps(PLAIN | {"$add": {"a": "1"}}).encode(), False),

@@ -37,6 +37,7 @@ _ADD: Final = int(Operator.ADD)
 _UNION: Final = int(Operator.UNION)
 _APPEND: Final = int(Operator.APPEND)
 _REMOVE: Final = int(Operator.REMOVE)
+_IP: Final = "$ip"  # Go's SDK leaves the record's address inside `$set` (contract ingestion §5.1)
 _CLEAN: Final = DROPPED_NAMES.isdisjoint
 
 
@@ -165,7 +166,7 @@ def _operations(record: QuickRecord, flags: int) -> list[tuple[int, Any]] | None
         found.append((_REMOVE, payload))
     for at, (code, payload) in enumerate(found):
         if not _CLEAN(payload):
-            if flags or code == _UNSET_NAMES:  # a `$last_seen` may be meant
+            if flags or code == _UNSET_NAMES or _IP in payload:  # a `$last_seen` or an address may be meant
                 return None
             # exported profiles hold a `$last_seen`, and are sent again as they are
             found[at] = code, {name: value for name, value in payload.items() if name not in DROPPED_NAMES}
