@@ -166,7 +166,9 @@ def _operations(record: QuickRecord, flags: int) -> list[tuple[int, Any]] | None
         found.append((_REMOVE, payload))
     for at, (code, payload) in enumerate(found):
         if not _CLEAN(payload):
-            if flags or code == _UNSET_NAMES or _IP in payload:  # a `$last_seen` or an address may be meant
+            if flags or code == _UNSET_NAMES:  # a `$last_seen` may be meant
+                return None
+            if code <= _SET and _IP in payload:
                 return None
             # exported profiles hold a `$last_seen`, and are sent again as they are
             found[at] = code, {name: value for name, value in payload.items() if name not in DROPPED_NAMES}
