@@ -64,7 +64,7 @@ def test_readers_that_overlap_without_end_do_not_let_the_wal_grow_without_end(
         restarts.append(pages[-1])
         original(connection)
 
-    checkpoints.restart = restart  # type: ignore[method-assign]
+    monkeypatch.setattr(checkpoints, "restart", restart)
     readers = Readers(path, every)
     try:
         for number in range(900):
