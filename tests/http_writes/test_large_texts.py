@@ -1,6 +1,5 @@
 """Bodies that are long or unfold to much: they say the same, and what is dear to parse is not parsed."""
 
-import time
 
 import orjson
 import pytest
@@ -68,10 +67,9 @@ def test_one_malformed_element_makes_a_long_list_malformed_as_it_does_a_short_on
 
 @pytest.mark.parametrize("unit", [b"1", b"{}", b"[]", b'{"a":1}', b'""', b"[[]]", b'{"a":{"b":[]}}'])
 def test_a_list_of_too_many_elements_is_not_read_to_its_end(unit: bytes) -> None:
-    began = time.process_time()
-    value = parse_json(filled(unit), most=2000).value
+    """What stands at its end would make it malformed."""
+    value = parse_json(filled(unit)[:-1] + b",nonsense", most=2000).value
     assert len(value) == 2001
-    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(
