@@ -1,6 +1,5 @@
 """Bodies that are long or unfold to much: they say the same, and what is dear to parse is not parsed."""
 
-
 import orjson
 import pytest
 
