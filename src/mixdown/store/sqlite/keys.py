@@ -188,7 +188,7 @@ def find_keys(
         connection,
         "SELECT k.key, k.outcome FROM carray(?) AS asked CROSS JOIN keys AS k"
         " WHERE k.bucket IN (SELECT bucket FROM key_buckets WHERE NOT dropped AND last_ms >= ?)"
-        " AND k.key = asked.value AND k.time_ms >= ? ORDER BY k.time_ms",
+        " AND k.key = asked.value AND k.time_ms >= ? ORDER BY k.time_ms, k.bucket",
         (apsw.carray(tuple(sorted(keys))), since_ms, since_ms),
     )
     return {key: None if outcome is None else _outcomes.decode(outcome) for key, outcome in rows}
