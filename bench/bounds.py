@@ -13,20 +13,17 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import os
 import random
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,18 +31,17 @@ import orjson
 
 from bench import hostile, machine
 from bench.proc import Watch, family, settled
+from bench.records import TOKEN
+from bench.server import SECRET, Server, serving
 from mixdown.ingest.geo import open_geo
 from mixdown.ingest.prepare import Rules, Submission, prepare
 from mixdown.model.limits import Limits
 from mixdown.store.protocols import Append, FoldResult, ProfileKey
 from mixdown.store.sqlite import open_store
 
-TOKEN: Final = "bounds000000000000000000000token"
-SECRET: Final = "5ec2e7" + "0" * 58
 RESULTS: Final = Path(__file__).parent / "results"
 AIM_MB: Final = 400
 AIM_TIMES: Final = 3.0
-START_LIMIT_S: Final = 60.0
 DIGEST_LIMIT_S: Final = 300.0
 AT_ONCE: Final = 100_000
 CHUNK_RECORDS: Final = 50_000
@@ -55,50 +51,9 @@ DISK_FACTOR: Final = 1000
 """Bytes of disk that a profile or a record of the backlog may take here, roughly and at most."""
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running `mixdown serve` on a folder of its own."""
-
-    pid: int
-    port: int
-    folder: Path
-
-    def fold_pid(self) -> int:
-        """The fold's process."""
-        return next(pid for pid, role in family(self.pid).items() if role == "fold")
-
-
-@contextmanager
-def serving(folder: Path, **variables: str) -> Iterator[Server]:
-    """A server on a free port, ended by its own process id."""
-    environment = os.environ | {
-        "MIXDOWN_TOKEN": TOKEN,
-        "MIXDOWN_SECRET": SECRET,
-        "MIXDOWN_DISK_RESERVE_BYTES": "0",
-        "MIXDOWN_DISK_RESERVE_PERCENT": "0",
-        **variables,
-    }
-    data = folder / "data"
-    command = [sys.executable, "-m", "mixdown", "serve", "--port", "0", "--data-dir", str(data)]
-    with (folder / "serve.log").open("ab") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    try:
-        began = time.perf_counter()
-        ready = data / "server.json"
-        while not ready.exists() or json.loads(ready.read_text())["pid"] != process.pid:
-            if process.poll() is not None or time.perf_counter() - began > START_LIMIT_S:
-                raise RuntimeError((folder / "serve.log").read_text())
-            time.sleep(0.05)
-        port = int(json.loads(ready.read_text())["address"].rsplit(":", 1)[1])
-        yield Server(process.pid, port, data)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+def _fold_pid(server: Server) -> int:
+    """The fold's process."""
+    return next(pid for pid, role in family(server.pid).items() if role == "fold")
 
 
 def _say(text: str) -> None:
@@ -164,7 +119,7 @@ def _get(port: int, target: str) -> bytes:
 
 def memory_with_profiles(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Memory with profiles stored: at rest, while updates come to all of them, and while they are read."""
-    with serving(folder):
+    with serving(folder, {}):
         pass  # makes the folder and its project
     _say(f"storing {options.profiles:,} profiles …")
     began = time.perf_counter()
@@ -174,7 +129,7 @@ def memory_with_profiles(folder: Path, options: argparse.Namespace) -> dict[str,
         "stored_in_s": round(time.perf_counter() - began, 1),
         "state_db_mb": round((folder / "data" / "state.db").stat().st_size / 1e6),
     }
-    with serving(folder) as server:
+    with serving(folder, {}) as server:
         result["at_rest"] = settled(server.pid, seconds=2)
         _say("updates to all of them …")
         with Watch(server.pid) as watch:
@@ -264,10 +219,10 @@ def memory_with_backlog(folder: Path, options: argparse.Namespace) -> dict[str, 
         "MIXDOWN_BACKLOG_LIMIT_BYTES": str(3 * options.backlog * DISK_FACTOR),
     }
     result: dict[str, Any] = {"records": options.backlog}
-    with serving(folder, **limits) as server:
-        fold = server.fold_pid()
+    with serving(folder, limits) as server:
+        fold = _fold_pid(server)
         os.kill(fold, signal.SIGSTOP)
-        store = open_store(server.folder, role="cli", create=False)
+        store = open_store(server.data, role="cli", create=False)
         try:
             _say(f"a backlog of {options.backlog:,} records …")
             with Watch(server.pid) as watch:
@@ -278,7 +233,7 @@ def memory_with_backlog(folder: Path, options: argparse.Namespace) -> dict[str, 
             with Watch(server.pid) as watch:
                 result["http_beside_it"] = load(server.port, min(10.0, options.seconds), profiles=100_000)
             result["while_more_came_over_http"] = watch.report()
-            result["log_db_mb"] = round((server.folder / "log.db").stat().st_size / 1e6)
+            result["log_db_mb"] = round((server.data / "log.db").stat().st_size / 1e6)
             behind = store.log.head() - store.state.watermark()
             _say(f"the fold digests {behind:,} records …")
             began = time.perf_counter()
@@ -444,7 +399,7 @@ def main() -> None:
                 with tempfile.TemporaryDirectory(dir=folder) as own:
                     result[part] = measure(Path(own), options)
         if {"connections", "times"} & set(parts):
-            with serving(folder, MIXDOWN_CONNECTION_LIMIT=str(options.connections)) as server:
+            with serving(folder, {"MIXDOWN_CONNECTION_LIMIT": str(options.connections)}) as server:
                 if "connections" in parts:
                     _say(f"{options.connections:,} idle connections …")
                     result["connections"] = memory_with_connections(server, options)
