@@ -155,7 +155,9 @@ def test_a_full_disk_fails_the_write_and_nothing_else(disk: Disk) -> None:
     committed = 20 + len(writer.stdout.read().split())  # until it fails and ends
     assert writer.wait(20) == 1
     assert committed < 10_000
-    assert disk.rows() == list(range(committed))
+    # The write that fails may be the checkpoint's behind a commit: that row is in, and its writer was
+    # not told so. No row before it may be missing, and none but that one may be there.
+    assert disk.rows() in (list(range(committed)), list(range(committed + 1)))
 
 
 @pytest.mark.parametrize("place", ["log.db-wal write", "log.db-wal sync", "log.db write"])
