@@ -6,9 +6,9 @@ redirected. Rooms above hand in their own routes, because this one may not impor
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import structlog
 from starlette.applications import Starlette
@@ -72,14 +72,16 @@ def make_app(
     rest.router.redirect_slashes = False
     served = openapi.served_paths(routes, takes_writes=part != "internal")
     rest.state.openapi = lambda: openapi.document(services.settings, served)
-    known = {route.path for route in routes if isinstance(route, Route) and "{" not in route.path}
+    known = {route.endpoint: route.path.rstrip("/") or "/" for route in routes if isinstance(route, Route)}
     return App(services, rest, known, takes_writes=part != "internal")
 
 
 class App:
     """Chooses between the raw paths and Starlette."""
 
-    def __init__(self, services: Services, rest: Asgi, known: set[str], *, takes_writes: bool) -> None:
+    def __init__(
+        self, services: Services, rest: Asgi, known: Mapping[Any, str], *, takes_writes: bool
+    ) -> None:
         self._ingestion = Ingestion(services)
         self._auxiliary = AuxiliaryPaths(services)
         self._metrics = services.metrics
@@ -160,11 +162,12 @@ class App:
     async def _read(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if path != scope["path"]:
             scope = {**scope, "path": path}
-        name = path if path in self._known else _OTHER
         began = perf_counter()
 
         async def counting_send(message: Scope) -> None:
             if message["type"] == "http.response.start":
+                # the route found its endpoint, and its name is what stands in the code, not what was sent
+                name = self._known.get(scope.get("endpoint"), _OTHER)
                 self._metrics.request(name, message["status"], perf_counter() - began)
             await send(message)
 

@@ -1,8 +1,9 @@
 """`/openapi.json`: what this server answers, as an OpenAPI 3.1 document built from its own declarations.
 
 The paths and methods that are served, and the settings, enter; a document leaves that names those and no
-others. Shapes of bodies stand in `openapi_schemas.json`, operations in `openapi_operations.py`. It must never
-promise what no route keeps: `tests/hostile` compares it with the routes, and with what the server answers.
+others. Shapes of bodies stand in `openapi_schemas*.json`, operations in `openapi_operations.py` and the files
+that it puts together. It must never promise what no route keeps: `tests/hostile` compares it with the routes,
+and with what the server answers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from starlette.routing import BaseRoute, Route
 from mixdown import __version__
 from mixdown.http.auxiliary import FIRST_TIME_EVENTS, LOOKUP_TABLE, PATHS
 from mixdown.http.openapi_operations import TAGS, operations
+from mixdown.http.openapi_pieces import path_parameter
 from mixdown.settings import Settings
 
 PATH: Final = "/openapi.json"
@@ -157,26 +159,19 @@ def _head(get: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _path_parameters(path: str) -> dict[str, Any]:
-    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    told = [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_.~-]+$"},
-        }
-        for name in names
-    ]
+    told = [path_parameter(part[1:-1]) for part in path.split("/") if part.startswith("{")]
     return {"parameters": told} if told else {}
 
 
 def _schemas(settings: Settings) -> dict[str, Any]:
-    schemas: dict[str, Any] = orjson.loads(_schema_text())
+    schemas: dict[str, Any] = {}
+    for text in _schema_texts():
+        schemas |= orjson.loads(text)
     for name in ("UserRecords", "GroupRecords"):
         schemas[name]["anyOf"][0]["maxItems"] = settings.records_per_request
     return schemas
 
 
 @cache
-def _schema_text() -> bytes:
-    return Path(__file__).with_name("openapi_schemas.json").read_bytes()
+def _schema_texts() -> tuple[bytes, ...]:
+    return tuple(path.read_bytes() for path in sorted(Path(__file__).parent.glob("openapi_schemas*.json")))

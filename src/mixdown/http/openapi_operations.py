@@ -1,36 +1,38 @@
 """Each operation of the API as OpenAPI has it: parameters, bodies, every status, examples that work.
 
-Settings enter, for the limits; operations by path and method leave. Nothing here decides anything: what a
-route does stands in its own file, and `tests/hostile/test_openapi.py` holds the two together.
+Settings enter, for the limits; operations by path and method leave: those of writing from here, all others
+from `openapi_reading`, `openapi_own` and the other files of that kind, each with a function `operations`.
+Nothing here decides anything: what a route does stands in its own file, and `tests/hostile/test_openapi.py`
+holds the two together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
 
-from mixdown.http import auxiliary, engage, own
+from mixdown.http import auxiliary, openapi_own, openapi_reading, openapi_site
 from mixdown.http.auxiliary import Auxiliary
 from mixdown.http.ingestion import IDEMPOTENCY_KEY_LIMIT_CHARS
 from mixdown.http.openapi_pieces import (
+    ENCODING,
     FORM,
     JSON,
+    RETRY_AFTER,
     Operation,
     connection,
     content,
     error,
     operation,
     parameter,
-    read_errors,
     ref,
     request_body,
     response,
 )
-from mixdown.http.reply import GIF, WELCOME
+from mixdown.http.reply import GIF
 from mixdown.model import texts
-from mixdown.query.engage import DEFAULT_PAGE_SIZE, IDS_LIMIT, PAGE_SIZE_LIMIT
 from mixdown.settings import Settings
 
 EXAMPLE_TOKEN: Final = "0123456789abcdef0123456789abcdef"
@@ -45,7 +47,6 @@ TAGS: Final = (
     {"name": "Operations", "description": "Health, metrics, and this description."},
     {"name": "Page", "description": "The page for browsers, with its forms."},
 )
-_READERS: Final[Sequence[Mapping[str, Any]]] = [{"account": []}, {"secret": []}]
 _USER: Final = {
     "$token": EXAMPLE_TOKEN,
     "$distinct_id": "ada",
@@ -60,17 +61,32 @@ _GROUP: Final = {
 }
 
 
+_Family = Callable[[Settings], dict[str, dict[str, Operation]]]
+
+
 def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
     """Every operation that a server with these settings may serve, by path and lower-case method."""
+    families: tuple[_Family, ...] = (
+        _writing,
+        openapi_reading.operations,
+        openapi_own.operations,
+        openapi_site.operations,
+    )
+    found: dict[str, dict[str, Operation]] = {}
+    for family in families:
+        for path, item in family(settings).items():
+            found.setdefault(path, {}).update(item)
+    return found
+
+
+def _writing(settings: Settings) -> dict[str, dict[str, Operation]]:
     found: dict[str, dict[str, Operation]] = {
         "/engage": _writes("User", settings),
         "/groups": _writes("Group", settings),
     }
     for path in (*auxiliary.PATHS.values(), auxiliary.FIRST_TIME_EVENTS, auxiliary.LOOKUP_TABLE):
         found[path.name] = _auxiliary(path)
-    for number, name in enumerate(engage.PATHS):
-        found[name] = _profile_query(number)
-    return found | _own() | _health() | _page()
+    return found
 
 
 # --- writing
@@ -97,14 +113,7 @@ _WRITE_HEADERS: Final = (
         "header",
     ),
 )
-_ENCODING: Final = parameter(
-    "Content-Encoding",
-    "How the body is compressed; gzip is known by its first bytes as well.",
-    {"type": "string", "enum": ["gzip", "deflate", "identity"]},
-    "header",
-)
 _CORS: Final = {"Access_Control_Allow_Origin": "The request's Origin, where it has one."}
-_RETRY: Final = "Try again after so many seconds."
 
 
 def _write_responses(settings: Settings) -> dict[str, Any]:
@@ -147,13 +156,13 @@ def _write_responses(settings: Settings) -> dict[str, Any]:
             content(
                 ref("RateLimited"), {"code": 429, "error": texts.RATE_LIMITED, "status": "Too Many Requests"}
             ),
-            Retry_After=_RETRY,
+            Retry_After=RETRY_AFTER,
             **_CORS,
         ),
         "503": error(
             "Backlog, disk, memory, connections or shutdown.",
             texts.OVERLOADED_BACKLOG,
-            Retry_After=_RETRY,
+            Retry_After=RETRY_AFTER,
             **_CORS,
         ),
     }
@@ -186,7 +195,7 @@ def _writes(kind: str, settings: Settings) -> dict[str, Operation]:
             f"Update {plural}",
             what,
             responses,
-            parameters=(*_WRITE_PARAMETERS, *_WRITE_HEADERS, _ENCODING),
+            parameters=(*_WRITE_PARAMETERS, *_WRITE_HEADERS, ENCODING),
             body=request_body(body),
         ),
         "get": operation(
@@ -237,7 +246,7 @@ def _auxiliary(path: Auxiliary) -> dict[str, Operation]:
         responses = connection() | {str(path.reply.status): answer}
         # the connection's busy answer is the only 503 here, and it too says when to try again
         responses["503"] = error(
-            "Too many open connections.", "the server has too many open connections", Retry_After=_RETRY
+            "Too many open connections.", "the server has too many open connections", Retry_After=RETRY_AFTER
         )
         if "{" in path.name:
             responses["404"] = error("The id holds an encoded `/` or `#`: another path.", "Not Found")
@@ -263,305 +272,3 @@ def _auxiliary(path: Auxiliary) -> dict[str, Operation]:
             "The id holds an encoded `/` or `#`: another path.", "Not Found"
         )
     return found | {"options": preflight}
-
-
-# --- reading
-
-_PROJECT: Final = parameter(
-    "project_id",
-    "The project; needed by owners alone.",
-    {"type": "integer", "minimum": 0, "maximum": 2**53},
-)
-_WAIT: Final = parameter(
-    "X-Mixdown-Wait",
-    "Wait at most so many milliseconds for what was just written; 0 does not wait.",
-    {"type": "integer", "minimum": 0},
-    "header",
-)
-
-
-def _profile_parameters() -> tuple[dict[str, Any], ...]:
-    listed = {"type": "array", "items": {"type": "string"}}
-    return (
-        _PROJECT | {"example": 1},
-        parameter("distinct_id", "One profile.", {"type": "string"}),
-        parameter("distinct_ids", "A JSON list, or repeated.", listed | {"maxItems": IDS_LIMIT}),
-        parameter(
-            "data_group_id", "A group key's name or number: groups instead of users.", {"type": "string"}
-        ),
-        parameter("output_properties", "Only these.", listed | {"maxItems": engage.PROPERTIES_LIMIT}),
-        parameter("page", "From 0.", {"type": "integer", "minimum": 0, "maximum": engage.PAGE_LIMIT}),
-        parameter(
-            "page_size",
-            f"{DEFAULT_PAGE_SIZE} by default; more than the limit is refused, not cut.",
-            {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE_LIMIT},
-        ),
-        parameter("session_id", "Of an earlier answer: pages of that same result.", {"type": "string"}),
-        parameter(
-            "limit",
-            "At most so many in all.",
-            {"type": "integer", "minimum": 1, "maximum": engage.LIMIT_LIMIT},
-        ),
-        _WAIT,
-    )
-
-
-_PAGE: Final = {
-    "status": "ok",
-    "computed_at": "2026-11-22T03:53:59+00:00",
-    "page": 0,
-    "page_size": 1000,
-    "total": 1,
-    "session_id": "whole-1-1-1000-1795319639300",
-    "results": [
-        {
-            "$distinct_id": "ada",
-            "$properties": {"plan": "pro", "logins": 1, "$last_seen": "2026-11-22T03:53:59"},
-        }
-    ],
-}
-
-
-def _profile_query(number: int) -> dict[str, Operation]:
-    path = engage.PATHS[number]
-    limited = texts.QUERY_RATE_LIMITED.format(project=1, limit=60, seconds=42)
-    told = {"request": f"{path}?page=x", "error": limited, "status": "error"}
-    responses = read_errors(f"{path}?page=x") | {
-        "429": response(
-            "The project is past its limit of queries, if the server or the project has one.",
-            content(ref("ReadError"), told),
-            Retry_After=_RETRY,
-        ),
-        "200": response(
-            "A page of profiles, in the order of their ids.",
-            content(ref("ProfilePage"), _PAGE),
-            X_Mixdown_Behind="How many records the answer is behind; absent when it is not.",
-        ),
-    }
-    parameters = _profile_parameters()
-    query = {"project_id": 1, "distinct_ids": ["ada"], "output_properties": ["plan"]}
-    form = {"project_id": "1", "distinct_ids": '["ada"]'}
-    description = "A read waits until everything that was acknowledged before it is visible, within a bound."
-    if number:
-        description += f" The same as `{engage.PATHS[0]}`."
-    not_built = f" Not built yet, and refused by name: {', '.join(engage.NOT_BUILT)}."
-    return {
-        "get": operation(
-            f"queryProfilesByUrl{number or ''}",
-            "Reading",
-            "Read profiles",
-            description + not_built,
-            responses,
-            parameters=parameters,
-            security=_READERS,
-        ),
-        "post": operation(
-            f"queryProfiles{number or ''}",
-            "Reading",
-            "Read profiles",
-            description + " JSON wins over the form, and the form over the query." + not_built,
-            responses,
-            parameters=(*parameters, _ENCODING),
-            body=request_body(
-                content(ref("ProfileQuery"), query) | content(_form_of(parameters), form, FORM),
-                required=False,
-            ),
-            security=_READERS,
-        ),
-    }
-
-
-def _form_of(parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    fields = {told["name"]: {"type": "string"} for told in parameters if told["in"] == "query"}
-    return {"type": "object", "properties": fields}
-
-
-# --- Mixdown's own API
-
-
-def _own() -> dict[str, dict[str, Operation]]:
-    limit = parameter(
-        "limit",
-        f"{own.DEFAULT_LIMIT} by default.",
-        {"type": "integer", "minimum": 1, "maximum": own.RECORDS_LIMIT},
-    )
-    before = parameter(
-        "before_id", "Only older ones.", {"type": "integer", "minimum": 1, "maximum": own.ID_LIMIT}
-    )
-    listings = (
-        ("status", "How far log and fold are, and what each project holds", "StatusAnswer", (_PROJECT,)),
-        ("records", "The last records that were stored, newest first", "RecordsAnswer", (_PROJECT, limit)),
-        (
-            "refusals",
-            "Refused records with their reasons, newest first",
-            "RefusalsAnswer",
-            (_PROJECT, limit, before),
-        ),
-    )
-    found: dict[str, dict[str, Operation]] = {}
-    for name, summary, schema, parameters in listings:
-        path = f"{own.PREFIX}/{name}"
-        answer = response("As asked.", content(ref(schema)))
-        found[path] = {
-            "get": operation(
-                name,
-                "Mixdown",
-                summary,
-                "A caller meets its own project; an owner meets all of them.",
-                read_errors(path) | {"200": answer},
-                parameters=parameters,
-                security=_READERS,
-            )
-        }
-    path = f"{own.PREFIX}/refusals/resend"
-    missing = {"request": path, "error": "ids, no refusal has the id 7", "status": "error"}
-    sent = {"status": "ok", "results": [{"id": 1, "stored": True, "error": None}]}
-    form = {"type": "object", "properties": {"ids": {"type": "string"}, "record": {"type": "string"}}}
-    found[path] = {
-        "post": operation(
-            "resendRefusals",
-            "Mixdown",
-            "Send refused records again",
-            f"Up to {own.RESEND_LIMIT} of them; or one with `record`, the mended one. What is stored leaves "
-            "the refusals. Needs the role admin or owner.",
-            read_errors(path)
-            | {
-                "200": response("What came of each.", content(ref("ResendAnswer"), sent)),
-                "404": response("One of the ids is no refusal of yours.", content(ref("ReadError"), missing)),
-            },
-            parameters=(_PROJECT, _ENCODING),
-            body=request_body(content(ref("ResendQuery"), {"ids": [1]}) | content(form, {"ids": "1"}, FORM)),
-            security=[{"account": []}],
-        )
-    }
-    return found
-
-
-# --- health, metrics, descriptions
-
-
-def _health() -> dict[str, dict[str, Operation]]:
-    def get(
-        identity: str, summary: str, text: str, responses: Mapping[str, Any], **more: Any
-    ) -> dict[str, Operation]:
-        return {"get": operation(identity, "Operations", summary, text, responses, **more)}
-
-    ready = {"status": "unavailable", "reasons": [texts.OVERLOADED_DISK]}
-    metrics = read_errors("/metrics")
-    for status in ("403", "413"):
-        del metrics[status]
-    return {
-        "/livez": get(
-            "livez",
-            "Whether the process answers",
-            "For a supervisor that restarts what hangs.",
-            connection() | {"200": response("It does.", content(ref("Alive"), {"status": "ok"}))},
-        ),
-        "/readyz": get(
-            "readyz",
-            "Whether records can be appended",
-            "For a load balancer.",
-            connection()
-            | {
-                "200": response("They can.", content(ref("Ready"), {"status": "ok", "reasons": []})),
-                "503": response(
-                    "They cannot, and why. Or too many connections are open.",
-                    content({"anyOf": [ref("Ready"), ref("Error")]}, ready),
-                ),
-            },
-        ),
-        "/metrics": get(
-            "metrics",
-            "Prometheus metrics",
-            "Without credentials where it is asked from the machine itself and through no proxy.",
-            metrics
-            | {"200": response("Prometheus' text format.", content({"type": "string"}, media="text/plain"))},
-            security=[{}, *_READERS],
-        ),
-        "/openapi.json": get(
-            "openapi",
-            "This document",
-            "Built from the server's own declarations and settings.",
-            connection() | {"200": response("OpenAPI 3.1.", content({"type": "object"}))},
-        ),
-        "/docs": get(
-            "docs",
-            "This document as a page",
-            "It loads nothing from elsewhere and needs no JavaScript.",
-            connection() | {"200": response("HTML.", content({"type": "string"}, media="text/html"))},
-        ),
-    }
-
-
-# --- the page
-
-
-def _static_file() -> Operation:
-    files = {
-        media: {"schema": {"type": "string"}} for media in ("text/css", "text/javascript", "image/svg+xml")
-    }
-    return operation(
-        "staticFile",
-        "Page",
-        "Style sheet, script and icon of the page",
-        "Nothing is loaded from elsewhere.",
-        connection()
-        | {
-            "200": response("The file.", files),
-            "404": response("There is none of that name.", content({"type": "string"}, media="text/plain")),
-        },
-    )
-
-
-def _page() -> dict[str, dict[str, Operation]]:
-    html = content({"type": "string"}, media="text/html")
-    down = {JSON: {"schema": ref("Error")}, **html}
-    went = response("To the page.", Location="Always `/`.", Set_Cookie="The page's cookie.")
-    page = connection() | {"503": response("The data cannot be read, or too many connections.", down)}
-
-    def post(
-        identity: str, summary: str, text: str, form: str, responses: Mapping[str, Any], **more: Any
-    ) -> Operation:
-        body = content(ref(form), media=FORM)
-        return operation(
-            identity, "Page", summary, text, {**page, **responses}, body=request_body(body), **more
-        )
-
-    signed = {
-        "303": went,
-        "401": response("Wrong name or password.", html),
-        "403": response("The form came from elsewhere, is too large, or the account may not read.", html),
-        "429": response("Too many failed attempts from this address.", html),
-    }
-    return {
-        "/": {
-            "get": operation(
-                "root",
-                "Page",
-                "The page, or Mixpanel's welcome object",
-                "A browser, whose `Accept` names `text/html`, gets the page; everyone else the object.",
-                page
-                | {"200": response("By `Accept`.", {**content(ref("Welcome"), {"error": WELCOME}), **html})},
-            )
-        },
-        "/explorer/sign-in": {
-            "post": post(
-                "signIn",
-                "Sign in to the page",
-                "With a service account's name and password.",
-                "SignInForm",
-                signed,
-            )
-        },
-        "/explorer/sign-out": {
-            "post": post(
-                "signOut",
-                "Sign out",
-                "With the token that the page's form has.",
-                "SignOutForm",
-                {"303": went, "403": response("The form was not the page's own.", html)},
-                security=[{}, {"cookie": []}],
-            )
-        },
-        "/explorer/static/{name}": {"get": _static_file()},
-    }

@@ -15,9 +15,13 @@ Operation = dict[str, Any]
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
 
+READERS: Final[Sequence[Mapping[str, Any]]] = ({"account": []}, {"secret": []})
+"""Who may call: a service account, or a project's secret."""
+RETRY_AFTER: Final = "Try again after so many seconds."
+
 
 def ref(name: str) -> dict[str, str]:
-    """A schema of `openapi_schemas.json`, by name."""
+    """A schema of one of the files `openapi_schemas*.json`, by name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
@@ -124,3 +128,44 @@ def operation(
     told["responses"] = dict(sorted(responses.items()))
     told["security"] = list(security)
     return told
+
+
+# --- parameters that many operations take
+
+ENCODING: Final = parameter(
+    "Content-Encoding",
+    "How the body is compressed; gzip is known by its first bytes as well.",
+    {"type": "string", "enum": ["gzip", "deflate", "identity"]},
+    "header",
+)
+PROJECT: Final = parameter(
+    "project_id",
+    "The project; needed by owners alone.",
+    {"type": "integer", "minimum": 0, "maximum": 2**53},
+)
+WAIT: Final = parameter(
+    "X-Mixdown-Wait",
+    "Wait at most so many milliseconds for what was just written; 0 does not wait.",
+    {"type": "integer", "minimum": 0},
+    "header",
+)
+
+
+def form_of(parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A form with the parameters of a query as its fields."""
+    fields = {told["name"]: {"type": "string"} for told in parameters if told["in"] == "query"}
+    return {"type": "object", "properties": fields}
+
+
+_WORD: Final = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_.~-]+$"}
+_PATH_PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any], Any]]] = {
+    "name": ("A file's name.", _WORD, "page.css"),
+    "id": ("An id.", _WORD, "x"),
+}
+"""What stands in braces in paths: description, schema, an example that a server with one project knows."""
+
+
+def path_parameter(name: str) -> dict[str, Any]:
+    """The parameter that `{name}` is in every path that has it."""
+    description, schema, example = _PATH_PARAMETERS[name]
+    return {**parameter(name, description, schema, "path"), "required": True, "example": example}

@@ -1,0 +1,127 @@
+"""The profile query and what stands beside it, as OpenAPI has it.
+
+Settings enter; operations by path and method leave.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mixdown.http import engage
+from mixdown.http.openapi_pieces import (
+    ENCODING,
+    FORM,
+    PROJECT,
+    READERS,
+    RETRY_AFTER,
+    WAIT,
+    Operation,
+    content,
+    form_of,
+    operation,
+    parameter,
+    read_errors,
+    ref,
+    request_body,
+    response,
+)
+from mixdown.model import texts
+from mixdown.query.engage import DEFAULT_PAGE_SIZE, IDS_LIMIT, PAGE_SIZE_LIMIT
+from mixdown.settings import Settings
+
+
+def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
+    """The operations of this family."""
+    del settings
+    return {name: _profile_query(number) for number, name in enumerate(engage.PATHS)}
+
+
+def _profile_parameters() -> tuple[dict[str, Any], ...]:
+    listed = {"type": "array", "items": {"type": "string"}}
+    return (
+        PROJECT | {"example": 1},
+        parameter("distinct_id", "One profile.", {"type": "string"}),
+        parameter("distinct_ids", "A JSON list, or repeated.", listed | {"maxItems": IDS_LIMIT}),
+        parameter(
+            "data_group_id", "A group key's name or number: groups instead of users.", {"type": "string"}
+        ),
+        parameter("output_properties", "Only these.", listed | {"maxItems": engage.PROPERTIES_LIMIT}),
+        parameter("page", "From 0.", {"type": "integer", "minimum": 0, "maximum": engage.PAGE_LIMIT}),
+        parameter(
+            "page_size",
+            f"{DEFAULT_PAGE_SIZE} by default; more than the limit is refused, not cut.",
+            {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE_LIMIT},
+        ),
+        parameter("session_id", "Of an earlier answer: pages of that same result.", {"type": "string"}),
+        parameter(
+            "limit",
+            "At most so many in all.",
+            {"type": "integer", "minimum": 1, "maximum": engage.LIMIT_LIMIT},
+        ),
+        WAIT,
+    )
+
+
+_PAGE: Final = {
+    "status": "ok",
+    "computed_at": "2026-11-22T03:53:59+00:00",
+    "page": 0,
+    "page_size": 1000,
+    "total": 1,
+    "session_id": "whole-1-1-1000-1795319639300",
+    "results": [
+        {
+            "$distinct_id": "ada",
+            "$properties": {"plan": "pro", "logins": 1, "$last_seen": "2026-11-22T03:53:59"},
+        }
+    ],
+}
+
+
+def _profile_query(number: int) -> dict[str, Operation]:
+    path = engage.PATHS[number]
+    limited = texts.QUERY_RATE_LIMITED.format(project=1, limit=60, seconds=42)
+    told = {"request": f"{path}?page=x", "error": limited, "status": "error"}
+    responses = read_errors(f"{path}?page=x") | {
+        "429": response(
+            "The project is past its limit of queries, if the server or the project has one.",
+            content(ref("ReadError"), told),
+            Retry_After=RETRY_AFTER,
+        ),
+        "200": response(
+            "A page of profiles, in the order of their ids.",
+            content(ref("ProfilePage"), _PAGE),
+            X_Mixdown_Behind="How many records the answer is behind; absent when it is not.",
+        ),
+    }
+    parameters = _profile_parameters()
+    query = {"project_id": 1, "distinct_ids": ["ada"], "output_properties": ["plan"]}
+    form = {"project_id": "1", "distinct_ids": '["ada"]'}
+    description = "A read waits until everything that was acknowledged before it is visible, within a bound."
+    if number:
+        description += f" The same as `{engage.PATHS[0]}`."
+    not_built = f" Not built yet, and refused by name: {', '.join(engage.NOT_BUILT)}."
+    return {
+        "get": operation(
+            f"queryProfilesByUrl{number or ''}",
+            "Reading",
+            "Read profiles",
+            description + not_built,
+            responses,
+            parameters=parameters,
+            security=READERS,
+        ),
+        "post": operation(
+            f"queryProfiles{number or ''}",
+            "Reading",
+            "Read profiles",
+            description + " JSON wins over the form, and the form over the query." + not_built,
+            responses,
+            parameters=(*parameters, ENCODING),
+            body=request_body(
+                content(ref("ProfileQuery"), query) | content(form_of(parameters), form, FORM),
+                required=False,
+            ),
+            security=READERS,
+        ),
+    }
