@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from mixdown.model.errors import CatalogError
 from mixdown.model.values import clean_text
 from mixdown.store.protocols import RefusedRecord
 
@@ -33,6 +34,32 @@ CALL_KEYS_PER_BUCKET: Final = CALL_KEYS_HELD // 8
 SESSIONS_PER_PROJECT: Final = 100
 SESSION_LIFE_MS: Final = 7 * DAY_MS
 SESSION_TOUCH_MS: Final = 60_000  # a session's last use is known to the minute
+
+
+COHORTS_PER_PROJECT: Final = 1_000
+COHORT_IDS: Final = 100_000
+
+
+def check_cohorts(held: int) -> None:
+    """Raises `CatalogError` where a project that holds so many cohorts may not have one more."""
+    if held >= COHORTS_PER_PROJECT:
+        raise CatalogError(
+            f"a project has at most {COHORTS_PER_PROJECT} cohorts", hint="Delete one that is not used."
+        )
+
+
+def check_cohort_ids(count: int) -> None:
+    """Raises `CatalogError` where a list of ids is too long for a cohort."""
+    if count > COHORT_IDS:
+        raise CatalogError(
+            f"a cohort lists at most {COHORT_IDS} ids",
+            hint="Mark these profiles with a property, and make a cohort of an expression.",
+        )
+
+
+def no_cohort(cohort_id: int) -> CatalogError:
+    """The error about a cohort that a project does not have."""
+    return CatalogError(f"there is no cohort {cohort_id}", hint="`mixdown cohort list` shows all.")
 
 
 def refusal_bounds(project: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store import bounds
 from mixdown.store.chunk import Chunk, Outcome, join_segments
 from mixdown.store.group_ids import group_id_of, next_group_id
+from mixdown.store.memory_cohorts import MemoryCohorts
 from mixdown.store.protocols import (
     Account,
     Append,
@@ -467,6 +468,7 @@ class MemoryStore:
         self.log = MemoryLog(self.refusals)
         self.state = MemoryState()
         self.catalog = MemoryCatalog()
+        self.cohorts = MemoryCohorts(self.catalog)
         self.sessions = MemorySessions()
 
     def close(self) -> None:

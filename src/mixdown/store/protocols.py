@@ -280,6 +280,43 @@ class Catalog(Protocol):
         """Release files."""
 
 
+class Cohort(msgspec.Struct, frozen=True):
+    """A saved filter over a project's users (group key "") or the groups of one key.
+
+    `expression` is its text; None for a list of ids. `id` is given by the store (0 before), for good.
+    """
+
+    project: int
+    name: str
+    description: str = ""
+    group_key: str = ""
+    expression: str | None = None
+    created_ms: int = 0
+    id: int = 0
+
+
+class Cohorts(Protocol):
+    """Saved filters: at most 1,000 a project, a list of at most 100,000 ids (`store.bounds`)."""
+
+    def listing(self, project: int) -> list[Cohort]:
+        """A project's cohorts, by id."""
+
+    def create(self, cohort: Cohort, ids: Iterable[str] = ()) -> Cohort:
+        """Keep a cohort, and its ids where it has no expression; returns it with its id.
+
+        Raises `CatalogError`: no such project, a name that another cohort of the project has, too many.
+        """
+
+    def delete(self, project: int, cohort_id: int) -> None:
+        """Raises `CatalogError` where the project has no such cohort."""
+
+    def ids(self, cohort_id: int) -> Iterator[str]:
+        """The ids of a cohort that is a list, ascending by code point."""
+
+    def forget(self, project: int, group_key: str, ids: Sequence[str]) -> int:
+        """Take ids out of all lists of a project's cohorts over this group key; how many places they had."""
+
+
 class Session(msgspec.Struct, frozen=True):
     """A frozen result set: its ids are read page by page."""
 
@@ -329,6 +366,10 @@ class Store(Protocol):
     @property
     def catalog(self) -> Catalog:
         """Projects and accounts."""
+
+    @property
+    def cohorts(self) -> Cohorts:
+        """Saved filters."""
 
     @property
     def sessions(self) -> Sessions:

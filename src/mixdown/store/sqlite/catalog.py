@@ -26,6 +26,7 @@ _TAKEN: Final = {
     "projects.token": "this token is taken by another project",
     "projects.secret_hash": "this secret is taken by another project",
     "accounts.username": "this name is taken by another account",
+    "cohorts.name": "this name is taken by another cohort",
 }
 
 
@@ -54,13 +55,13 @@ class SqliteCatalog:
     def projects(self) -> list[Project]:
         return [
             Project(*row)
-            for row in self._select(f"SELECT {_PROJECT} FROM projects ORDER BY id")  # noqa: S608 - a constant
+            for row in self.select(f"SELECT {_PROJECT} FROM projects ORDER BY id")  # noqa: S608 - a constant
         ]
 
     def accounts(self) -> list[Account]:
         return [
             Account(*row)
-            for row in self._select(
+            for row in self.select(
                 "SELECT username, password_hash, project_id, role, created_ms FROM accounts ORDER BY username"
             )
         ]
@@ -68,7 +69,7 @@ class SqliteCatalog:
     def create_project(
         self, name: str, *, token: str, secret_hash: bytes, id_merge: str, now_ms: int
     ) -> Project:
-        with self._change() as connection:
+        with self.change() as connection:
             row = sqlite.value(
                 connection,
                 "INSERT INTO projects (name, token, secret_hash, id_merge, created_ms)"  # noqa: S608 - our columns
@@ -86,7 +87,7 @@ class SqliteCatalog:
         secret_hash: bytes | None = None,
         id_merge: str | None = None,
     ) -> Project:
-        with self._change() as connection:
+        with self.change() as connection:
             row = sqlite.value(
                 connection,
                 "UPDATE projects SET name = coalesce(?, name), token = coalesce(?, token),"  # noqa: S608 - our columns
@@ -106,7 +107,7 @@ class SqliteCatalog:
         requests_per_s: int | None,
         queries_per_hour: int | None,
     ) -> Project:
-        with self._change() as connection:
+        with self.change() as connection:
             row = sqlite.value(
                 connection,
                 "UPDATE projects SET rate_limit_records_per_s = ?, rate_limit_requests_per_s = ?,"  # noqa: S608 - our columns
@@ -118,14 +119,14 @@ class SqliteCatalog:
         return Project(*row)
 
     def delete_project(self, project_id: int) -> None:
-        with self._change() as connection:
+        with self.change() as connection:
             gone = sqlite.value(connection, "DELETE FROM projects WHERE id = ? RETURNING id", (project_id,))
             if gone is None:
                 raise _no_project(project_id)
             sqlite.rows(connection, "DELETE FROM accounts WHERE project_id = ?", (project_id,))
 
     def create_account(self, account: Account) -> None:
-        with self._change() as connection:
+        with self.change() as connection:
             known = sqlite.value(connection, "SELECT 1 FROM projects WHERE id = ?", (account.project_id,))
             if account.project_id and known is None:
                 raise _no_project(account.project_id)
@@ -143,7 +144,7 @@ class SqliteCatalog:
             )
 
     def delete_account(self, username: str) -> None:
-        with self._change() as connection:
+        with self.change() as connection:
             gone = sqlite.value(
                 connection, "DELETE FROM accounts WHERE username = ? RETURNING username", (username,)
             )
@@ -153,7 +154,7 @@ class SqliteCatalog:
                 )
 
     def fact(self, name: str) -> bytes | None:
-        rows = self._select("SELECT value FROM facts WHERE name = ?", (name,))
+        rows = self.select("SELECT value FROM facts WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
     def set_fact(self, name: str, value: bytes) -> None:
@@ -176,12 +177,13 @@ class SqliteCatalog:
             raise StoreError(f"{self._what} was closed")
         return connection
 
-    def _select(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+    def select(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+        """The rows of a SELECT over `catalog.db`, for the parts that keep their tables there."""
         with self._guard, sqlite.store_errors(self._what):
             return sqlite.rows(self._opened(self._connection), sql, bindings)
 
     @contextmanager
-    def _change(self) -> Iterator[apsw.Connection]:
+    def change(self) -> Iterator[apsw.Connection]:
         """A transaction that changes the catalog and its version."""
         with self._guard, sqlite.store_errors(self._what):
             connection = self._opened(self._connection)

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from mixdown.model.errors import CorruptStoreError, StoreError
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.catalog import SqliteCatalog
+from mixdown.store.sqlite.cohorts import SqliteCohorts
 from mixdown.store.sqlite.folder import RESTORING, make_folder, setting_up, unfinished_restore
 from mixdown.store.sqlite.log import SqliteLog
 from mixdown.store.sqlite.refusals import SqliteRefusals
@@ -41,6 +42,7 @@ class SqliteStore:
         self.refusals = SqliteRefusals(file)
         self.state = SqliteState(folder, writes=role == "fold")
         self.catalog = SqliteCatalog(folder)
+        self.cohorts = SqliteCohorts(self.catalog)
         self.sessions = SqliteSessions(folder)
 
     def close(self) -> None:

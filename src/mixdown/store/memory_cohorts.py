@@ -1,0 +1,69 @@
+"""Cohorts in memory: the part of the model store that keeps saved filters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import msgspec
+
+from mixdown.model.errors import CatalogError
+from mixdown.store import bounds
+from mixdown.store.protocols import Catalog, Cohort
+
+
+class MemoryCohorts:
+    """`Cohorts` in memory; those of a project that is gone are gone."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._guard = threading.RLock()
+        self._next_id = 1
+        self._held: dict[int, Cohort] = {}
+        self._ids: dict[int, frozenset[str]] = {}
+
+    def listing(self, project: int) -> list[Cohort]:
+        with self._guard:
+            if not self._knows(project):
+                return []
+            return [cohort for cohort in self._held.values() if cohort.project == project]
+
+    def create(self, cohort: Cohort, ids: Iterable[str] = ()) -> Cohort:
+        with self._guard:
+            if not self._knows(cohort.project):
+                raise CatalogError(f"there is no project {cohort.project}")
+            own = self.listing(cohort.project)
+            bounds.check_cohorts(len(own))
+            if cohort.name in {other.name for other in own}:
+                raise CatalogError("this name is taken by another cohort", hint="Choose another.")
+            taken = list(islice(ids, bounds.COHORT_IDS + 1))
+            bounds.check_cohort_ids(len(taken))
+            made = msgspec.structs.replace(cohort, id=self._next_id)
+            self._next_id += 1
+            self._held[made.id] = made
+            self._ids[made.id] = frozenset(taken if cohort.expression is None else ())
+            return made
+
+    def delete(self, project: int, cohort_id: int) -> None:
+        with self._guard:
+            if cohort_id not in {cohort.id for cohort in self.listing(project)}:
+                raise bounds.no_cohort(cohort_id)
+            del self._held[cohort_id], self._ids[cohort_id]
+
+    def ids(self, cohort_id: int) -> Iterator[str]:
+        with self._guard:
+            return iter(sorted(self._ids.get(cohort_id, ())))
+
+    def forget(self, project: int, group_key: str, ids: Sequence[str]) -> int:
+        with self._guard:
+            gone = 0
+            for cohort in self.listing(project):
+                if cohort.group_key == group_key:
+                    left = self._ids[cohort.id].difference(ids)
+                    gone += len(self._ids[cohort.id]) - len(left)
+                    self._ids[cohort.id] = left
+            return gone
+
+    def _knows(self, project: int) -> bool:
+        return project in {each.id for each in self._catalog.projects()}
