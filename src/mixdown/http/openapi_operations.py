@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from mixdown.http import auxiliary, openapi_own, openapi_reading, openapi_site
+from mixdown.http import auxiliary, openapi_own, openapi_reading, openapi_reports, openapi_site
 from mixdown.http.auxiliary import Auxiliary
 from mixdown.http.ingestion import IDEMPOTENCY_KEY_LIMIT_CHARS
 from mixdown.http.openapi_pieces import (
@@ -43,6 +43,10 @@ TAGS: Final = (
         "description": "Paths that SDKs touch beside ingestion; what they are sent is not stored.",
     },
     {"name": "Reading", "description": "Profiles, by service account or project secret."},
+    {
+        "name": "Reports",
+        "description": "What Mixpanel's clients read beside profiles; empty until there are events.",
+    },
     {"name": "Mixdown", "description": "Mixdown's own API: how far it is, what arrived, what was refused."},
     {"name": "Operations", "description": "Health, metrics, and this description."},
     {"name": "Page", "description": "The page for browsers, with its forms."},
@@ -69,6 +73,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
     families: tuple[_Family, ...] = (
         _writing,
         openapi_reading.operations,
+        openapi_reports.operations,
         openapi_own.operations,
         openapi_site.operations,
     )

@@ -161,6 +161,7 @@ _WORD: Final = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_.~-]+$
 _PATH_PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any], Any]]] = {
     "name": ("A file's name.", _WORD, "page.css"),
     "id": ("An id.", _WORD, "x"),
+    "project_id": ("A project's id.", {"type": "integer", "minimum": 1, "maximum": 2**53}, 1),
 }
 """What stands in braces in paths: description, schema, an example that a server with one project knows."""
 

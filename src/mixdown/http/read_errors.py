@@ -53,9 +53,9 @@ def read_error(scope: Scope, text: str, *, status: int, headers: Mapping[str, st
     )
 
 
-def invalid_endpoint(scope: Scope) -> Response:
-    """What `/api/query/*` and `/api/2.0/*` answer to a path that they do not know: 400."""
-    return read_error(scope, INVALID_ENDPOINT, status=400)
+def invalid_endpoint(scope: Scope, why: str = "") -> Response:
+    """What `/api/query/*` and `/api/2.0/*` answer to a path that they do not know: 400, and why if known."""
+    return read_error(scope, why or INVALID_ENDPOINT, status=400)
 
 
 def error_response(

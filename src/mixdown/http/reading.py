@@ -17,7 +17,7 @@ from starlette.responses import Response
 from mixdown.http.auth import READERS, Caller, authenticate, project_of, require
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.services import Services
-from mixdown.model.errors import RateLimitedError, ReadTimeoutError
+from mixdown.model.errors import QueryError, RateLimitedError, ReadTimeoutError
 from mixdown.query.waiting import wait_for_fold
 from mixdown.store import patience
 from mixdown.store.catalog_cache import CatalogView
@@ -78,23 +78,42 @@ async def begin_read(request: Request, services: Services) -> Read:
 
     Raises `AuthError`, `QueryError`, `BodyError`, `RateLimitedError`.
     """
-    caller, view = await authenticated(request, services)
-    require(caller, READERS, "read")
-    parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
-    project = project_of(caller, project_id_of(parameters), view)
-    try:
-        services.rates.admit_query(project.id)
-    except RateLimitedError as error:
-        services.metrics.rate_limited(error.limit, error.project)
-        raise
+    project, parameters = await admitted(request, services)
     bound = wait_bound_ms(request, services.settings.read_wait_ms)
     behind = await wait_for_fold(services.store, services.executor, bound_ms=bound)
     return Read(project, parameters, behind)
 
 
+async def admitted(request: Request, services: Services) -> tuple[Project, Parameters]:
+    """Authenticate, decode and count a query, without waiting: for answers that no profile is part of.
+
+    A project that the path names decides over the parameter `project_id`.
+    Raises `AuthError`, `QueryError`, `BodyError`, `RateLimitedError`.
+    """
+    caller, view = await authenticated(request, services)
+    require(caller, READERS, "read")
+    parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
+    wanted = project_in_path(request) if "project_id" in request.path_params else project_id_of(parameters)
+    project = project_of(caller, wanted, view)
+    try:
+        services.rates.admit_query(project.id)
+    except RateLimitedError as error:
+        services.metrics.rate_limited(error.limit, error.project)
+        raise
+    return project, parameters
+
+
 def project_id_of(parameters: Parameters) -> int:
     """The parameter `project_id`, 0 when absent."""
     return parameters.integer("project_id", 0, low=0, high=PROJECT_ID_LIMIT)
+
+
+def project_in_path(request: Request) -> int:
+    """The project that a path below `/api/app/projects` names. Raises `QueryError` (404)."""
+    text: str = request.path_params["project_id"]
+    if text.isascii() and text.isdecimal() and len(text) <= len(str(PROJECT_ID_LIMIT)) and int(text):
+        return int(text)
+    raise QueryError("Not Found", status=404)
 
 
 def wait_bound_ms(request: Request, setting_ms: int) -> int:
