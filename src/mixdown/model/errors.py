@@ -14,6 +14,7 @@
     │   ├── BodyError             the body cannot be read (400, 413)
     │   ├── AuthError             401 or 403
     │   └── QueryError            a read that cannot be answered (400)
+    │       └── ExpressionError   an expression that cannot be read, and where (400)
     ├── OverloadedError           503: come back after retry_after_s seconds
     └── RateLimitedError          429: a project's limit was reached; likewise
 """
@@ -88,6 +89,15 @@ class AuthError(RequestError):
 
 class QueryError(RequestError):
     """A read that cannot be answered as asked: 400."""
+
+
+class ExpressionError(QueryError):
+    """An expression that cannot be read: `reason`, and `position`, in characters from its start (from 0)."""
+
+    def __init__(self, reason: str, position: int) -> None:
+        super().__init__(f"{reason}, at position {position}", status=400)
+        self.reason = reason
+        self.position = position
 
 
 class OverloadedError(MixdownError):

@@ -20,6 +20,11 @@ NESTING_LIMIT: Final = 64
 STRICT_NESTED_KEYS: Final = 254
 STRICT_NESTED_DEPTH: Final = 3
 KEY_WINDOW_MS: Final = 7 * 24 * 3600 * 1000
+EXPRESSION_LIMIT_CHARS: Final = 262_144
+EXPRESSION_NESTING_LIMIT: Final = 100
+"""How deep parentheses, operators, lists and calls of an expression may stand in one another."""
+EXPRESSION_PROPERTIES_LIMIT: Final = 1000
+"""How many different properties one expression may name."""
 
 
 class Limits(msgspec.Struct, frozen=True):
