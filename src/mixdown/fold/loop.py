@@ -17,6 +17,9 @@ RETRY_S: Final = 1.0
 SMALL_STEP_RECORDS: Final = 2000
 SHORTEST_REST_S: Final = 0.0001
 LONGEST_REST_S: Final = 0.005
+COUNTED_AT_ONCE: Final = 1000
+COUNTING_SHARE: Final = 10
+"""While records come in, one part in so many of the time goes to counting what was never counted."""
 
 
 class Wake(Protocol):
@@ -72,13 +75,15 @@ def run_fold(
         selector.register(parent_fd, selectors.EVENT_READ, "parent")
     trimmed = time.monotonic()
     pace = _Pace()
+    counting = _Counting(store, events)
     try:
         while not stopping():
             held = backups is not None and backups.presses()
             records = 0 if held else _step(fold, events)
             pace.rest_after(records)
+            counted = not held and counting.go_on(busy=records > 0)
             if not records:
-                ready = {key.data for key, _ in selector.select(POLL_S)}
+                ready = {key.data for key, _ in selector.select(0 if counted else POLL_S)}
                 if "parent" in ready:
                     return
                 if "wake" in ready:
@@ -111,6 +116,33 @@ class _Pace:
         elif records < SMALL_STEP_RECORDS:
             self._in_a_row += 1
             time.sleep(min(LONGEST_REST_S, SHORTEST_REST_S * 2.0 ** min(self._in_a_row, 16)))
+
+
+class _Counting:
+    """Counts the properties of profiles that were stored without, a few between two steps, until all are."""
+
+    def __init__(self, store: Store, events: FoldEvents | None) -> None:
+        self._store = store
+        self._events = events
+        self._due = 0.0
+        self._done = False
+
+    def go_on(self, *, busy: bool) -> bool:
+        """Count some, if it is time to; whether any were left to be counted."""
+        began = time.monotonic()
+        if self._done or began < self._due:
+            return False
+        try:
+            counted = self._store.state.count_properties(COUNTED_AT_ONCE)
+        except Exception as error:  # noqa: BLE001 - a full disk, perhaps: the fold comes first
+            if self._events is not None:
+                self._events.failed(error)
+            self._due = began + RETRY_S
+            return False
+        self._done = not counted
+        if busy:
+            self._due = time.monotonic() + (COUNTING_SHARE - 1) * (time.monotonic() - began)
+        return not self._done
 
 
 def _step(fold: ProfileFold, events: FoldEvents | None) -> int:

@@ -16,10 +16,19 @@ import msgspec
 import orjson
 
 from mixdown.fold.overlap import Changed, Documents, write_overlapped
+from mixdown.fold.properties import PropertyChanges
 from mixdown.model import texts
 from mixdown.model.errors import CorruptStoreError, StoreError
 from mixdown.model.limits import KEY_WINDOW_MS, PROFILE_LIMIT_BYTES
-from mixdown.model.operators import OPERATOR_NAMES, SHRINKING, Crowd, Properties, apply_operations
+from mixdown.model.operators import (
+    LAST_SEEN,
+    OPERATOR_NAMES,
+    SHRINKING,
+    Crowd,
+    Operator,
+    Properties,
+    apply_operations,
+)
 from mixdown.model.times import iso_seconds
 from mixdown.model.updates import IGNORE_TIME, digest_key
 from mixdown.store.batches import documents_in_batches
@@ -239,12 +248,13 @@ class ProfileFold:
     def _write(self, taken: _Taken, plan: _Plan, tally: _Tally) -> None:
         """Fold and write the profiles of a step; many of them in two threads."""
         failures: list[RefusedRecord] = []
+        properties = PropertyChanges(self._store.state.uncounted())
 
         def fold(keys: Sequence[ProfileKey], documents: list[bytes | None]) -> Changed:
             changed: Changed = []
             for key, stored in zip(keys, documents, strict=True):
                 steps = plan.groups[key[0], key[1]].pop(key[2])
-                folded = self._fold_carefully(stored, steps, failures)
+                folded = self._fold_carefully(stored, steps, failures, properties)
                 if folded != stored:
                     changed.append((key, folded))
             tally.profiles += len(changed)
@@ -256,7 +266,7 @@ class ProfileFold:
                 self._keep(failures)
 
         def write(profiles: Iterator[tuple[ProfileKey, bytes | None]]) -> None:
-            self._store.state.write(FoldResult(taken.end, profiles, plan.keys, taken.last_ms))
+            self._store.state.write(FoldResult(taken.end, profiles, plan.keys, taken.last_ms, properties.all))
 
         def profiles() -> Iterator[tuple[ProfileKey, bytes | None]]:
             for keys, documents in self._read(plan.order):
@@ -286,13 +296,18 @@ class ProfileFold:
             roomy_bytes=DOCUMENT_BYTES_AT_ONCE,
         )
 
-    def _fold_profile(self, stored: bytes | None, steps: Sequence[Step]) -> tuple[bytes | None, list[Step]]:
+    def _fold_profile(
+        self, stored: bytes | None, steps: Sequence[Step], properties: PropertyChanges
+    ) -> tuple[bytes | None, list[Step]]:
         """The document after these records, and those of them that a full profile does not take.
 
         Whether a profile is full is asked of its exact size before a record, never of how records are
         grouped, so that a re-fold gives the same; measured only where payloads could have filled it.
         """
-        doc: Properties | None = None if stored is None else orjson.loads(stored)
+        begun: Properties | None = None if stored is None else orjson.loads(stored)
+        before = None if begun is None else begun.copy()
+        doc = begun
+        touched: set[str] = set()
         size = at_most = 0 if stored is None else len(stored)
         crowd: Crowd | None = None
         turned_away: list[Step] = []
@@ -308,9 +323,13 @@ class ProfileFold:
                 raw = memoryview(payload)
                 size += len(raw)
                 at_most += GROWTH_FACTOR * len(raw)
-                operations.append((code, orjson.loads(raw)))
+                content = orjson.loads(raw)
+                operations.append((code, content))
+                if code != Operator.DELETE:
+                    touched.update(content)
             if update.geo is not None:
                 size += 200
+                touched.update(update.geo)
             at_most += RECORD_OVERHEAD_BYTES
             arrival = _arrival(step.time_ms)
             seen: str | None = arrival
@@ -321,14 +340,21 @@ class ProfileFold:
             if size > ROOMY_BYTES and crowd is None:
                 crowd = Crowd()
             doc = self._apply(doc, operations, geo=update.geo, seen=seen, arrival=arrival, crowd=crowd)
-        return None if doc is None else _encode(doc), turned_away
+        folded = None if doc is None else _encode(doc)
+        known = before is not None and doc is begun and LAST_SEEN in before
+        properties.note(update, before, doc, touched if known else None)
+        return folded, turned_away
 
     def _fold_carefully(
-        self, stored: bytes | None, steps: Sequence[Step], failures: list[RefusedRecord]
+        self,
+        stored: bytes | None,
+        steps: Sequence[Step],
+        failures: list[RefusedRecord],
+        properties: PropertyChanges,
     ) -> bytes | None:
         """Fold all records but those that raise, found by halving: they become refusals."""
         try:
-            folded, turned_away = self._fold_profile(stored, steps)
+            folded, turned_away = self._fold_profile(stored, steps, properties)
         except Exception as error:  # noqa: BLE001 - one record must not stop its neighbours
             if len(steps) == 1:
                 at = steps[0].position
@@ -339,8 +365,8 @@ class ProfileFold:
             failures += [self._refusal(step, _FULL) for step in turned_away]
             return folded
         half = len(steps) // 2
-        stored = self._fold_carefully(stored, steps[:half], failures)
-        return self._fold_carefully(stored, steps[half:], failures)
+        stored = self._fold_carefully(stored, steps[:half], failures, properties)
+        return self._fold_carefully(stored, steps[half:], failures, properties)
 
     def _refusal(self, step: Step, message: str) -> RefusedRecord:
         update = step.update

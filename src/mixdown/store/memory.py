@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
+import orjson
 
 from mixdown.model.errors import CatalogError, StoreError
+from mixdown.model.kinds import kind_of
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store import bounds
 from mixdown.store.chunk import Chunk, Outcome, join_segments
@@ -25,6 +28,7 @@ from mixdown.store.protocols import (
     FoldResult,
     ProfileKey,
     Project,
+    PropertyCounts,
     RefusedRecord,
     Session,
 )
@@ -264,6 +268,24 @@ class MemoryState(_Part):
     def group_keys(self, project: int) -> dict[str, int]:
         with self._use():
             return dict(sorted(self._group_keys.get(project, {}).items()))
+
+    def property_counts(self, project: int, group_key: str, *, limit: int) -> PropertyCounts:
+        """Counted when asked: this state has nothing to be spared."""
+        with self._use():
+            counts: dict[str, Counter[str]] = defaultdict(Counter)
+            for key, document in self._documents.items():
+                if key[:2] == (project, group_key):
+                    for name, value in orjson.loads(document).items():
+                        counts[name][kind_of(value)] += 1
+        ranked = sorted(counts.items(), key=lambda item: (-item[1].total(), item[0]))
+        return PropertyCounts({name: dict(kinds) for name, kinds in ranked[:limit]}, complete=True)
+
+    def uncounted(self) -> Mapping[tuple[int, str], str]:
+        return {}
+
+    def count_properties(self, limit: int) -> int:
+        del limit
+        return 0
 
     def key_window(self) -> tuple[int, int]:
         with self._use():

@@ -7,7 +7,7 @@ next record will get. All methods block (they are called from threads) and raise
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -17,6 +17,9 @@ from mixdown.store.chunk import Chunk, Outcome
 
 ProfileKey = tuple[int, str, str]
 """(project, group key or "" for users, id)."""
+
+PropertyChange = tuple[int, str, str, str, int]
+"""(project, group key, property, kind of value, how many more profiles hold it; fewer: negative)."""
 
 
 class RefusedRecord(msgspec.Struct, frozen=True):
@@ -142,12 +145,25 @@ class FoldResult(msgspec.Struct, frozen=True):
 
     `profiles` comes in the order of its keys, once, and may be made while it is written: what it raises
     undoes the transaction. `keys` are (idempotency key, chunk time in ms, outcome or None).
+    `property_changes` is asked once all profiles are written; without it, the properties of all users or
+    groups among which one was written are counted anew, a piece at a time, by `State.count_properties`.
     """
 
     watermark: int
     profiles: Iterable[tuple[ProfileKey, bytes | None]]
     keys: Sequence[tuple[bytes, int, Outcome | None]]
     now_ms: int
+    property_changes: Callable[[], Iterable[PropertyChange]] | None = None
+
+
+class PropertyCounts(msgspec.Struct, frozen=True):
+    """In how many profiles each property holds a value of which kind, the most frequent properties first.
+
+    `complete` is false while profiles that were stored without counting are still being counted.
+    """
+
+    counts: dict[str, dict[str, int]]
+    complete: bool
 
 
 class State(Protocol):
@@ -188,6 +204,18 @@ class State(Protocol):
 
     def group_keys(self, project: int) -> dict[str, int]:
         """The project's group keys and their data_group_id (positive, below 2^53, never changing)."""
+
+    def property_counts(self, project: int, group_key: str, *, limit: int) -> PropertyCounts:
+        """The counts of the `limit` properties that most of a project's users ("") or groups hold."""
+
+    def uncounted(self) -> Mapping[tuple[int, str], str]:
+        """(project, group key) of which not all properties are counted: only those of ids up to the value."""
+
+    def count_properties(self, limit: int) -> int:
+        """Count those of at most `limit` further profiles; how many there were, 0 when all are counted.
+
+        Only the process that folds may ask, between two writes.
+        """
 
     def key_window(self) -> tuple[int, int]:
         """How many idempotency keys of retries are held, and the chunk time (ms) of the oldest (0: none)."""

@@ -19,9 +19,10 @@ import apsw
 from mixdown.model.errors import StoreError, TooMuchAtOnceError
 from mixdown.store.chunk import Outcome
 from mixdown.store.group_ids import group_id_of, next_group_id
-from mixdown.store.protocols import FoldResult, ProfileKey
+from mixdown.store.protocols import FoldResult, ProfileKey, PropertyCounts
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import documents as stored
+from mixdown.store.sqlite import properties
 from mixdown.store.sqlite.checkpoints import Checkpoints, Pace
 from mixdown.store.sqlite.keys import find_keys, key_window, write_keys
 
@@ -111,7 +112,7 @@ class SqliteState:
             self._writing = threading.get_ident()
             try:
                 with sqlite.transaction(writer):
-                    self._write_profiles(writer, result.profiles)
+                    self._write_profiles(writer, result)
                     write_keys(writer, result.keys, result.now_ms)
                     sqlite.rows(
                         writer,
@@ -185,6 +186,23 @@ class SqliteState:
                 )
             )
 
+    def property_counts(self, project: int, group_key: str, *, limit: int) -> PropertyCounts:
+        group_id = self._group_id(project, group_key)
+        if group_id is None:
+            return PropertyCounts({}, complete=True)
+        with sqlite.store_errors(self._what):
+            return properties.read(self._readers.get(), project, group_id, limit)
+
+    def uncounted(self) -> Mapping[tuple[int, str], str]:
+        with sqlite.store_errors(self._what):
+            return properties.uncounted(self._readers.get())
+
+    def count_properties(self, limit: int) -> int:
+        with self._guard, sqlite.store_errors(self._what):
+            writer, _ = self._open_writer()
+            with sqlite.transaction(writer):
+                return properties.count_some(writer, limit)
+
     def key_window(self) -> tuple[int, int]:
         with sqlite.store_errors(self._what):
             return key_window(self._readers.get())
@@ -238,7 +256,20 @@ class SqliteState:
             raise StoreError(f"{self._what} was closed, or opened for reading alone")
         return self._writer, self._checkpoints
 
-    def _write_profiles(
+    def _write_profiles(self, writer: apsw.Connection, result: FoldResult) -> None:
+        """Write profiles and what they change in the counts of properties."""
+        pairs: set[tuple[int, str]] = set()
+        if result.property_changes is None:
+            self._write_documents(writer, _noting(result.profiles, pairs))
+            for pair in pairs:
+                properties.forget(writer, pair[0], _select_group_id(writer, *pair))
+            return
+        self._write_documents(writer, result.profiles)
+        changes = list(result.property_changes())
+        numbers = {pair: _select_group_id(writer, *pair) for pair in {change[:2] for change in changes}}
+        properties.add(writer, [(change[0], numbers[change[:2]], *change[2:]) for change in changes])
+
+    def _write_documents(
         self, writer: apsw.Connection, profiles: Iterable[tuple[ProfileKey, bytes | None]]
     ) -> None:
         """Write profiles, thousands in one statement, fewer where they are large."""
@@ -275,7 +306,7 @@ class SqliteState:
         for pair, rows in puts.items():
             stored.put(writer, pair[0], _group_id_for_write(writer, *pair), rows)
         for (project, group_key), ids in gone.items():
-            group_id = 0 if not group_key else _select_group_id(writer, project, group_key)
+            group_id = _select_group_id(writer, project, group_key)
             if group_id is not None:
                 stored.delete(writer, project, group_id, ids)
 
@@ -285,12 +316,24 @@ class SqliteState:
         return apsw.SQLITE_OK
 
 
+def _noting(
+    profiles: Iterable[tuple[ProfileKey, bytes | None]], pairs: set[tuple[int, str]]
+) -> Iterator[tuple[ProfileKey, bytes | None]]:
+    """The profiles as they come; `pairs` gets the project and group key of each."""
+    for profile in profiles:
+        pairs.add(profile[0][:2])
+        yield profile
+
+
 def _encoded(text: str) -> bytes:
     """UTF-8 for a lookup; a lone surrogate gives bytes that no stored id has."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def _select_group_id(connection: apsw.Connection, project: int, group_key: str) -> int | None:
+    """The data_group_id as it stands in the file: 0 for users, None for a group key without any group yet."""
+    if not group_key:
+        return 0
     found: int | None = sqlite.value(
         connection,
         "SELECT data_group_id FROM group_keys WHERE project_id = ? AND group_key = ?",
