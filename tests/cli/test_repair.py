@@ -177,6 +177,18 @@ def test_a_broken_index_of_the_state_is_rebuilt_without_loss(folded: Cli) -> Non
     assert "4 profiles" in made["action"]
     assert set(names(folded)) == {"u1", "u2", "u3", "u4"}
     goes_on(folded)
+    assert properties_of(folded) == {"$last_seen": {"datetime": 5}, "mark": {"string": 3}, "n": {"number": 1}}
+
+
+def properties_of(shop: Cli) -> dict[str, dict[str, int]]:
+    """The counts of users' properties, once the profiles of a repaired file are counted anew."""
+    store = open_store(shop.folder, role="fold", create=False)
+    try:
+        assert store.state.count_properties(100)
+        assert not store.state.count_properties(100)
+        return store.state.property_counts(1, "", limit=10).counts
+    finally:
+        store.close()
 
 
 def hide_in_the_index(shop: Cli, name: str, index: str, old: bytes, new: bytes) -> None:

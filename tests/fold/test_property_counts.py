@@ -114,10 +114,10 @@ def test_what_a_failed_transaction_would_have_counted_is_counted_once(
 
     def failing(result: FoldResult) -> None:
         list(result.profiles)
-        raise OSError
+        raise OSError("no space")
 
     monkeypatch.setattr(way.store.state, "write", failing)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="no space"):
         way.fold.step()
     monkeypatch.undo()
     way.fold_all()

@@ -8,7 +8,7 @@ import pytest
 
 from mixdown.model.kinds import KINDS, kind_of, same_kind
 
-VALUES = {
+VALUES: dict[str, list[Any]] = {
     "string": ["", "text", "2026-01-15", "2026-01-15 12:00:00", "2026-13-15T12:00:00", "2026-01-15T25:00:00"],
     "number": [0, -1, 2.5, 10**18],
     "boolean": [True, False],

@@ -18,7 +18,7 @@ from starlette.requests import Request as PageRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from mixdown.http import engage, health, openapi, own, reports
+from mixdown.http import engage, engage_properties, health, openapi, own, reports
 from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
 from mixdown.http.cors import preflight_reply
 from mixdown.http.exchange import DisconnectedError, Receive, Request, Scope, Send, send_reply
@@ -61,7 +61,8 @@ def make_app(
     routes += [route for route in health.routes(services) if part != "public" or route.path != "/metrics"]
     routes += openapi.routes()
     if part != "public":
-        routes += [*engage.routes(services), *reports.routes(services), *own.routes(services), *extra_routes]
+        routes += [*engage.routes(services), *engage_properties.routes(services)]
+        routes += [*reports.routes(services), *own.routes(services), *extra_routes]
     handlers: dict[int | type[Exception], Handler] = {
         404: _not_found,
         405: _method_not_allowed,

@@ -13,7 +13,14 @@ from typing import Any, Final
 
 import orjson
 
-from mixdown.http import auxiliary, openapi_own, openapi_reading, openapi_reports, openapi_site
+from mixdown.http import (
+    auxiliary,
+    openapi_figures,
+    openapi_own,
+    openapi_reading,
+    openapi_reports,
+    openapi_site,
+)
 from mixdown.http.auxiliary import Auxiliary
 from mixdown.http.ingestion import IDEMPOTENCY_KEY_LIMIT_CHARS
 from mixdown.http.openapi_pieces import (
@@ -74,6 +81,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         _writing,
         openapi_reading.operations,
         openapi_reports.operations,
+        openapi_figures.operations,
         openapi_own.operations,
         openapi_site.operations,
     )

@@ -73,13 +73,15 @@ async def authenticated(request: Request, services: Services) -> tuple[Caller, C
     return await in_thread(services, look)
 
 
-async def begin_read(request: Request, services: Services) -> Read:
-    """Authenticate, decode, and wait for the fold.
+async def begin_read(request: Request, services: Services, *, wait_limit_ms: int | None = None) -> Read:
+    """Authenticate, decode, and wait for the fold, `wait_limit_ms` at most where it is given.
 
     Raises `AuthError`, `QueryError`, `BodyError`, `RateLimitedError`.
     """
     project, parameters = await admitted(request, services)
-    bound = wait_bound_ms(request, services.settings.read_wait_ms)
+    setting_ms = services.settings.read_wait_ms
+    limit_ms = setting_ms if wait_limit_ms is None else min(wait_limit_ms, setting_ms)
+    bound = wait_bound_ms(request, limit_ms)
     behind = await wait_for_fold(services.store, services.executor, bound_ms=bound)
     return Read(project, parameters, behind)
 

@@ -20,7 +20,9 @@ from mixdown.store.protocols import PropertyCounts
 from mixdown.store.sqlite import connection as sqlite
 
 Difference = tuple[int, int | None, str, str, int]
-"""(project, data_group_id or None where no group was ever written, property, kind, how many more profiles)."""
+"""(project, data_group_id, None where no group was ever written, property, kind, how many more profiles)."""
+SCHEMA: Final = 2
+"""The migration of `state.db` that made the tables."""
 BYTES_AT_ONCE: Final = 8 * 1024 * 1024
 
 _ADD: Final = """
