@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from mixdown.model.errors import StoreError
 from mixdown.store.credentials import secret_hash
@@ -49,6 +51,8 @@ GOOD = {
     "url-safe base64": url_safe(f"{ODD_NAME}:{ODD_PASSWORD}"),
     "url-safe base64 without padding": url_safe(f"{ODD_NAME}:{ODD_PASSWORD}", padded=False),
     "missing padding": basic(SECRET).rstrip("="),
+    "the password of an account as Bearer": f"Bearer {ODD_PASSWORD}",
+    "Bearer in lower case": f"bearer  {ODD_PASSWORD}",
     "an account with odd characters": basic(f"{ODD_NAME}:{ODD_PASSWORD}"),
 }
 BAD = {
@@ -63,7 +67,13 @@ BAD = {
     "the secret as password": basic(f":{SECRET}"),
     "the secret with a password": basic(f"{SECRET}:x"),
     "the hash of the secret": basic(secret_hash(SECRET).hex()),
-    "Bearer": f"Bearer {SECRET}",
+    "the project secret as Bearer": f"Bearer {SECRET}",
+    "the project token as Bearer": f"Bearer {TOKEN}",
+    "a password that several accounts have, as Bearer": f"Bearer {PASSWORD}",
+    "name and password as Bearer": f"Bearer {READER}:{PASSWORD}",
+    "nothing after Bearer": "Bearer",
+    "a very long Bearer": "Bearer " + "A" * 5000,
+    "another scheme": f"Digest {SECRET}",
     "nothing after Basic": "Basic",
     "no base64": "Basic ====",
     "zeros": "Basic " + base64.b64encode(bytes(32)).decode(),
@@ -163,6 +173,50 @@ def test_a_group_key_of_another_project_is_unknown_here(world: World) -> None:
         assert reply.status_code in (200, 400)
         assert not reply.json().get("results")
         assert "Secretive (" not in reply.text
+
+
+def test_a_signature_in_the_query_is_401(world: World) -> None:
+    """md5 of the sorted parameters and the secret: deprecated, and never built (contract query §1.4)."""
+    pairs = {"api_key": TOKEN, "expire": "9999999999", "project_id": str(world.project.id)}
+    text = "".join(f"{name}={pairs[name]}" for name in sorted(pairs)) + SECRET
+    sig = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    reply = world.get(ENGAGE, user=None, params={**pairs, "sig": sig})
+    assert (reply.status_code, "Unable to authenticate request" in reply.text) == (401, True)
+
+
+def test_an_expired_account_is_refused(world: World) -> None:
+    account = Account("brief", secret_hash("brief's own"), world.project.id, "consumer", NOON_MS)
+    world.store.catalog.create_account(replace(account, expires_ms=NOON_MS + 1000))
+    forms = (basic("brief:brief's own"), "Bearer brief's own")
+    for now_ms, status in ((NOON_MS + 999, 200), (NOON_MS + 1000, 401)):
+        world.now_ms = now_ms
+        for form in forms:
+            assert world.get(ENGAGE, headers={"Authorization": form}).status_code == status
+
+
+def test_an_account_of_several_projects_names_one_and_has_its_role_there(world: World) -> None:
+    world.store.catalog.grant_account(READER, world.other.id, "admin")
+    resend = "/api/mixdown/refusals/resend"
+    for project, read, change in ((world.project, 200, 403), (world.other, 200, 404)):
+        assert world.get(f"{ENGAGE}?project_id={project.id}").status_code == read
+        assert world.post(resend, json={"ids": [7], "project_id": project.id}).status_code == change
+    unnamed = world.get(ENGAGE)
+    assert (unnamed.status_code, "sees 2 projects, so name one" in unnamed.text) == (400, True)
+    assert world.get(f"{ENGAGE}?project_id=999").json()["error"] == "no access to project 999"
+    world.store.catalog.revoke_account(READER, world.other.id)
+    world.store.catalog.revoke_account(READER, world.project.id)
+    refused = world.get(ENGAGE)
+    assert (refused.status_code, "without a project" in refused.text) == (403, True)
+
+
+def test_another_project_and_none_are_refused_in_the_same_words(world: World) -> None:
+    words = {
+        world.get(f"{target}?project_id={project}").text.replace(str(project), "N")
+        for target in (ENGAGE, "/api/mixdown/status", "/api/mixdown/refusals")
+        for project in (world.other.id, 999)
+    }
+    assert len(words) == 3
+    assert all('"error":"no access to project N"' in text for text in words)
 
 
 def test_a_rotated_secret_and_a_deleted_account_stop_at_once(world: World) -> None:

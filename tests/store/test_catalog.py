@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Callable
+
 import pytest
+from msgspec.structs import replace as replaced
 
 from mixdown.model.errors import CatalogError
 from mixdown.store.protocols import Account, Catalog, Project
@@ -56,7 +58,7 @@ def test_projects_without_a_secret_do_not_clash(catalog: Catalog) -> None:
 def test_a_change_changes_what_is_given_alone(catalog: Catalog) -> None:
     made = project(catalog, "one", "t1", b"s1")
     changed = catalog.change_project(made.id, token="t2")
-    assert changed == msgspec.structs.replace(made, token="t2")
+    assert changed == replaced(made, token="t2")
     assert catalog.change_project(made.id, token="t2") == changed, "its own token is not taken"
     changed = catalog.change_project(made.id, name="n", secret_hash=b"s2", id_merge="legacy")
     assert catalog.projects() == [changed] == [Project(made.id, "n", "t2", b"s2", "legacy", 5)]
@@ -91,11 +93,77 @@ def test_a_deleted_project_takes_its_accounts_and_never_gives_its_id_back(catalo
 def test_accounts_come_back_by_name(catalog: Catalog) -> None:
     own = project(catalog)
     made = [account("zoe", own.id), account("adam", own.id, "consumer"), account("Owner", 0, "owner")]
-    for each in made:
-        catalog.create_account(each)
+    made = [catalog.create_account(each) for each in made]
+    assert [each.id for each in made] == sorted({each.id for each in made})
     assert catalog.accounts() == [made[2], made[1], made[0]]
     catalog.delete_account("zoe")
     assert [each.username for each in catalog.accounts()] == ["Owner", "adam"]
+
+
+def test_an_account_may_be_in_several_projects_with_a_role_in_each(catalog: Catalog) -> None:
+    first, second, third = (project(catalog, name) for name in "abc")
+    made = catalog.create_account(account("u", first.id, "admin"))
+    assert catalog.grant_account("u", third.id, "analyst").grants == (
+        (first.id, "admin"),
+        (third.id, "analyst"),
+    )
+    catalog.grant_account("u", second.id, "consumer")
+    granted = catalog.grant_account("u", third.id, "ingest")
+    assert granted.grants == ((first.id, "admin"), (second.id, "consumer"), (third.id, "ingest"))
+    assert catalog.accounts() == [granted]
+    assert granted.id == made.id
+    left = catalog.revoke_account("u", first.id)
+    assert left.grants == ((second.id, "consumer"), (third.id, "ingest")), "the next one is its own now"
+    catalog.delete_project(second.id)
+    assert [each.grants for each in catalog.accounts()] == [((third.id, "ingest"),)]
+    catalog.revoke_account("u", third.id)
+    assert [each.grants for each in catalog.accounts()] == [()]
+    catalog.grant_account("u", first.id, "consumer")
+    catalog.delete_project(first.id)
+    assert catalog.accounts() == []
+
+
+def test_an_account_may_be_made_in_several_projects_at_once(catalog: Catalog) -> None:
+    first, second = project(catalog, "a"), project(catalog, "b")
+    asked = replaced(account("u", second.id), others=((first.id, "consumer"),), creator="root", expires_ms=77)
+    made = catalog.create_account(asked)
+    assert made == replaced(asked, id=made.id)
+    assert catalog.accounts() == [made]
+    assert (made.is_expired(76), made.is_expired(77)) == (False, True)
+    with pytest.raises(CatalogError, match="no project 99"):
+        catalog.create_account(replaced(asked, username="v", others=((99, "consumer"),)))
+    assert catalog.accounts() == [made]
+
+
+def test_a_password_can_be_changed(catalog: Catalog) -> None:
+    made = catalog.create_account(account("u", project(catalog).id))
+    assert catalog.change_password("u", b"n" * 32) == replaced(made, password_hash=b"n" * 32)
+    assert catalog.accounts()[0].password_hash == b"n" * 32
+
+
+def test_what_cannot_be_granted_or_revoked_is_said(catalog: Catalog) -> None:
+    own, other = project(catalog, "a"), project(catalog, "b")
+    made = catalog.create_account(account("u", own.id))
+    catalog.create_account(account("root", 0, "owner"))
+    crowned = replaced(made, username="w", others=((other.id, "owner"),))
+    changes: tuple[tuple[Callable[[], object], str], ...] = (
+        (lambda: catalog.grant_account("v", own.id, "admin"), "no account 'v'"),
+        (lambda: catalog.grant_account("u", 99, "admin"), "no project 99"),
+        (lambda: catalog.grant_account("root", own.id, "admin"), "sees every project"),
+        (lambda: catalog.revoke_account("v", own.id), "no account 'v'"),
+        (lambda: catalog.revoke_account("u", other.id), "not in project"),
+        (lambda: catalog.revoke_account("root", own.id), "sees every project"),
+        (lambda: catalog.change_password("v", b""), "no account 'v'"),
+        (lambda: catalog.grant_account("u", other.id, "owner"), "an owner sees every"),
+        (
+            lambda: catalog.create_account(replaced(made, username="w", others=((other.id, "owner"),))),
+            "an owner",
+        ),
+    )
+    for change, text in changes:
+        with pytest.raises(CatalogError, match=text):
+            change()
+    assert catalog.accounts()[1] == made
 
 
 def test_what_is_missing_or_taken_is_said(catalog: Catalog) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import orjson
 
-from mixdown.http.auth import OWNER
+from mixdown.http.auth import caller_of
 from mixdown.model.times import iso_seconds
 from mixdown.query.counts import profiles_of
 from mixdown.query.recent import RecentRecord, recent_records
@@ -73,13 +73,13 @@ class Content(msgspec.Struct, frozen=True):
 
 
 def content_for(store: Store, view: CatalogView, account: Account) -> Content:
-    """Gather the page's content: the account's own project, or all of them for an owner."""
-    owner = account.role == OWNER
-    projects = [project for project in view.projects.values() if owner or project.id == account.project_id]
+    """Gather the page's content: the projects that the account may read, or all of them for an owner."""
+    caller = caller_of(account)
+    projects = [project for project in view.projects.values() if caller.sees(project.id)]
     ids = [project.id for project in projects]
     names = {project.id: project.name for project in projects}
     refused = store.refusals.counts()
-    refusals = store.refusals.listing([*ids, 0] if owner else ids, limit=LISTED)
+    refusals = store.refusals.listing([*ids, 0] if caller.is_owner else ids, limit=LISTED)
     return Content(
         projects=[
             _card(store, project, refused.get(project.id, (0, 0))[0])

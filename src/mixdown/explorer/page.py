@@ -35,7 +35,7 @@ from mixdown.explorer.cookies import (
     verify,
 )
 from mixdown.explorer.policy import HEADERS, PREFIX
-from mixdown.http.auth import READERS
+from mixdown.http.auth import READERS, caller_of
 from mixdown.http.reading import in_thread
 from mixdown.http.services import Services
 from mixdown.model.errors import StoreError
@@ -103,7 +103,7 @@ class Explorer:
         name, password = form.get("username", ""), form.get("password", "")
 
         def look() -> tuple[Account | None, bytes]:
-            account = self._services.catalog.current().account(name, password)
+            account = self._services.catalog.current().account(name, password, now_ms=self._services.now_ms())
             return account, cookie_key(self._services.store.catalog)
 
         account, key = await in_thread(self._services, look)
@@ -111,7 +111,7 @@ class Explorer:
             self._attempts.failed(address, now_s=self._now_s())
             await asyncio.sleep(FAILURE_PAUSE_S)
             return await self._render(request, problem=WRONG_PASSWORD, status=401)
-        if account.role not in READERS:
+        if not caller_of(account).roles & READERS:
             return await self._render(request, problem=MAY_NOT_READ, status=403)
         response = RedirectResponse("/", status_code=303, headers={"Cache-Control": "no-store"})
         response.set_cookie(
@@ -147,7 +147,9 @@ class Explorer:
             return None, view
         key = cookie_key(self._services.store.catalog)
         found = verify(key, cookie, view.accounts, now_s=self._now_s())
-        return (found if found and found.account.role in READERS else None), view
+        if found is None or found.account.is_expired(self._services.now_ms()):
+            return None, view
+        return (found if caller_of(found.account).roles & READERS else None), view
 
     async def _render(self, request: Request, *, problem: str = "", status: int = 200) -> Response:
         address = server_address(request, self._services)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
+from starlette.requests import Request
 
 from mixdown.http.read_errors import UNAUTHENTICATED
 from mixdown.model.errors import AuthError, QueryError
@@ -20,38 +22,48 @@ from mixdown.store.protocols import Account, Project
 
 OWNER: Final = "owner"
 ADMIN: Final = "admin"
+ANALYST: Final = "analyst"
 CONSUMER: Final = "consumer"
-READERS: Final = frozenset({CONSUMER, "analyst", ADMIN, OWNER})
+INGEST: Final = "ingest"
+READERS: Final = frozenset({CONSUMER, ANALYST, ADMIN, OWNER})
+ANALYSTS: Final = frozenset({ANALYST, ADMIN, OWNER})
 ADMINS: Final = frozenset({ADMIN, OWNER})
+OWNERS: Final = frozenset({OWNER})
 _HEADER_LIMIT_CHARS: Final = 4096
+_OTHER_SITE: Final = "this request was sent by another site"
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Someone whose credentials are right. `project_id` 0: no project of their own (an owner)."""
+    """Someone whose credentials are right: an owner, or a role in each of their projects."""
 
     name: str
-    role: str
-    project_id: int
+    is_owner: bool
+    grants: Mapping[int, str]
 
-    def sees(self, project_id: int) -> bool:
-        """Whether this caller may touch a project's data at all; roles decide what they may do there."""
-        return self.role == OWNER or self.project_id == project_id
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles that the caller has anywhere."""
+        return OWNERS if self.is_owner else frozenset(self.grants.values())
+
+    def role_in(self, project_id: int) -> str:
+        """The caller's role in a project, "" where they have none: roles decide what they may do there."""
+        return OWNER if self.is_owner else self.grants.get(project_id, "")
+
+    def sees(self, project_id: int, roles: frozenset[str] = READERS) -> bool:
+        """Whether the caller has one of these roles in a project."""
+        return self.role_in(project_id) in roles
 
 
-def authenticate(header: str, view: CatalogView) -> Caller:
+def authenticate(header: str, view: CatalogView, *, now_ms: int) -> Caller:
     """The caller that an `Authorization` header names. Raises `AuthError` (401).
 
-    Takes a service account's `user:secret` and a project secret with or without the colon, in either
-    alphabet of base64, padded or not, or in clear.
+    `Basic` takes a service account's `user:secret` and a project secret with or without the colon, in either
+    alphabet of base64, padded or not, or in clear. `Bearer` takes a service account's password, which alone
+    finds its account.
     """
-    credentials = _credentials(header)
-    name, _, password = credentials.partition(":")
-    account = view.account(name, password)
-    if account is not None:
-        return caller_of(account)
-    project = view.project_of_secret(credentials.removesuffix(":"))  # a preset one may hold colons
-    if project is not None:
-        return Caller(name=f"secret of project {project.id}", role=CONSUMER, project_id=project.id)
+    caller = _of_bearer(header, view, now_ms) or _of_basic(header, view, now_ms)
+    if caller is not None:
+        return caller
     raise AuthError(
         UNAUTHENTICATED,
         status=401,
@@ -59,30 +71,77 @@ def authenticate(header: str, view: CatalogView) -> Caller:
     )
 
 
+def _of_bearer(header: str, view: CatalogView, now_ms: int) -> Caller | None:
+    scheme, _, value = header.strip().partition(" ")
+    value = value.strip()
+    if scheme.lower() != "bearer" or not value or len(value) > _HEADER_LIMIT_CHARS:
+        return None
+    account = view.account_of_password(value, now_ms=now_ms)
+    return None if account is None else caller_of(account)
+
+
+def _of_basic(header: str, view: CatalogView, now_ms: int) -> Caller | None:
+    credentials = _credentials(header)
+    name, _, password = credentials.partition(":")
+    account = view.account(name, password, now_ms=now_ms)
+    if account is not None:
+        return caller_of(account)
+    project = view.project_of_secret(credentials.removesuffix(":"))  # a preset one may hold colons
+    if project is None:
+        return None
+    return Caller(name=f"secret of project {project.id}", is_owner=False, grants={project.id: CONSUMER})
+
+
 def caller_of(account: Account) -> Caller:
     """The caller that a service account is."""
-    return Caller(name=account.username, role=account.role, project_id=account.project_id)
+    return Caller(name=account.username, is_owner=account.is_owner, grants=dict(account.grants))
 
 
 def require(caller: Caller, roles: frozenset[str], what: str) -> None:
-    """Raises `AuthError` (403) unless the caller's role is one of `roles`; `what` ends the sentence."""
-    if caller.role not in roles:
-        raise AuthError(f"the role {caller.role!r} may not {what}", status=403)
+    """Raises `AuthError` (403) unless the caller has one of `roles` somewhere; `what` ends the sentence.
 
-
-def project_of(caller: Caller, project_id: int, view: CatalogView) -> Project:
-    """The project that a request is about: the one it names (0: none), else the caller's own.
-
-    Raises `AuthError` (403) for a project that the caller cannot see or that does not exist, and
-    `QueryError` (400) where an owner names none.
+    It spares work for those who have no right at all. Which project the right is for, `project_of` checks.
     """
-    wanted = project_id or caller.project_id
+    if not caller.roles & roles:
+        raise _may_not(caller.roles, what)
+
+
+def project_of(
+    caller: Caller, project_id: int, view: CatalogView, *, roles: frozenset[str], what: str
+) -> Project:
+    """The project that a request is about: the one it names (0: none), else the caller's only one.
+
+    Raises `AuthError` (403) for a project that the caller cannot see or that does not exist, in the same
+    words, and where their role there is none of `roles`; `QueryError` (400) where they must name one.
+    """
+    wanted = project_id
+    if not wanted and not caller.is_owner and len(caller.grants) == 1:
+        (wanted,) = caller.grants
     if not wanted:
-        raise QueryError("project_id, missing: this account sees every project, so name one", status=400)
+        which = "every project" if caller.is_owner else f"{len(caller.grants)} projects"
+        raise QueryError(f"project_id, missing: this account sees {which}, so name one", status=400)
     project = view.projects.get(wanted)
-    if project is None or not caller.sees(wanted):
+    role = caller.role_in(wanted)
+    if project is None or not role:
         raise AuthError(f"no access to project {wanted}", status=403)
+    if role not in roles:
+        raise _may_not({role}, what)
     return project
+
+
+def refuse_other_sites(request: Request) -> None:
+    """Raises `AuthError` (403) for what another site's page sent: whatever changes something asks this.
+
+    A browser adds remembered Basic credentials to other sites' forms too.
+    """
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise AuthError(_OTHER_SITE, status=403)
+
+
+def _may_not(roles: Iterable[str], what: str) -> AuthError:
+    named = ", ".join(repr(role) for role in sorted(roles))
+    text = f"the role {named} may not {what}" if named else f"an account without a project may not {what}"
+    return AuthError(text, status=403)
 
 
 def _credentials(header: str) -> str:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mixdown.http.auth import ADMINS, OWNER, READERS, Caller, project_of, require
+from mixdown.http.auth import ADMINS, READERS, project_of, refuse_other_sites, require
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering
 from mixdown.http.reading import authenticated, in_thread, json_response, project_id_of
@@ -25,7 +25,7 @@ from mixdown.http.services import Services
 from mixdown.ingest.direct import resend
 from mixdown.ingest.pipeline import rules_of
 from mixdown.ingest.prepare import Rules
-from mixdown.model.errors import AuthError, QueryError, RequestError
+from mixdown.model.errors import QueryError, RequestError
 from mixdown.model.times import iso_seconds
 from mixdown.query.counts import profiles_of
 from mixdown.query.recent import RecentRecord, recent_records
@@ -41,9 +41,8 @@ NO_PROJECT: Final = 0
 
 
 class _Asked(NamedTuple):
-    """An authenticated call: who, their parameters, and the projects it is about."""
+    """An authenticated call: its parameters, and the projects it is about."""
 
-    caller: Caller
     parameters: Parameters
     projects: tuple[Project, ...]
     with_unknown_tokens: bool
@@ -84,11 +83,8 @@ def routes(services: Services) -> list[Route]:
         return _ok([refusal_view(refusal) for refusal in found], more=more)
 
     async def send_again(request: Request) -> Response:
-        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            # A browser adds remembered Basic credentials to other sites' forms too.
-            raise AuthError("this request was sent by another site", status=403)
-        asked = await _ask(request, services)
-        require(asked.caller, ADMINS, "send refused records again")
+        refuse_other_sites(request)
+        asked = await _ask(request, services, ADMINS, "send refused records again")
         ids = _resend_ids(asked.parameters)
         record = asked.parameters.value("record")
         if record is not None and (len(ids) != 1 or type(record) is not dict):
@@ -167,15 +163,17 @@ def refusal_view(refusal: RefusedRecord) -> dict[str, Any]:
     }
 
 
-async def _ask(request: Request, services: Services) -> _Asked:
+async def _ask(
+    request: Request, services: Services, roles: frozenset[str] = READERS, what: str = "read"
+) -> _Asked:
     caller, view = await authenticated(request, services)
-    require(caller, READERS, "read")
+    require(caller, roles, what)
     parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
     project_id = project_id_of(parameters)
-    if caller.role == OWNER and not project_id:
-        return _Asked(caller, parameters, tuple(view.projects.values()), with_unknown_tokens=True)
-    project = project_of(caller, project_id, view)
-    return _Asked(caller, parameters, (project,), with_unknown_tokens=False)
+    if caller.is_owner and not project_id:
+        return _Asked(parameters, tuple(view.projects.values()), with_unknown_tokens=True)
+    project = project_of(caller, project_id, view, roles=roles, what=what)
+    return _Asked(parameters, (project,), with_unknown_tokens=False)
 
 
 def _resend_ids(parameters: Parameters) -> list[int]:

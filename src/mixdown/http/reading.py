@@ -68,7 +68,7 @@ async def authenticated(request: Request, services: Services) -> tuple[Caller, C
 
     def look() -> tuple[Caller, CatalogView]:
         view = services.catalog.current()
-        return authenticate(header, view), view
+        return authenticate(header, view, now_ms=services.now_ms()), view
 
     return await in_thread(services, look)
 

@@ -9,6 +9,7 @@ thread. It must never answer from a view whose version it has not just compared,
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -27,12 +28,20 @@ class CatalogView(msgspec.Struct, frozen=True):
     projects: Mapping[int, Project]
     secrets: Mapping[bytes, Project]
     accounts: Mapping[str, Account]
+    passwords: Mapping[bytes, Account]
 
-    def account(self, username: str, password: str) -> Account | None:
-        """The account, if the password is its own; an unknown name takes the same time."""
+    def account(self, username: str, password: str, *, now_ms: int) -> Account | None:
+        """The account, if the password is its own and it has not expired; an unknown name takes as long."""
         known = self.accounts.get(username, _NOBODY)
         matches = same(known.password_hash, secret_hash(password))
-        return known if matches and known is not _NOBODY else None
+        return known if matches and known is not _NOBODY and not known.is_expired(now_ms) else None
+
+    def account_of_password(self, password: str, *, now_ms: int) -> Account | None:
+        """The account whose password this is, if it is one account's alone (found as a secret's project)."""
+        asked = secret_hash(password)
+        known = self.passwords.get(asked, _NOBODY)
+        matches = same(known.password_hash, asked)
+        return known if matches and known is not _NOBODY and not known.is_expired(now_ms) else None
 
     def project_of_secret(self, secret: str) -> Project | None:
         """The project that this secret belongs to (found by its SHA-256, so that timing tells nothing)."""
@@ -42,13 +51,17 @@ class CatalogView(msgspec.Struct, frozen=True):
 
 
 def _view(catalog: Catalog, version: int) -> CatalogView:
-    projects = catalog.projects()
+    projects, accounts = catalog.projects(), catalog.accounts()
+    shared = Counter(account.password_hash for account in accounts)
     return CatalogView(
         version=version,
         tokens={project.token: project.id for project in projects},
         projects={project.id: project for project in projects},
         secrets={project.secret_hash: project for project in projects if project.secret_hash},
-        accounts={account.username: account for account in catalog.accounts()},
+        accounts={account.username: account for account in accounts},
+        passwords={
+            account.password_hash: account for account in accounts if shared[account.password_hash] == 1
+        },
     )
 
 

@@ -17,6 +17,7 @@ import orjson
 from mixdown.model.errors import CatalogError, StoreError
 from mixdown.model.kinds import kind_of
 from mixdown.model.limits import KEY_WINDOW_MS
+from mixdown.store import account_checks as checks
 from mixdown.store import bounds
 from mixdown.store.chunk import Chunk, Outcome, join_segments
 from mixdown.store.group_ids import group_id_of, next_group_id
@@ -329,6 +330,7 @@ class MemoryCatalog(_Part):
         self._version = 1
         self._next_id = 1
         self._projects: dict[int, Project] = {}
+        self._next_account = 1
         self._accounts: dict[str, Account] = {}
         self._facts: dict[str, bytes] = {}
 
@@ -391,28 +393,45 @@ class MemoryCatalog(_Part):
         with self._use():
             self._known(project_id)
             del self._projects[project_id]
-            self._accounts = {
-                username: account
-                for username, account in self._accounts.items()
-                if account.project_id != project_id
-            }
+            for username, account in list(self._accounts.items()):
+                left = account.revoked(project_id)
+                if left != account and not left.project_id:
+                    del self._accounts[username]
+                else:
+                    self._accounts[username] = left
             self._version += 1
 
-    def create_account(self, account: Account) -> None:
+    def create_account(self, account: Account) -> Account:
+        account = checks.checked(account)
         with self._use():
-            if account.project_id:
-                self._known(account.project_id)
+            for project_id, _ in account.grants:
+                self._known(project_id)
             if account.username in self._accounts:
                 raise CatalogError("this name is taken by another account", hint="Choose another.")
-            self._accounts[account.username] = account
-            self._version += 1
+            made = msgspec.structs.replace(
+                account, id=self._next_account, others=tuple(sorted(account.others))
+            )
+            self._next_account += 1
+            return self._put_account(made)
+
+    def grant_account(self, username: str, project_id: int, role: str) -> Account:
+        with self._use():
+            account = self._known_account(username)
+            self._known(project_id)
+            return self._put_account(checks.granted(account, project_id, role))
+
+    def revoke_account(self, username: str, project_id: int) -> Account:
+        with self._use():
+            return self._put_account(checks.revoked(self._known_account(username), project_id))
+
+    def change_password(self, username: str, password_hash: bytes) -> Account:
+        with self._use():
+            account = self._known_account(username)
+            return self._put_account(msgspec.structs.replace(account, password_hash=password_hash))
 
     def delete_account(self, username: str) -> None:
         with self._use():
-            if self._accounts.pop(username, None) is None:
-                raise CatalogError(
-                    f"there is no account {username!r}", hint="`mixdown account list` shows all."
-                )
+            del self._accounts[self._known_account(username).username]
             self._version += 1
 
     def fact(self, name: str) -> bytes | None:
@@ -427,6 +446,16 @@ class MemoryCatalog(_Part):
         if project_id not in self._projects:
             raise CatalogError(f"there is no project {project_id}", hint="`mixdown project list` shows all.")
         return self._projects[project_id]
+
+    def _known_account(self, username: str) -> Account:
+        if username not in self._accounts:
+            raise checks.no_account(username)
+        return self._accounts[username]
+
+    def _put_account(self, account: Account) -> Account:
+        self._accounts[account.username] = account
+        self._version += 1
+        return account
 
     def _put(self, project: Project) -> None:
         for other in self._projects.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -241,14 +241,57 @@ class Project(msgspec.Struct, frozen=True):
     rate_limit_queries_per_hour: int | None = None
 
 
+Grant = tuple[int, str]
+"""(project, role): what an account may do in one project."""
+OWNER_ROLE: Final = "owner"
+
+
 class Account(msgspec.Struct, frozen=True):
-    """A service account; `project_id` 0 with role `owner` sees every project."""
+    """A service account: its role in its own project, and in `others`.
+
+    One with the role `owner` sees every project (`project_id` 0); any other with `project_id` 0 sees none.
+    `id` is given by the catalog. `expires_ms` 0: never.
+    """
 
     username: str
     password_hash: bytes
     project_id: int
     role: str
     created_ms: int = 0
+    id: int = 0
+    creator: str = ""
+    expires_ms: int = 0
+    others: tuple[Grant, ...] = ()
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the account sees every project."""
+        return self.role == OWNER_ROLE
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """Each project that the account is in, and its role there; the first is its own."""
+        return ((self.project_id, self.role), *self.others) if self.project_id else ()
+
+    def is_expired(self, now_ms: int) -> bool:
+        """Whether the account's time is over."""
+        return bool(self.expires_ms) and now_ms >= self.expires_ms
+
+    def granted(self, project_id: int, role: str) -> Account:
+        """The account with this role in this project, whatever it had there."""
+        grants = dict(self.grants)
+        grants[project_id] = role
+        return self._with(tuple(grants.items()))
+
+    def revoked(self, project_id: int) -> Account:
+        """The account without this project; its own is then the next one, if it has one."""
+        return self._with(tuple(grant for grant in self.grants if grant[0] != project_id))
+
+    def _with(self, grants: tuple[Grant, ...]) -> Account:
+        project_id, role = grants[0] if grants else (0, self.role)
+        return msgspec.structs.replace(
+            self, project_id=project_id, role=role, others=tuple(sorted(grants[1:]))
+        )
 
 
 class Catalog(Protocol):
@@ -290,10 +333,28 @@ class Catalog(Protocol):
         """Set all of a project's rate limits (None: as the server's settings say). Raises `CatalogError`."""
 
     def delete_project(self, project_id: int) -> None:
-        """Delete a project and its accounts; its id is never used again. Raises `CatalogError`."""
+        """Delete a project and the accounts that are in no other; its id is never used again.
 
-    def create_account(self, account: Account) -> None:
-        """Make a service account. Raises `CatalogError` when the name is taken or the project is missing."""
+        Raises `CatalogError`.
+        """
+
+    def create_account(self, account: Account) -> Account:
+        """Make a service account; returns it with its number.
+
+        Raises `CatalogError` when the name is taken or a project is missing.
+        """
+
+    def grant_account(self, username: str, project_id: int, role: str) -> Account:
+        """Give an account a role in a project, in place of one it has there.
+
+        Raises `CatalogError`: no such account or project, or an owner, who sees every project.
+        """
+
+    def revoke_account(self, username: str, project_id: int) -> Account:
+        """Take an account out of a project. Raises `CatalogError` when it is not in it."""
+
+    def change_password(self, username: str, password_hash: bytes) -> Account:
+        """Give an account another password. Raises `CatalogError` when there is no such account."""
 
     def delete_account(self, username: str) -> None:
         """Raises `CatalogError` when there is none."""

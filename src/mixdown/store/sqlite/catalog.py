@@ -5,6 +5,7 @@ Secrets and passwords enter as hashes alone.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import apsw
+import msgspec
 
 from mixdown.model.errors import CatalogError, StoreError
+from mixdown.store import account_checks as checks
 from mixdown.store.protocols import Account, Project
 from mixdown.store.sqlite import connection as sqlite
 
@@ -21,6 +24,11 @@ _PROJECT: Final = (
     "id, name, token, secret_hash, id_merge, created_ms,"
     " rate_limit_records_per_s, rate_limit_requests_per_s, rate_limit_queries_per_hour"
 )
+_ACCOUNTS: Final = """
+SELECT username, password_hash, project_id, role, created_ms, id, creator, expires_ms,
+       (SELECT json_group_array(json_array(project_id, role))
+        FROM account_projects AS o WHERE o.username = accounts.username)
+FROM accounts"""
 _TAKEN: Final = {
     "projects.name": "this name is taken by another project",
     "projects.token": "this token is taken by another project",
@@ -59,12 +67,7 @@ class SqliteCatalog:
         ]
 
     def accounts(self) -> list[Account]:
-        return [
-            Account(*row)
-            for row in self.select(
-                "SELECT username, password_hash, project_id, role, created_ms FROM accounts ORDER BY username"
-            )
-        ]
+        return [_account(row) for row in self.select(_ACCOUNTS + " ORDER BY username")]
 
     def create_project(
         self, name: str, *, token: str, secret_hash: bytes, id_merge: str, now_ms: int
@@ -123,35 +126,66 @@ class SqliteCatalog:
             gone = sqlite.value(connection, "DELETE FROM projects WHERE id = ? RETURNING id", (project_id,))
             if gone is None:
                 raise _no_project(project_id)
-            sqlite.rows(connection, "DELETE FROM accounts WHERE project_id = ?", (project_id,))
+            for row in sqlite.rows(connection, _ACCOUNTS):
+                account = _account(row)
+                left = account.revoked(project_id)
+                if left == account:
+                    continue
+                if left.project_id:
+                    _write_grants(connection, left)
+                else:
+                    _delete_account(connection, account.username)
 
-    def create_account(self, account: Account) -> None:
+    def create_account(self, account: Account) -> Account:
+        account = checks.checked(account)
         with self.change() as connection:
-            known = sqlite.value(connection, "SELECT 1 FROM projects WHERE id = ?", (account.project_id,))
-            if account.project_id and known is None:
-                raise _no_project(account.project_id)
+            for project_id, _ in account.grants:
+                _known_project(connection, project_id)
             sqlite.rows(
                 connection,
-                "INSERT INTO accounts (username, password_hash, project_id, role, created_ms)"
-                "  VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO accounts"
+                " (username, password_hash, project_id, role, created_ms, creator, expires_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     account.username,
                     account.password_hash,
                     account.project_id,
                     account.role,
                     account.created_ms,
+                    account.creator,
+                    account.expires_ms,
                 ),
             )
+            _write_grants(connection, account)
+            return _known_account(connection, account.username)
+
+    def grant_account(self, username: str, project_id: int, role: str) -> Account:
+        with self.change() as connection:
+            account = _known_account(connection, username)
+            _known_project(connection, project_id)
+            changed = checks.granted(account, project_id, role)
+            _write_grants(connection, changed)
+            return changed
+
+    def revoke_account(self, username: str, project_id: int) -> Account:
+        with self.change() as connection:
+            changed = checks.revoked(_known_account(connection, username), project_id)
+            _write_grants(connection, changed)
+            return changed
+
+    def change_password(self, username: str, password_hash: bytes) -> Account:
+        with self.change() as connection:
+            account = _known_account(connection, username)
+            sqlite.rows(
+                connection,
+                "UPDATE accounts SET password_hash = ? WHERE username = ?",
+                (password_hash, username),
+            )
+            return msgspec.structs.replace(account, password_hash=password_hash)
 
     def delete_account(self, username: str) -> None:
         with self.change() as connection:
-            gone = sqlite.value(
-                connection, "DELETE FROM accounts WHERE username = ? RETURNING username", (username,)
-            )
-            if gone is None:
-                raise CatalogError(
-                    f"there is no account {username!r}", hint="`mixdown account list` shows all."
-                )
+            _delete_account(connection, _known_account(connection, username).username)
 
     def fact(self, name: str) -> bytes | None:
         rows = self.select("SELECT value FROM facts WHERE name = ?", (name,))
@@ -204,3 +238,41 @@ def _taken(error: apsw.ConstraintError) -> CatalogError:
         if column in str(error):
             return CatalogError(message, hint="Choose another.")
     return CatalogError(f"the catalog refuses this change: {error}")
+
+
+def _account(row: tuple[Any, ...]) -> Account:
+    others = tuple(sorted((project_id, role) for project_id, role in json.loads(row[-1])))
+    return msgspec.structs.replace(Account(*row[:-1]), others=others)
+
+
+def _known_account(connection: apsw.Connection, username: str) -> Account:
+    row = sqlite.value(connection, _ACCOUNTS + " WHERE username = ?", (username,))
+    if row is None:
+        raise checks.no_account(username)
+    return _account(row)
+
+
+def _known_project(connection: apsw.Connection, project_id: int) -> None:
+    if sqlite.value(connection, "SELECT 1 FROM projects WHERE id = ?", (project_id,)) is None:
+        raise _no_project(project_id)
+
+
+def _write_grants(connection: apsw.Connection, account: Account) -> None:
+    """Make the projects of an account, and its roles there, what this one has."""
+    sqlite.rows(
+        connection,
+        "UPDATE accounts SET project_id = ?, role = ? WHERE username = ?",
+        (account.project_id, account.role, account.username),
+    )
+    sqlite.rows(connection, "DELETE FROM account_projects WHERE username = ?", (account.username,))
+    for project_id, role in account.others:
+        sqlite.rows(
+            connection,
+            "INSERT INTO account_projects VALUES (?, ?, ?)",
+            (account.username, project_id, role),
+        )
+
+
+def _delete_account(connection: apsw.Connection, username: str) -> None:
+    sqlite.rows(connection, "DELETE FROM accounts WHERE username = ?", (username,))
+    sqlite.rows(connection, "DELETE FROM account_projects WHERE username = ?", (username,))
