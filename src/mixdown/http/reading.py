@@ -86,17 +86,19 @@ async def begin_read(request: Request, services: Services, *, wait_limit_ms: int
     return Read(project, parameters, behind)
 
 
-async def admitted(request: Request, services: Services) -> tuple[Project, Parameters]:
+async def admitted(
+    request: Request, services: Services, *, roles: frozenset[str] = READERS, what: str = "read"
+) -> tuple[Project, Parameters]:
     """Authenticate, decode and count a query, without waiting: for answers that no profile is part of.
 
     A project that the path names decides over the parameter `project_id`.
     Raises `AuthError`, `QueryError`, `BodyError`, `RateLimitedError`.
     """
     caller, view = await authenticated(request, services)
-    require(caller, READERS, "read")
+    require(caller, roles, what)
     parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
     wanted = project_in_path(request) if "project_id" in request.path_params else project_id_of(parameters)
-    project = project_of(caller, wanted, view)
+    project = project_of(caller, wanted, view, roles=roles, what=what)
     try:
         services.rates.admit_query(project.id)
     except RateLimitedError as error:
