@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mixdown.model.errors import StoreError
 from tests.reads.support import ENGAGE, READ_WAIT_MS, World, ids_of, names, user
 
 
@@ -87,3 +88,45 @@ def test_health_does_not_wait_for_reads_that_take_long(world: World) -> None:
     finally:
         done.set()
     assert all(one.result() for one in busy)
+
+
+def test_however_many_reads_wait_one_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.send(user("late"))
+    looks: list[int] = []
+    state = type(world.services.store.state)
+    watermark = state.watermark
+
+    def counted(self: Any) -> int:
+        looks.append(1)
+        return int(watermark(self))
+
+    monkeypatch.setattr(state, "watermark", counted)
+    watch = world.services.fold_watch
+
+    async def many() -> list[int]:
+        return list(await asyncio.gather(*[watch.wait(READ_WAIT_MS) for _ in range(100)]))
+
+    assert world.loop.run_until_complete(many()) == [1] * 100
+    longest_pauses = READ_WAIT_MS / 3 + 20
+    assert len(looks) <= 200 + longest_pauses, "each looks when it comes and when it gives up, no more"
+
+
+def test_a_store_that_fails_fails_the_reads_that_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.send(user("late"))
+    state = type(world.services.store.state)
+    watermark = state.watermark
+    looks: list[int] = []
+
+    def fails_later(self: Any) -> int:
+        looks.append(1)
+        if len(looks) > 2:
+            raise StoreError("the disk is gone")
+        return int(watermark(self))
+
+    monkeypatch.setattr(state, "watermark", fails_later)
+    with pytest.raises(StoreError, match="the disk is gone"):
+        world.loop.run_until_complete(world.services.fold_watch.wait(5000))
+    monkeypatch.setattr(state, "watermark", watermark)
+    assert world.loop.run_until_complete(world.services.fold_watch.wait(1)) == 1, (
+        "and the next one looks anew"
+    )

@@ -53,8 +53,20 @@ def records(folder: Path) -> None:
 
 @pytest.fixture
 def short_wal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints after every 250 pages (1 MB) rather than 16,000."""
-    monkeypatch.setattr(state, "_CHECKPOINT_PAGES", 250)
+    """Checkpoints after every 250 pages (1 MB) rather than 4,000; the steps of these tests are small."""
+    monkeypatch.setattr(state, "_CHECKPOINT_PAGES", 250 * state._SMALL_CHECKPOINT_SHARE)
+
+
+def test_checkpoints_are_smaller_beside_small_steps(
+    opened: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces: list[int] = []
+    assert opened.state._checkpoints is not None
+    monkeypatch.setattr(opened.state._checkpoints, "committed", lambda *given: paces.append(given[-1].pages))
+    fold(opened, 1)
+    many = [(user(f"{n:05}"), b"{}") for n in range(state._SMALL_STEP_PROFILES)]
+    opened.state.write(FoldResult(2, many, [], 0))
+    assert paces[0] * state._SMALL_CHECKPOINT_SHARE == paces[1] == state._CHECKPOINT_PAGES
 
 
 @pytest.mark.usefixtures("short_wal")

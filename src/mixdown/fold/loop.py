@@ -14,7 +14,7 @@ from mixdown.store.protocols import Store
 POLL_S: Final = 0.05
 TRIM_EVERY_S: Final = 60.0
 RETRY_S: Final = 1.0
-SMALL_STEP_RECORDS: Final = 2000
+SMALL_STEP_RECORDS: Final = 128
 SHORTEST_REST_S: Final = 0.0001
 LONGEST_REST_S: Final = 0.005
 COUNTED_AT_ONCE: Final = 1000
@@ -103,7 +103,8 @@ class _Pace:
     """Rests between small steps that follow close upon each other, a little longer each time.
 
     A transaction costs as much for one record as for dozens. While many small requests come in, a rest lets
-    them gather and leaves the processor to the workers; a lone record, or a backlog, is folded at once.
+    them gather and leaves the processor to the workers; a lone record, or what makes a step of more than
+    that, is folded at once: there a rest gains little, and whoever reads waits for it.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,6 @@ from mixdown.http.auth import READERS, Caller, authenticate, project_of, require
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError, RateLimitedError, ReadTimeoutError
-from mixdown.query.waiting import wait_for_fold
 from mixdown.store import patience
 from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.protocols import Project
@@ -82,7 +81,7 @@ async def begin_read(request: Request, services: Services, *, wait_limit_ms: int
     setting_ms = services.settings.read_wait_ms
     limit_ms = setting_ms if wait_limit_ms is None else min(wait_limit_ms, setting_ms)
     bound = wait_bound_ms(request, limit_ms)
-    behind = await wait_for_fold(services.store, services.executor, bound_ms=bound)
+    behind = await services.fold_watch.wait(bound)
     return Read(project, parameters, behind)
 
 

@@ -18,6 +18,7 @@ from mixdown.ingest.commit import Done
 from mixdown.ingest.prepare import Submission
 from mixdown.ingest.resends import Resends
 from mixdown.model.limits import Limits
+from mixdown.query.waiting import FoldWatch
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.chunk import Outcome
@@ -91,6 +92,11 @@ class Services:
     executor: Executor
     now_ms: Callable[[], int]
     rates_file: Path | None = None
+
+    @cached_property
+    def fold_watch(self) -> FoldWatch:
+        """Where reads wait for the fold."""
+        return FoldWatch(self.store, self.executor)
 
     @cached_property
     def rates(self) -> RateLimits:

@@ -6,14 +6,16 @@ never lets a chunk's time go back, and never deletes but by `trim`.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import apsw
 
-from mixdown.model.errors import CorruptStoreError, SchemaTooNewError
+from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
 from mixdown.store.chunk import CHUNK_VERSION, Chunk, checksum, join_segments
 from mixdown.store.protocols import Append, Appended
 from mixdown.store.sqlite import connection as sqlite
@@ -84,6 +86,9 @@ class SqliteLog:
         self._file = file
         self._checkpoints = checkpoints
         self._read_bytes = 0
+        # a thread, because a read that moved 16 MiB itself would hold the fold up for 50 to 90 ms
+        self._checkpointer = ThreadPoolExecutor(1, "log-checkpoint")
+        self._checkpoint_under_way: Future[None] | None = None
         self._skip = (-1, -1)
 
     @contextmanager
@@ -172,12 +177,14 @@ class SqliteLog:
             time.sleep(0.001)  # whoever waits for a turn gets it before the next step
         return trimmed
 
-    def checkpoint(self) -> None:
-        """Move what the WAL holds into the file, as far as readers allow; blocks nobody."""
+    def checkpoint(self) -> int:
+        """Move what the WAL holds into the file, as far as readers allow; blocks nobody. The pages left."""
         with sqlite.store_errors(self._file.what):
-            sqlite.rows(self._file.reader(), "PRAGMA wal_checkpoint(PASSIVE)")
+            _, pages, moved = sqlite.value(self._file.reader(), "PRAGMA wal_checkpoint(PASSIVE)")
+            return int(pages - moved)
 
     def close(self) -> None:
+        self._checkpointer.shutdown()
         self._file.close()
 
     def _get(self, sql: str, bindings: tuple[int, ...] = ()) -> Any:
@@ -279,9 +286,20 @@ class SqliteLog:
         if not self._checkpoints:
             return
         self._read_bytes += read_bytes
-        if self._read_bytes >= _CHECKPOINT_AFTER_BYTES:
+        under_way = self._checkpoint_under_way
+        if self._read_bytes >= _CHECKPOINT_AFTER_BYTES and (under_way is None or under_way.done()):
             self._read_bytes = 0
-            self.checkpoint()
+            self._checkpoint_under_way = self._checkpointer.submit(self._checkpoint_or_later)
+
+    def _checkpoint_or_later(self) -> None:
+        """Checkpoints, as long as each leaves less, so that the WAL can start anew.
+
+        One that fails (a full disk) is tried again once as much has been read anew.
+        """
+        left = sys.maxsize
+        with suppress(StoreError):
+            while 0 < (now_left := self.checkpoint()) < left:
+                left = now_left
 
 
 class _Reading:

@@ -29,6 +29,9 @@ from mixdown.store.sqlite.keys import find_keys, key_window, write_keys
 # 256 MiB would save a tenth of the CPU of an upsert, and take most of what all processes may (DESIGN G7).
 _WRITER_CACHE_BYTES: Final = 96 * 1024 * 1024
 _CHECKPOINT_PAGES: Final = 16_000
+# While small steps keep up with what comes in, checkpoints are small too: steps beside one are slow.
+_SMALL_CHECKPOINT_SHARE: Final = 4
+_SMALL_STEP_PROFILES: Final = 4096
 _CHECKPOINT_EVERY_S: Final = 30.0
 # Beyond what the WAL grows to under load: to truncate it and let it grow anew costs 6-10 us a page.
 _WAL_KEPT_BYTES: Final = 768 * 1024 * 1024
@@ -112,7 +115,7 @@ class SqliteState:
             self._writing = threading.get_ident()
             try:
                 with sqlite.transaction(writer):
-                    self._write_profiles(writer, result)
+                    written = self._write_profiles(writer, result)
                     write_keys(writer, result.keys, result.now_ms)
                     sqlite.rows(
                         writer,
@@ -124,7 +127,8 @@ class SqliteState:
             finally:
                 self._writing = 0
                 self._rowids.clear()
-            pace = Pace(_CHECKPOINT_PAGES, _CHECKPOINT_EVERY_S)
+            share = _SMALL_CHECKPOINT_SHARE if written < _SMALL_STEP_PROFILES else 1
+            pace = Pace(_CHECKPOINT_PAGES // share, _CHECKPOINT_EVERY_S)
             checkpoints.committed(writer, self._wal_pages, result.watermark, pace)
 
     def checkpoint(self) -> int:
@@ -256,26 +260,28 @@ class SqliteState:
             raise StoreError(f"{self._what} was closed, or opened for reading alone")
         return self._writer, self._checkpoints
 
-    def _write_profiles(self, writer: apsw.Connection, result: FoldResult) -> None:
-        """Write profiles and what they change in the counts of properties."""
+    def _write_profiles(self, writer: apsw.Connection, result: FoldResult) -> int:
+        """Write profiles and what they change in the counts of properties; how many profiles."""
         pairs: set[tuple[int, str]] = set()
         if result.property_changes is None:
-            self._write_documents(writer, _noting(result.profiles, pairs))
+            written = self._write_documents(writer, _noting(result.profiles, pairs))
             for pair in pairs:
                 properties.forget(writer, pair[0], _select_group_id(writer, *pair))
-            return
-        self._write_documents(writer, result.profiles)
+            return written
+        written = self._write_documents(writer, result.profiles)
         changes = list(result.property_changes())
         numbers = {pair: _select_group_id(writer, *pair) for pair in {change[:2] for change in changes}}
         properties.add(writer, [(change[0], numbers[change[:2]], *change[2:]) for change in changes])
+        return written
 
     def _write_documents(
         self, writer: apsw.Connection, profiles: Iterable[tuple[ProfileKey, bytes | None]]
-    ) -> None:
-        """Write profiles, thousands in one statement, fewer where they are large."""
+    ) -> int:
+        """Write profiles, thousands in one statement, fewer where they are large; how many."""
         some: list[tuple[ProfileKey, bytes | None]] = []
-        size = 0
+        size = written = 0
         for profile in profiles:
+            written += 1
             some.append(profile)
             size += len(profile[1] or b"")
             if len(some) == _PROFILES_AT_ONCE or size > _PROFILE_BYTES_AT_ONCE:
@@ -283,6 +289,7 @@ class SqliteState:
                 some.clear()
                 size = 0
         self._write_some(writer, some)
+        return written
 
     def _write_some(
         self, writer: apsw.Connection, profiles: Sequence[tuple[ProfileKey, bytes | None]]
