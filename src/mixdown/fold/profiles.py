@@ -6,7 +6,7 @@ the more load, the fewer page writes a record costs. It never stops on a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
@@ -307,7 +307,7 @@ class ProfileFold:
         begun: Properties | None = None if stored is None else orjson.loads(stored)
         before = None if begun is None else begun.copy()
         doc = begun
-        touched: set[str] = set()
+        touched: Collection[str] = ()
         size = at_most = 0 if stored is None else len(stored)
         crowd: Crowd | None = None
         turned_away: list[Step] = []
@@ -326,10 +326,10 @@ class ProfileFold:
                 content = orjson.loads(raw)
                 operations.append((code, content))
                 if code != Operator.DELETE:
-                    touched.update(content)
+                    touched = {*touched, *content} if touched else content
             if update.geo is not None:
                 size += 200
-                touched.update(update.geo)
+                touched = {*touched, *update.geo}
             at_most += RECORD_OVERHEAD_BYTES
             arrival = _arrival(step.time_ms)
             seen: str | None = arrival

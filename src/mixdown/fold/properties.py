@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
-from mixdown.model.kinds import kind_of, same_kind
+from mixdown.model.kinds import kind_of
 from mixdown.store.chunk import LoggedUpdate
 from mixdown.store.protocols import PropertyChange
 
 Pair = tuple[int, str]
 _ABSENT: Final = object()
+_SHORT_CHARS: Final = 19
+"""A shorter text is no date: see `model.kinds`."""
+_SHAPES_HELD: Final = 1000
 _NOTHING: Final[dict[str, Any]] = {}
 
 
@@ -25,6 +28,7 @@ class PropertyChanges:
     def __init__(self, uncounted: Mapping[Pair, str]) -> None:
         self._uncounted = uncounted
         self._changes: dict[Pair, dict[tuple[str, str], int]] = {}
+        self._shapes: dict[tuple[Pair, tuple[str, ...]], int] = {}
 
     def note(
         self,
@@ -37,33 +41,61 @@ class PropertyChanges:
 
         It was changed in the properties `touched` at most; None: anywhere.
         """
-        pair = (update.project, update.group_key)
-        if self._uncounted:
-            counted_to = self._uncounted.get(pair)
-            if counted_to is not None and update.id > counted_to:
-                return
         old, new = before or _NOTHING, after or _NOTHING
         if touched is None:
-            touched = new.keys() if not old else old.keys() | new.keys()
+            if not old:
+                self._made(update, new)
+                return
+            touched = old.keys() | new.keys()
         for name in touched:
             was, now = old.get(name, _ABSENT), new.get(name, _ABSENT)
-            if was is now or same_kind(was, now):
+            kind = type(was)
+            # of one type, and no dates: the common case, and all that it costs
+            if kind is type(now) and (
+                kind is not str or was is now or (len(was) < _SHORT_CHARS and len(now) < _SHORT_CHARS)
+            ):
                 continue
-            self._changed(pair, name, was, now)
+            self._changed(update, name, was, now)
 
-    def _changed(self, pair: Pair, name: str, was: Any, now: Any) -> None:
-        changes = self._changes.get(pair)
-        if changes is None:
-            changes = self._changes[pair] = {}
-        if was is not _ABSENT:
-            key = (name, kind_of(was))
-            changes[key] = changes.get(key, 0) - 1
-        if now is not _ABSENT:
-            key = (name, kind_of(now))
-            changes[key] = changes.get(key, 0) + 1
+    def _is_counted(self, update: LoggedUpdate) -> bool:
+        counted_to = self._uncounted.get((update.project, update.group_key))
+        return counted_to is None or update.id <= counted_to
+
+    def _made(self, update: LoggedUpdate, new: Mapping[str, Any]) -> None:
+        """A profile was made: many have the same names and kinds, which are added up at the end."""
+        if not new or not self._is_counted(update):
+            return
+        shape = ((update.project, update.group_key), (*new, *map(kind_of, new.values())))
+        self._shapes[shape] = self._shapes.get(shape, 0) + 1
+        if len(self._shapes) > _SHAPES_HELD:
+            self._unfold()
+
+    def _changed(self, update: LoggedUpdate, name: str, was: Any, now: Any) -> None:
+        old = None if was is _ABSENT else kind_of(was)
+        new = None if now is _ABSENT else kind_of(now)
+        if old == new or not self._is_counted(update):
+            return
+        pair = (update.project, update.group_key)
+        if old is not None:
+            self._add(pair, name, old, -1)
+        if new is not None:
+            self._add(pair, name, new, 1)
+
+    def _unfold(self) -> None:
+        """Turn the profiles that were made into differences."""
+        for (pair, shape), profiles in self._shapes.items():
+            middle = len(shape) // 2
+            for name, kind in zip(shape[:middle], shape[middle:], strict=True):
+                self._add(pair, name, kind, profiles)
+        self._shapes.clear()
+
+    def _add(self, pair: Pair, name: str, kind: str, profiles: int) -> None:
+        changes = self._changes.setdefault(pair, {})
+        changes[name, kind] = changes.get((name, kind), 0) + profiles
 
     def all(self) -> Iterator[PropertyChange]:
         """Every difference that is one."""
+        self._unfold()
         for (project, group_key), changes in self._changes.items():
             for (name, kind), profiles in changes.items():
                 if profiles:

@@ -27,17 +27,14 @@ _DATETIME: Final = re.compile(
     r"(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?",
     re.ASCII,
 )
-_T_AT: Final = slice(10, 11)
+_DATETIME_CHARS: Final = 19
+_T_AT: Final = 10
 
 
 def kind_of(value: Any) -> str:
     """The kind of a JSON value; null is `unknown`, a text that is a date and time `datetime`."""
-    if type(value) is str:
-        return DATETIME if value[_T_AT] == "T" and _DATETIME.fullmatch(value) else STRING
-    return _KINDS[type(value)]
-
-
-def same_kind(old: Any, new: Any) -> bool:
-    """Whether two values are certainly of one kind, at little cost; False where it takes a closer look."""
-    kind = type(old)
-    return kind is type(new) and (kind is not str or (old[_T_AT] != "T" and new[_T_AT] != "T"))
+    if type(value) is not str:
+        return _KINDS[type(value)]
+    if len(value) >= _DATETIME_CHARS and value[_T_AT] == "T" and _DATETIME.fullmatch(value):
+        return DATETIME
+    return STRING
