@@ -1,4 +1,7 @@
-"""Where the SDKs for Node and browsers come from: npm, on demand, into tests/sdk/node/node_modules."""
+"""Where clients come from: npm, on demand, into tests/sdk/node/node_modules; `environments` for Python's.
+
+And `seeded`, a server with something of everything in it.
+"""
 
 import fcntl
 import hashlib
@@ -9,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.sdk.environments import client_programs
+from tests.sdk.seeding import seeded
 from tests.serving import Certificate, Server, StartServer
+
+__all__ = ["seeded"]  # a fixture
 
 NODE = Path(__file__).parent / "node"
 INSTALL_TIMEOUT_S = 240
@@ -63,3 +70,9 @@ def chromium() -> str:
         if found is not None:
             return found
     pytest.skip("Chromium, which runs the browser SDK, is not installed (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="session")
+def tap() -> Path:
+    """The program `tap-mixpanel`, in an environment of its own; skips where it cannot be installed."""
+    return client_programs("tap-mixpanel") / "tap-mixpanel"

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from tests.serving import Certificate, Server, StartServer
 pytestmark = pytest.mark.timeout(300)  # the first test may have to install the SDKs
 
 NAMES = Path(__file__).parent / "names"
-TAP = Path(__file__).parent / "tap"
 USERS = 600  # three pages of tap-mixpanel
 
 
@@ -125,24 +123,6 @@ def test_mixpanel_import_writes_and_reads_by_mixpanels_own_names(
     assert (written["success"], written["failed"], written["errors"]) == (1, 0, {})
     rows = {row["$distinct_id"]: row["$properties"] for row in exported["read"]}
     assert written_now(rows[name]) == {"plan": "pro"}
-
-
-@pytest.fixture(scope="session")
-def tap(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program `tap-mixpanel`, installed into an environment of its own; skips where it cannot be."""
-    folder = tmp_path_factory.mktemp("tap") / "environment"
-    venv.create(folder, with_pip=True)
-    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps"]
-    ended = subprocess.run(
-        [*command, "--requirement", str(TAP / "requirements.txt")],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    if ended.returncode:
-        pytest.skip(f"tap-mixpanel cannot be installed: {ended.stderr.strip()[-300:]}")
-    return folder / "bin" / "tap-mixpanel"
 
 
 @pytest.mark.slow
