@@ -39,6 +39,8 @@ _FEW_MARKS: Final = 200_000
 _FEW_PARTS: Final = 500_000
 _DIGITS_KEPT: Final = 400
 _UINT_MAX: Final = 2**64 - 1
+_WRAPPED_WITHIN_BYTES: Final = 4096
+"""Where a long object that only wraps its `data` must name it."""
 # Brackets in a row that all open or all close, or a string: whole where it holds no escape, else its start.
 # Possessive repeats stand on single characters alone: on groups, Python before 3.11.5 matches them wrongly.
 _MARK: Final = re.compile(rb'[\[{]+|[\]}]+|"(?:[^"\\]*+")?')
@@ -154,7 +156,7 @@ def pieces_of(text: bytes, most: int) -> list[bytes]:
 
     None at all where that would be dear itself, the text is no list, or there are more than `most` elements.
     """
-    if text[:1] != b"[" or text.count(b",") > _FEW_PARTS:
+    if text[:1] != b"[" or _holds_more(text, (b",",), _FEW_PARTS):
         return []
     try:
         slices = _slices(text)
@@ -181,6 +183,8 @@ def pieces_of(text: bytes, most: int) -> list[bytes]:
 def _parse_large_object(text: bytes, *, strict: bool, most: int) -> Parsed:
     if not _is_dear(text):
         return _parse_whole(text, strict=strict)
+    if b'"data"' not in text[:_WRAPPED_WITHIN_BYTES]:  # to look through all of it takes tens of milliseconds
+        return Parsed(_too_dear(text), hostile=True)
     try:
         wrapper = _wrappers.decode(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
@@ -198,8 +202,19 @@ def _is_dear(text: bytes) -> bool:
     """Whether one call on this text would take longer than small requests can wait."""
     if len(text) <= DEAR_BYTES:
         return False
-    commas = text.count(b",") if len(text) > LARGE_TEXT_BYTES else 0  # larger than any record may be
-    return commas + text.count(b"[") + text.count(b"{") + text.count(b":") > DEAR_PARTS
+    # a text of more than `LARGE_TEXT_BYTES` is larger than any record may be: its commas count too
+    marks = (b"[", b"{", b":", b",") if len(text) > LARGE_TEXT_BYTES else (b"[", b"{", b":")
+    return _holds_more(text, marks, DEAR_PARTS)
+
+
+def _holds_more(text: bytes, marks: tuple[bytes, ...], most: int) -> bool:
+    """Whether there are more than `most` of these marks: a piece at a time, since to count takes long."""
+    found = 0
+    for start in range(0, len(text), PIECE_BYTES):
+        found += sum([text.count(mark, start, start + PIECE_BYTES) for mark in marks])
+        if found > most:
+            return True
+    return False
 
 
 def _too_dear(text: bytes) -> Unreadable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -27,6 +28,7 @@ RECENT_FAILURES: Final = 200
 LOOK_EVERY_S: Final = 0.25
 KEPT_BODY_BYTES: Final = 1024
 LARGE_BYTES: Final = 1_048_576
+SWITCH_BESIDE_S: Final = 0.00005
 """Work on more bytes than this takes milliseconds, and leaves the event loop to small requests meanwhile."""
 
 _T = TypeVar("_T")
@@ -84,6 +86,8 @@ class Ingest:
         self._gate = gate
         self._committer = committer
         self._executor = executor
+        self._beside = 0
+        self._switch_s = sys.getswitchinterval()
         self._now_ms = now_ms
         tokens.refresh()
         self._recent: OrderedDict[bytes, Outcome] = OrderedDict()
@@ -177,10 +181,23 @@ class Ingest:
         return True
 
     async def beside(self, size_bytes: int, work: Callable[[], _T]) -> _T:
-        """Do pure work on so many bytes: at once, or beside the event loop where they are many."""
+        """Do pure work on so many bytes: at once, or beside the event loop where they are many.
+
+        Work beside it holds the interpreter's lock for as long as the switch interval lets it, whenever
+        another thread wants it, and a small request wants it ten times: the interval is short meanwhile.
+        """
         if size_bytes <= LARGE_BYTES:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        if not self._beside:
+            self._switch_s = sys.getswitchinterval()
+            sys.setswitchinterval(min(SWITCH_BESIDE_S, self._switch_s))
+        self._beside += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        finally:
+            self._beside -= 1
+            if not self._beside:
+                sys.setswitchinterval(self._switch_s)
 
     async def refuse_body(
         self, endpoint: str, message: str, body_start: bytes, *, token: str = "", sdk: str = ""
