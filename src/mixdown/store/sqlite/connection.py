@@ -29,6 +29,8 @@ WAL_SIZE_LIMIT_BYTES: Final = 256 * 1024 * 1024
 _STATEMENTS_KEPT: Final = 128
 # A millisecond or so of SQLite's work, between looks at the time of a read that has a deadline.
 _STEPS_BETWEEN_LOOKS: Final = 20_000
+SWEPT_MARK: Final = 0x6D697864
+"""`application_id` of a file that has never been written without `secure_delete` (`store.sqlite.sweeping`)."""
 _MIGRATION_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -119,6 +121,8 @@ def connect(path: Path, kind: Kind, *, cache_bytes: int = 0) -> apsw.Connection:
             f"cache_size = -{cache_kib}",
             f"journal_size_limit = {WAL_SIZE_LIMIT_BYTES}",
             "temp_store = MEMORY",
+            # what is deleted is overwritten, so that an erasure need not rewrite whole files (`sweeping`)
+            "secure_delete = ON",
         ):
             rows(connection, f"PRAGMA {pragma}")
     except BaseException:
@@ -167,6 +171,8 @@ def migrate(connection: apsw.Connection, path: Path, steps: list[tuple[int, str]
         rows(connection, "BEGIN IMMEDIATE")
         try:
             rows(connection, sql)
+            if not version:
+                rows(connection, f"PRAGMA application_id = {SWEPT_MARK}")
             rows(connection, f"PRAGMA user_version = {number}")
             rows(connection, "COMMIT")
         except BaseException:
