@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from mixdown.fold.erasure import Eraser
 from mixdown.fold.profiles import Folded, ProfileFold
 from mixdown.model.errors import StoreError
 from mixdown.store.protocols import Store
@@ -38,8 +39,11 @@ class FoldEvents(Protocol):
     def folded(self, folded: Folded, seconds: float) -> None:
         """A transaction is written."""
 
+    def erased(self, jobs: int, people: int, records: int, seconds: float) -> None:
+        """Jobs that erase people are done."""
+
     def failed(self, error: Exception) -> None:
-        """A step, or the trimming of the log, failed as a whole; it is tried again."""
+        """A step, the trimming of the log, or an erasure, failed as a whole; it is tried again."""
 
 
 class BackupsSeen(Protocol):
@@ -76,14 +80,16 @@ def run_fold(
     trimmed = time.monotonic()
     pace = _Pace()
     counting = _Counting(store, events)
+    eraser = Eraser(store, events=events)
     try:
         while not stopping():
             held = backups is not None and backups.presses()
             records = 0 if held else _step(fold, events)
             pace.rest_after(records)
-            counted = not held and counting.go_on(busy=records > 0)
+            more = not held and counting.go_on(busy=records > 0)
+            more |= eraser.go_on(busy=records > 0)
             if not records:
-                ready = {key.data for key, _ in selector.select(0 if counted else POLL_S)}
+                ready = {key.data for key, _ in selector.select(0 if more else POLL_S)}
                 if "parent" in ready:
                     return
                 if "wake" in ready:

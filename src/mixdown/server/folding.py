@@ -58,6 +58,10 @@ class _Reports:
             self._failing = False
             logs.info("the fold works again")
 
+    @staticmethod
+    def erased(jobs: int, people: int, records: int, seconds: float) -> None:
+        logs.info("people were erased", jobs=jobs, people=people, records=records, seconds=round(seconds, 3))
+
     def failed(self, error: Exception) -> None:
         self._metrics.fault()
         if not self._failing:  # said once, not every second of a full disk

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -22,6 +22,8 @@ from mixdown.store import bounds
 from mixdown.store.chunk import Chunk, Outcome, join_segments
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.memory_cohorts import MemoryCohorts
+from mixdown.store.memory_privacy import MemoryPrivacyJobs
+from mixdown.store.privacy import Rewritten, redact
 from mixdown.store.protocols import (
     Account,
     Append,
@@ -178,6 +180,20 @@ class MemoryLog(_Part):
                 position += count
         return position
 
+    def holding(
+        self, hashes: frozenset[int], *, begin: int, below: int, times_ms: Collection[int] = ()
+    ) -> tuple[list[int], int]:
+        del hashes, times_ms  # it keeps no filters: any chunk may hold any id
+        with self._use():
+            return [chunk.first for chunk in self._chunks if begin <= chunk.first < below], below
+
+    def rewrite(self, rewritten: Sequence[Rewritten]) -> int:
+        with self._use():
+            taking = {each.chunk.first: each.chunk for each in rewritten}
+            held = {chunk.first for chunk in self._chunks}
+            self._chunks = [taking.get(chunk.first, chunk) for chunk in self._chunks]
+            return len(held.intersection(taking))
+
     def damaged(self) -> list[tuple[int, int, str]]:
         with self._use():
             return [self._damaged[first] for first in sorted(self._damaged)]
@@ -254,6 +270,13 @@ class MemoryState(_Part):
                 self._keys[idempotency_key] = (time_ms, outcome)
             self._drop_keys(result.now_ms)
             self._watermark = result.watermark
+
+    def redact_keys(self, keys: Sequence[bytes]) -> None:
+        with self._use():
+            for key in keys:
+                time_ms, outcome = self._keys.get(key, (0, None))
+                if outcome is not None:
+                    self._keys[key] = (time_ms, redact(outcome))
 
     def ids(self, project: int, group_key: str) -> Iterator[str]:
         return iter(self._ids(project, group_key))
@@ -477,11 +500,11 @@ class MemorySessions(_Part):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held: dict[str, tuple[Session, list[str]]] = {}
+        self._held: dict[str, tuple[Session, list[str | None]]] = {}
         self._used_ms: dict[str, int] = {}
 
     def create(self, session: Session, ids: Iterable[str]) -> Session:
-        taken = list(ids)
+        taken: list[str | None] = list(ids)
         session = msgspec.structs.replace(session, total=len(taken))
         with self._use():
             self._held[session.id] = (session, taken)
@@ -508,7 +531,19 @@ class MemorySessions(_Part):
             if session_id not in self._held or page < 0:
                 return []
             session, ids = self._held[session_id]
-            return ids[page * session.page_size : (page + 1) * session.page_size]
+            page_ids = ids[page * session.page_size : (page + 1) * session.page_size]
+            return [each for each in page_ids if each is not None]
+
+    def forget(
+        self, project: int, group_key: str, ids: Collection[str], *, until_ms: int, now_ms: int
+    ) -> Iterator[bool]:
+        del now_ms  # a session is kept whole or not at all
+        with self._use():
+            for session_id, (session, held) in self._held.items():
+                about = (session.project, session.group_key) == (project, group_key)
+                if about and session.created_ms <= until_ms:
+                    self._held[session_id] = (session, [None if each in ids else each for each in held])
+        return iter(())
 
 
 class MemoryStore:
@@ -521,6 +556,13 @@ class MemoryStore:
         self.catalog = MemoryCatalog()
         self.cohorts = MemoryCohorts(self.catalog)
         self.sessions = MemorySessions()
+        self.privacy = MemoryPrivacyJobs()
+
+    def sweep(self) -> Iterator[bool]:
+        return iter(())
+
+    def leftovers(self) -> list[str]:
+        return []
 
     def close(self) -> None:
         for part in (self.log, self.refusals, self.state, self.catalog, self.sessions):

@@ -7,13 +7,16 @@ next record will get. All methods block (they are called from threads) and raise
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from mixdown.store.chunk import Chunk, Outcome
+
+if TYPE_CHECKING:
+    from mixdown.store.privacy import PrivacyJobs, Rewritten
 
 ProfileKey = tuple[int, str, str]
 """(project, group key or "" for users, id)."""
@@ -106,6 +109,21 @@ class Log(Protocol):
     def trim(self, below: int, older_than_ms: int) -> int:
         """Drop chunks that end at or below position `below` and are older than the time; how many."""
 
+    def holding(
+        self, hashes: frozenset[int], *, begin: int, below: int, times_ms: Collection[int] = ()
+    ) -> tuple[list[int], int]:
+        """Where chunks begin that may hold one of the ids hashed by `store.privacy.hashes_of`.
+
+        Also those of these chunk times. Looks at a bounded number of chunks from `begin` on, below `below`;
+        returns where to go on, `below` or more at the end. Damaged chunks are among them.
+        """
+
+    def rewrite(self, rewritten: Sequence[Rewritten]) -> int:
+        """Put chunks in the place of those with the same positions, in one transaction; how many there were.
+
+        Only the process that folds may ask: a chunk that was trimmed meanwhile is left out.
+        """
+
     def size_bytes(self) -> int:
         """Bytes of the bodies of all chunks held (for limits and metrics; may be a second old)."""
 
@@ -192,6 +210,9 @@ class State(Protocol):
 
     def write(self, result: FoldResult) -> None:
         """Write everything in `result` in one transaction."""
+
+    def redact_keys(self, keys: Sequence[bytes]) -> None:
+        """Take what the outcomes of these idempotency keys quote (`store.privacy.redact`); keys stay."""
 
     def ids(self, project: int, group_key: str) -> Iterator[str]:
         """All ids of a project's users ("") or groups, ascending by code point."""
@@ -431,7 +452,15 @@ class Sessions(Protocol):
         """The session, if it is the project's and not expired; asking is a use, noted to the minute."""
 
     def page_ids(self, session_id: str, page: int) -> list[str]:
-        """The ids of one page (0-based); [] past the end."""
+        """The ids of one page (0-based), without those that were forgotten; [] past the end."""
+
+    def forget(
+        self, project: int, group_key: str, ids: Collection[str], *, until_ms: int, now_ms: int
+    ) -> Iterator[bool]:
+        """Take ids out of the sessions made until `until_ms`; the places of the others stay.
+
+        A step at a time: gives True after each that got on, and False while a session is still being made.
+        """
 
     def close(self) -> None:
         """Release files."""
@@ -463,6 +492,19 @@ class Store(Protocol):
     @property
     def sessions(self) -> Sessions:
         """Query sessions."""
+
+    @property
+    def privacy(self) -> PrivacyJobs:
+        """Deletions and retrievals of people's data."""
+
+    def sweep(self) -> Iterator[bool]:
+        """Let no byte of what was deleted stay on disk. Only the process that folds may ask.
+
+        A step at a time: gives True after each that got on, False where somebody's read or write held it up.
+        """
+
+    def leftovers(self) -> list[str]:
+        """Names of files beside the store's own that may hold what it has deleted."""
 
     def close(self) -> None:
         """Close all parts."""

@@ -18,6 +18,7 @@ import apsw
 import msgspec
 
 from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite.sweeping import truncate_wal
 
 FEW_SHARE: Final = 8
 """A write moves the last pages itself if they are at most this part of what a checkpoint begins at."""
@@ -110,6 +111,20 @@ class Checkpoints:
                 if generation == self._generation:
                     self._moved = max(0, moved)
                 return max(0, self._pages - self._moved)
+
+    def truncate(self, connection: apsw.Connection) -> bool:
+        """Move everything and cut the WAL to nothing, waiting a little for readers; whether it is."""
+        with self._turn:
+            with self._changed:
+                watermark = self._watermark
+            if not truncate_wal(connection):
+                return False
+            with self._changed:
+                self._durable = max(self._durable, watermark)
+                self._completed = time.monotonic()
+                self._pages = self._moved = self._tried = self._few_at = self._far_at = 0
+                self._generation += 1
+            return True
 
     def restart(self, writer: apsw.Connection) -> None:
         """Move everything and let the next write start the WAL anew, waiting a little for readers."""

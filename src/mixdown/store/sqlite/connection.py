@@ -30,7 +30,7 @@ _STATEMENTS_KEPT: Final = 128
 # A millisecond or so of SQLite's work, between looks at the time of a read that has a deadline.
 _STEPS_BETWEEN_LOOKS: Final = 20_000
 SWEPT_MARK: Final = 0x6D697864
-"""`application_id` of a file that has never been written without `secure_delete` (`store.sqlite.sweeping`)."""
+"""`application_id` of a file that was never written without `secure_delete` (`store.sqlite.sweeping`)."""
 _MIGRATION_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 

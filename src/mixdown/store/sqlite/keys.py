@@ -22,6 +22,7 @@ import msgspec
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store import bounds
 from mixdown.store.chunk import Outcome
+from mixdown.store.privacy import redact
 from mixdown.store.sqlite import connection as sqlite
 
 _DELETED_AT_ONCE: Final = 20_000
@@ -192,6 +193,28 @@ def find_keys(
         (apsw.carray(tuple(sorted(keys))), since_ms, since_ms),
     )
     return {key: None if outcome is None else _outcomes.decode(outcome) for key, outcome in rows}
+
+
+def redact_outcomes(connection: apsw.Connection, keys: Sequence[bytes]) -> None:
+    """Take from the outcomes of these keys what they quote, wherever a key stands."""
+    found = (
+        sqlite.rows(
+            connection,
+            "SELECT k.bucket, k.key, k.outcome FROM carray(?) AS asked CROSS JOIN keys AS k"
+            " WHERE k.bucket IN (SELECT bucket FROM key_buckets)"
+            " AND k.key = asked.value AND k.outcome IS NOT NULL",
+            (apsw.carray(tuple(sorted(keys))),),
+        )
+        if keys
+        else []
+    )
+    connection.executemany(
+        "UPDATE keys SET outcome = ? WHERE bucket = ? AND key = ?",
+        [
+            (msgspec.json.encode(redact(_outcomes.decode(outcome))), bucket, key)
+            for bucket, key, outcome in found
+        ],
+    )
 
 
 def key_window(connection: apsw.Connection) -> tuple[int, int]:

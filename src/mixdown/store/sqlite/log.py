@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -17,8 +17,10 @@ import apsw
 
 from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
 from mixdown.store.chunk import CHUNK_VERSION, Chunk, checksum, join_segments
+from mixdown.store.privacy import Rewritten
 from mixdown.store.protocols import Append, Appended
 from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite import rewriting
 from mixdown.store.sqlite.refusals import insert_refusals
 from mixdown.store.sqlite.turns import LogFile
 
@@ -176,6 +178,18 @@ class SqliteLog:
             trimmed += step
             time.sleep(0.001)  # whoever waits for a turn gets it before the next step
         return trimmed
+
+    def holding(
+        self, hashes: frozenset[int], *, begin: int, below: int, times_ms: Collection[int] = ()
+    ) -> tuple[list[int], int]:
+        return rewriting.holding(self._file, hashes, begin=begin, below=below, times_ms=times_ms)
+
+    def rewrite(self, rewritten: Sequence[Rewritten]) -> int:
+        return rewriting.rewrite(self._file, rewritten)
+
+    def sweep(self) -> Iterator[bool]:
+        """Overwrite what the file and its WAL hold of deleted rows (`sweeping.sweep`)."""
+        return rewriting.sweep_log(self._file, self._file.path)
 
     def checkpoint(self) -> int:
         """Move what the WAL holds into the file, as far as readers allow; blocks nobody. The pages left."""

@@ -7,7 +7,7 @@ session went with it ask again.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -23,6 +23,8 @@ from mixdown.store import bounds, patience
 from mixdown.store.protocols import Session
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.folder import setting_up
+from mixdown.store.sqlite.forgetting import forget_ids
+from mixdown.store.sqlite.sweeping import sweep
 
 _BLOCK_IDS: Final = 1000
 _BLOCKS_AT_ONCE: Final = 20
@@ -98,6 +100,15 @@ class SqliteSessions:
 
     def page_ids(self, session_id: str, page: int) -> list[str]:
         return self._try(lambda connection: _page_ids(connection, session_id, page))
+
+    def forget(
+        self, project: int, group_key: str, ids: Collection[str], *, until_ms: int, now_ms: int
+    ) -> Iterator[bool]:
+        return forget_ids(self._try, project, group_key, ids, until_ms=until_ms, now_ms=now_ms)
+
+    def sweep(self) -> Iterator[bool]:
+        """Overwrite what the file and its WAL hold of deleted rows (`sweeping.sweep`)."""
+        return sweep(self._path, sqlite.SCRATCH)
 
     def close(self) -> None:
         self._connections.close()
@@ -220,8 +231,8 @@ def _page_ids(connection: apsw.Connection, session_id: str, page: int) -> list[s
         "SELECT ids FROM id_blocks WHERE session = ? AND block BETWEEN ? AND ? ORDER BY block",
         (number, first, last),
     )
-    ids: list[str] = []
+    ids: list[str | None] = []
     for (block,) in rows:
         ids += orjson.loads(zlib.decompress(block))
     skip = start - first * _BLOCK_IDS
-    return ids[skip : skip + page_size]
+    return [each for each in ids[skip : skip + page_size] if each is not None]

@@ -24,7 +24,8 @@ from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import documents as stored
 from mixdown.store.sqlite import properties
 from mixdown.store.sqlite.checkpoints import Checkpoints, Pace
-from mixdown.store.sqlite.keys import find_keys, key_window, write_keys
+from mixdown.store.sqlite.keys import find_keys, key_window, redact_outcomes, write_keys
+from mixdown.store.sqlite.sweeping import sweep
 
 # 256 MiB would save a tenth of the CPU of an upsert, and take most of what all processes may (DESIGN G7).
 _WRITER_CACHE_BYTES: Final = 96 * 1024 * 1024
@@ -51,7 +52,7 @@ class SqliteState:
     before_commit: Callable[[], None] | None = None
 
     def __init__(self, folder: Path, *, writes: bool) -> None:
-        path = folder / sqlite.STATE.file_name
+        self._path = path = folder / sqlite.STATE.file_name
         self._what = str(path)
         self._readers = sqlite.ThreadConnections(path, sqlite.STATE)
         self._group_keys: dict[tuple[int, str], int] = {}
@@ -136,6 +137,18 @@ class SqliteState:
             writer, checkpoints = self._open_writer()
             checkpoints.restart(writer)
             return checkpoints.durable
+
+    def redact_keys(self, keys: Sequence[bytes]) -> None:
+        with self._guard, sqlite.store_errors(self._what):
+            writer, _ = self._open_writer()
+            with sqlite.transaction(writer):
+                redact_outcomes(writer, keys)
+
+    def sweep(self) -> Iterator[bool]:
+        """Overwrite what the file and its WAL hold of deleted rows (`sweeping.sweep`)."""
+        with self._guard:
+            _, checkpoints = self._open_writer()
+        return sweep(self._path, sqlite.STATE, truncate=checkpoints.truncate)
 
     def ids(self, project: int, group_key: str) -> Iterator[str]:
         group_id = self._group_id(project, group_key)

@@ -6,6 +6,7 @@ fit together is refused with what to do about it, never repaired by guessing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,9 +16,11 @@ from mixdown.store.sqlite.catalog import SqliteCatalog
 from mixdown.store.sqlite.cohorts import SqliteCohorts
 from mixdown.store.sqlite.folder import RESTORING, make_folder, setting_up, unfinished_restore
 from mixdown.store.sqlite.log import SqliteLog
+from mixdown.store.sqlite.privacy import SqlitePrivacyJobs
 from mixdown.store.sqlite.refusals import SqliteRefusals
 from mixdown.store.sqlite.sessions import SqliteSessions
 from mixdown.store.sqlite.state import SqliteState
+from mixdown.store.sqlite.sweeping import sweep
 from mixdown.store.sqlite.turns import LogFile
 
 Role = Literal["worker", "fold", "cli"]
@@ -44,8 +47,21 @@ class SqliteStore:
         self.catalog = SqliteCatalog(folder)
         self.cohorts = SqliteCohorts(self.catalog)
         self.sessions = SqliteSessions(folder)
+        self.privacy = SqlitePrivacyJobs(folder)
+
+    def sweep(self) -> Iterator[bool]:
+        yield from self.state.sweep()
+        yield from self.sessions.sweep()
+        yield from sweep(self.folder / sqlite.CATALOG.file_name, sqlite.CATALOG)
+        yield from self.log.sweep()
+
+    def leftovers(self) -> list[str]:
+        return sorted(
+            path.name for path in self.folder.iterdir() if ".damaged-" in path.name or ".rebuilt" in path.name
+        )
 
     def close(self) -> None:
+        self.privacy.close()
         self.sessions.close()
         self.state.close()
         self.log.close()

@@ -33,7 +33,7 @@ Truncate = Callable[[apsw.Connection], bool]
 
 
 def truncate_wal(connection: apsw.Connection) -> bool:
-    """Move all of the WAL into the file and cut it to nothing, waiting a little for readers; whether it is."""
+    """Move all of the WAL into the file and cut it to nothing, waiting for readers a little; True if done."""
     connection.set_busy_timeout(_READER_WAIT_MS)
     try:
         busy, pages, moved = sqlite.value(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -83,7 +83,7 @@ def _compact(connection: apsw.Connection) -> None:
 
 
 def _slice(path: Path, kind: sqlite.Kind, page: int, truncate: Truncate) -> int | None:
-    """Sweep pages from `page` on for `SLICE_S`; the next page, -1 past the last, None where it was held up."""
+    """Sweep pages from `page` on for `SLICE_S`; the next page, -1 past the last, None if it was held up."""
     with closing(sqlite.connect(path, kind)) as connection:  # a new one: it remembers no page
         if not truncate(connection):
             return None
@@ -106,7 +106,7 @@ def _slice(path: Path, kind: sqlite.Kind, page: int, truncate: Truncate) -> int 
 
 
 def _overwrite(path: Path, page: int) -> int:
-    """Overwrite what is unused in the pages from `page` on, for `SLICE_S`; the next page, -1 past the last."""
+    """Overwrite what is unused in pages from `page` on, for `SLICE_S`; the next page, -1 past the last."""
     deadline = time.monotonic() + SLICE_S
     # through SQLite's own files: to close another descriptor of the file would drop its locks
     flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE

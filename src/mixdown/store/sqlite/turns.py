@@ -26,7 +26,7 @@ class LogFile:
     """`log.db` as one process holds it: a writing connection, used in turns, and readers for threads."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / sqlite.LOG.file_name
+        self.path = path = folder / sqlite.LOG.file_name
         self.what = str(path)
         self._lock = FileLock(folder / "log.lock")
         self._threads = threading.Lock()

@@ -1,0 +1,289 @@
+"""Erasing people: what stands of them before their deletion's records goes, a piece between two steps.
+
+Enters: the jobs of `store.privacy`. Leaves: a log, sessions, refusals, cohorts, keys and files without these
+people, and the jobs' reports. It runs in the fold's process, which alone writes the state, and may be killed
+at any moment: a job that has its ids is done again from its beginning, and every part of it may be done
+twice. It must never write an id to a log line, a metric or a report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final, Protocol
+
+import msgspec
+import orjson
+
+from mixdown.model.errors import CorruptStoreError
+from mixdown.model.mentions import mentions
+from mixdown.model.times import iso_seconds
+from mixdown.store.privacy import (
+    PENDING,
+    STAGING,
+    STALE_STAGING_MS,
+    STARTED,
+    Deletion,
+    Rewritten,
+    Targets,
+    begin,
+    hashes_of,
+    targets_of,
+    tombstoned,
+)
+from mixdown.store.protocols import Store
+
+LOOK_EVERY_S: Final = 0.2
+PIECE_S: Final = 0.02
+BUSY_SHARE: Final = 4
+"""While records come in, one part in so many of the time goes to erasing."""
+HELD_UP_S: Final = 0.05
+RETRY_S: Final = 1.0
+_REFUSALS_AT_ONCE: Final = 10
+_CHUNKS_AT_ONCE: Final = 200
+_CHUNK_BYTES_AT_ONCE: Final = 2 * 1024 * 1024
+_DAMAGED_TOLD: Final = 100
+_NO_PROJECT: Final = 0
+
+NOT_REACHED: Final = (
+    "backups made before this job ended, and servers restored from them, until they are deleted",
+    "exports, and whatever other systems have read",
+    "texts of saved filters (cohorts) that name somebody",
+)
+
+
+class EraserEvents(Protocol):
+    """Where it reports (logs, metrics)."""
+
+    def erased(self, jobs: int, people: int, records: int, seconds: float) -> None:
+        """Jobs are done."""
+
+    def failed(self, error: Exception) -> None:
+        """A piece failed; the jobs are begun again."""
+
+
+class _Tally(msgspec.Struct):
+    """What was erased in one round."""
+
+    records: int = 0
+    chunks: int = 0
+    refusals: int = 0
+
+
+class Eraser:
+    """Does all jobs there are in one round, and then those that came meanwhile. `go_on` again and again."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        events: EraserEvents | None = None,
+    ) -> None:
+        self._store = store
+        self._now_ms = now_ms
+        self._events = events
+        self._round: Iterator[bool] | None = None
+        self._due = 0.0
+
+    def go_on(self, *, busy: bool) -> bool:
+        """Do a piece, if it is time to; whether there is more to do at once."""
+        began = time.monotonic()
+        if began < self._due:
+            return False
+        try:
+            wait_s = self._piece(began)
+        except Exception as error:  # noqa: BLE001 - a full disk, perhaps: the fold comes first
+            self._round = None
+            if self._events is not None:
+                self._events.failed(error)
+            wait_s = RETRY_S
+        now = time.monotonic()
+        if busy:
+            wait_s = max(wait_s, (BUSY_SHARE - 1) * (now - began))
+        self._due = now + wait_s
+        return wait_s == 0
+
+    def go_on_or_raise(self) -> bool:
+        """Do a piece, after waiting where that must be; whether there is more to do. Raises `StoreError`."""
+        wait_s = self._piece(time.monotonic())
+        if self._round is not None:
+            time.sleep(wait_s)
+        return self._round is not None or wait_s == 0
+
+    def _piece(self, began: float) -> float:
+        """Go on with the round for `PIECE_S`, or look for a new one; how long to wait then."""
+        if self._round is None:
+            jobs = self._begun()
+            if not jobs:
+                return LOOK_EVERY_S
+            self._round = self._erase(jobs)
+        while time.monotonic() - began < PIECE_S:
+            got_on = next(self._round, None)
+            if got_on is None:
+                self._round = None
+                break
+            if not got_on:
+                return HELD_UP_S
+        return 0
+
+    def _begun(self) -> list[Deletion]:
+        """The jobs that stand in the log, after those that are due were begun."""
+        store, now_ms = self._store, self._now_ms()
+        unfinished = store.privacy.unfinished()
+        due = [
+            job
+            for job in unfinished
+            if (job.status == PENDING and job.due_ms <= now_ms)
+            or (job.status == STAGING and job.claimed_ms < now_ms - STALE_STAGING_MS)
+        ]
+        for job in due:
+            begin(store.log, store.privacy, job, now_ms=now_ms)
+        if due:
+            unfinished = store.privacy.unfinished()
+        return [job for job in unfinished if job.status == STARTED]
+
+    def _erase(self, jobs: Sequence[Deletion]) -> Iterator[bool]:
+        """One round, a piece at each step: True where it got on, False where it has to wait."""
+        store, began = self._store, time.monotonic()
+        end = max(job.position for job in jobs)
+        targets = targets_of(jobs)
+        while store.state.watermark() < end:
+            yield False
+        tally = _Tally()
+        if targets:
+            yield from self._forget(targets, tally)
+            # before any record of them is rewritten: a power cut must not bring back what they undid
+            while store.state.checkpoint() < end:
+                yield False
+            yield from self._rewrite(targets, tally, below=end)
+            with_ids = [job.id for job in jobs if job.ids]
+            store.privacy.forget_ids(with_ids, orjson.dumps(msgspec.to_builtins(tally)))
+        yield from store.sweep()
+        for job in jobs:
+            now_ms = self._now_ms()
+            store.privacy.finish([job.id], now_ms=now_ms, report=self._report(job, tally, now_ms))
+        if self._events is not None:
+            people = sum(job.count for job in jobs)
+            self._events.erased(len(jobs), people, tally.records, time.monotonic() - began)
+
+    def _forget(self, targets: Targets, tally: _Tally) -> Iterator[bool]:
+        """What is read of them but the log: sessions, cohorts, retrievals, refusals."""
+        store, folded_ms = self._store, self._now_ms()
+        for (project, group_key), held in targets.items():
+            ids = list(held)
+            store.cohorts.forget(project, group_key, ids)
+            store.privacy.forget_retrievals(project, group_key, ids)
+            yield from store.sessions.forget(
+                project, group_key, held.keys(), until_ms=folded_ms, now_ms=self._now_ms()
+            )
+            yield from self._forget_refusals(project, group_key, frozenset(held), tally)
+
+    def _forget_refusals(
+        self, project: int, group_key: str, ids: frozenset[str], tally: _Tally
+    ) -> Iterator[bool]:
+        """Refused records that name them, those without a project included: nobody can say whose those are.
+
+        Where their request carried a key, what its outcome quotes of them goes first: its neighbours may
+        have been stored.
+        """
+        refusals = self._store.refusals
+        before: int | None = None
+        found: list[int] = []
+        keys: set[bytes] = set()
+        times_ms: set[int] = set()
+        while page := refusals.listing([project, _NO_PROJECT], before_id=before, limit=_REFUSALS_AT_ONCE):
+            for refusal in page:
+                if mentions(refusal.record, ids, group_key):
+                    found.append(refusal.id)
+                    if refusal.request_key is not None:
+                        keys.add(refusal.request_key)
+                        times_ms.add(refusal.time_ms)
+            before = page[-1].id
+            yield True
+        if keys:
+            yield from self._rewrite({}, tally, below=self._store.log.head(), keys=keys, times_ms=times_ms)
+            self._store.state.redact_keys(list(keys))
+        if found:
+            tally.refusals += refusals.remove(found)
+
+    def _rewrite(
+        self,
+        targets: Targets,
+        tally: _Tally,
+        *,
+        below: int,
+        keys: Collection[bytes] = (),
+        times_ms: Collection[int] = (),
+    ) -> Iterator[bool]:
+        """Rewrite the chunks that begin below a position and hold them, or requests with these keys."""
+        log = self._store.log
+        hashes = hashes_of(each for held in targets.values() for each in held)
+        waiting: list[Rewritten] = []
+        at = log.tail_position()
+        while at < below:
+            firsts, at = log.holding(hashes, begin=at, below=below, times_ms=times_ms)
+            for first in firsts:
+                rewritten = self._rewritten(first, targets, keys)
+                if rewritten is not None:
+                    waiting.append(rewritten)
+                    if len(waiting) >= _CHUNKS_AT_ONCE or _size(waiting) >= _CHUNK_BYTES_AT_ONCE:
+                        self._replace(waiting, tally)
+                yield True
+            yield True
+        self._replace(waiting, tally)
+
+    def _rewritten(self, first: int, targets: Targets, keys: Collection[bytes]) -> Rewritten | None:
+        """The chunk at a position without them; None where it needs no change, or cannot be read."""
+        log = self._store.log
+        chunks = log.read(first, max_records=1, max_bytes=1)
+        if not chunks or chunks[0].first != first:  # damaged, or trimmed meanwhile
+            return None
+        try:
+            return tombstoned(chunks[0], targets, keys)
+        except CorruptStoreError as error:
+            log.set_aside(chunks[0], error.message)
+            return None
+
+    def _replace(self, waiting: list[Rewritten], tally: _Tally) -> None:
+        """Put rewritten chunks in place, and see to the outcomes that the state keeps of them."""
+        if not waiting:
+            return
+        tally.chunks += self._store.log.rewrite(waiting)
+        tally.records += sum(each.records for each in waiting)
+        keys = [key for each in waiting for key in each.keys]
+        if keys:
+            self._store.state.redact_keys(keys)
+        waiting.clear()
+
+    def _report(self, job: Deletion, tally: _Tally, now_ms: int) -> bytes:
+        """What was erased, and what could not be reached."""
+        counted = msgspec.json.decode(job.report, type=_Tally) if job.report else tally
+        damaged = [
+            {"first": first, "records": records}
+            for first, records, _ in self._store.log.damaged()[:_DAMAGED_TOLD]
+            if first < job.position
+        ]
+        return orjson.dumps(
+            {
+                "people": job.count,
+                "records": counted.records,
+                "chunks": counted.chunks,
+                "refusals": counted.refusals,
+                "finished": iso_seconds(now_ms),
+                "not_reached": list(NOT_REACHED),
+                "damaged_chunks": damaged,
+                "files": self._store.leftovers(),
+            }
+        )
+
+
+def _size(waiting: Sequence[Rewritten]) -> int:
+    return sum(len(each.chunk.body) for each in waiting)
+
+
+def erase_all(store: Store) -> None:
+    """Do all jobs that are due, in this process (no server runs). Raises `StoreError`."""
+    eraser = Eraser(store)
+    while eraser.go_on_or_raise():
+        pass

@@ -1,0 +1,242 @@
+"""Jobs of data protection: deletions and retrievals of people's data, and what every store does for them.
+
+A deletion is a record of the log (DESIGN §5.6): `begin` appends one `$delete` for each id in a segment of its
+own endpoint, so that the fold drops the profiles in order with their neighbours, and an id can be used again
+at once. What stands before that record is rewritten afterwards (`tombstoned`): a record becomes a tombstone
+that keeps its position and its idempotency key, and nothing else. No id outlives its job.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from mixdown.model.operators import Operator
+from mixdown.model.updates import Update
+from mixdown.store.chunk import (
+    Chunk,
+    LoggedSegment,
+    LoggedUpdate,
+    Outcome,
+    Segment,
+    decode_body,
+    encode_filter,
+    encode_segment,
+)
+from mixdown.store.protocols import Append, Log
+
+PENDING: Final = "PENDING"
+STAGING: Final = "STAGING"
+STARTED: Final = "STARTED"
+SUCCESS: Final = "SUCCESS"
+REVOKED: Final = "REVOKED"
+STATUSES: Final = (PENDING, STAGING, STARTED, SUCCESS, REVOKED)
+"""PENDING waits for its time, STAGING is being appended, STARTED stands in the log; the rest is final."""
+
+ENDPOINT: Final = "erase"
+SDK: Final = "mixdown"
+IDS_LIMIT: Final = 2000
+UNFINISHED_LIMIT: Final = 100
+FINISHED_KEPT: Final = 1000
+RETRIEVALS_KEPT: Final = 100
+RETRIEVAL_LIFE_MS: Final = 7 * 24 * 3600 * 1000
+STALE_STAGING_MS: Final = 10_000
+"""A job that was begun so long ago and is not in the log lost the process that began it."""
+TOMBSTONE_PROJECT: Final = 0
+"""No project has this number: what it says to readers of the log is that a record was erased."""
+ERASED: Final = "erased"
+
+Targets = Mapping[tuple[int, str], Mapping[str, int]]
+"""By (project, group key): ids, and the position from which on each is new again."""
+
+
+class Deletion(msgspec.Struct, frozen=True):
+    """A job that erases people. `ids` is empty once they are erased; `count` says how many they were.
+
+    `position` is the end of its records in the log (0: not there yet), `due_ms` when it begins, `claimed_ms`
+    when a process began to append it; `report` is JSON, b"" until it is done.
+    """
+
+    id: str
+    project: int
+    group_key: str
+    ids: tuple[str, ...]
+    count: int
+    status: str
+    requested_by: str
+    compliance_type: str
+    requested_ms: int
+    due_ms: int = 0
+    claimed_ms: int = 0
+    position: int = 0
+    finished_ms: int = 0
+    report: bytes = b""
+
+
+class Retrieval(msgspec.Struct, frozen=True):
+    """A job that hands out people's data: it is read when it is fetched, and never stored."""
+
+    id: str
+    project: int
+    group_key: str
+    ids: tuple[str, ...]
+    requested_by: str
+    compliance_type: str
+    disclosure_type: str
+    requested_ms: int
+
+
+class PrivacyJobs(Protocol):
+    """The jobs: on disk when a method returns. Bounds: 100 unfinished deletions a project, 1,000 finished."""
+
+    def add_deletion(self, deletion: Deletion) -> None:
+        """Keep a new job. Raises `CatalogError` where the project has too many that are not finished."""
+
+    def deletion(self, project: int, job_id: str) -> Deletion | None:
+        """The project's job with this id."""
+
+    def unfinished(self) -> list[Deletion]:
+        """The deletions of all projects that are neither done nor revoked, oldest first."""
+
+    def claim(self, job_id: str, *, now_ms: int, stale_ms: int) -> bool:
+        """Make a PENDING job STAGING, or take over one claimed before `stale_ms`; whether it is ours."""
+
+    def started(self, job_id: str, position: int) -> None:
+        """A STAGING job's records stand in the log and end at `position`."""
+
+    def revoke(self, job_id: str) -> bool:
+        """Make a PENDING job REVOKED and forget its ids; whether it was PENDING."""
+
+    def forget_ids(self, job_ids: Sequence[str], report: bytes) -> None:
+        """Forget the ids of jobs whose people are erased; `report` says what that was, so far."""
+
+    def finish(self, job_ids: Sequence[str], *, now_ms: int, report: bytes) -> None:
+        """STARTED jobs are done."""
+
+    def add_retrieval(self, retrieval: Retrieval) -> None:
+        """Keep a new job; the project's oldest goes where it has 100, and those of more than 7 days go."""
+
+    def retrieval(self, project: int, job_id: str, *, now_ms: int) -> Retrieval | None:
+        """The project's job with this id, unless it is older than 7 days."""
+
+    def forget_retrievals(self, project: int, group_key: str, ids: Collection[str]) -> int:
+        """Forget retrievals that name one of these ids; how many there were."""
+
+    def close(self) -> None:
+        """Release files."""
+
+
+class Rewritten(msgspec.Struct, frozen=True):
+    """A chunk that takes the place of the one with the same positions.
+
+    `records` says how many of it were erased now, `keys` whose outcomes lost what they quoted.
+    """
+
+    chunk: Chunk
+    id_filter: bytes
+    records: int
+    keys: tuple[bytes, ...] = ()
+
+
+def begin(log: Log, jobs: PrivacyJobs, deletion: Deletion, *, now_ms: int) -> bool:
+    """Append a deletion's records to the log; false where it is not PENDING any more.
+
+    What the log holds of its ids below the records' end is to be erased. A crash in between leaves a STAGING
+    job, which is begun again: then its later records count. Raises `StoreError`.
+    """
+    if not jobs.claim(deletion.id, now_ms=now_ms, stale_ms=now_ms - STALE_STAGING_MS):
+        return False
+    updates = [
+        Update(deletion.project, deletion.group_key, each, [(int(Operator.DELETE), "")])
+        for each in deletion.ids
+    ]
+    segment = encode_segment(Segment(ENDPOINT, SDK, None, None, updates))
+    with log.turn() as turn:
+        appended = turn.append([Append(segment, len(updates), encode_filter(deletion.ids))], now_ms)
+    jobs.started(deletion.id, appended.end)
+    return True
+
+
+def targets_of(deletions: Iterable[Deletion]) -> dict[tuple[int, str], dict[str, int]]:
+    """What these jobs erase: of an id that several name, the latest counts."""
+    found: dict[tuple[int, str], dict[str, int]] = {}
+    for deletion in deletions:
+        held = found.setdefault((deletion.project, deletion.group_key), {})
+        for each in deletion.ids:
+            held[each] = max(held.get(each, 0), deletion.position)
+    return found
+
+
+def hashes_of(ids: Iterable[str]) -> frozenset[int]:
+    """The hashes of ids as a chunk's filter holds them."""
+    return frozenset(zlib.crc32(each.encode()) for each in ids)
+
+
+def filter_meets(encoded: bytes, hashes: frozenset[int]) -> bool:
+    """Whether a chunk with this filter may hold one of the ids that `hashes_of` was given."""
+    held = array("I")
+    held.frombytes(encoded)
+    return not hashes.isdisjoint(held)
+
+
+def tombstoned(chunk: Chunk, targets: Targets, keys: Collection[bytes] = ()) -> Rewritten | None:
+    """A chunk without the records that `targets` names; None where it has none of them.
+
+    `keys` are requests whose outcomes lose what they quote even if none of their records goes. Raises
+    `CorruptStoreError` where the chunk cannot be decoded.
+    """
+    segments = decode_body(chunk.body)
+    redacted = []
+    position = chunk.first
+    erased = 0
+    for segment in segments:
+        before = erased
+        for at, update in enumerate(segment.updates):
+            from_here_new = targets.get((update.project, update.group_key), {}).get(update.id, 0)
+            if position < from_here_new:
+                segment.updates[at] = _tombstone(update)
+                erased += 1
+            position += 1
+        named = erased > before or segment.key in keys
+        if named and segment.key is not None and segment.outcome is not None and segment.outcome.failed:
+            segment.outcome = redact(segment.outcome)
+            redacted.append(segment.key)
+    if not erased and not redacted:
+        return None
+    ids = {update.id for segment in segments for update in segment.updates if update.project}
+    body = msgspec.json.encode(segments)
+    rewritten = Chunk(chunk.first, chunk.count, chunk.time_ms, body)
+    return Rewritten(rewritten, encode_filter(ids), erased, tuple(redacted))
+
+
+def is_tombstone(update: LoggedUpdate) -> bool:
+    """Whether this is what is left of a record that was erased."""
+    return update.project == TOMBSTONE_PROJECT
+
+
+def redact(outcome: Outcome) -> Outcome:
+    """An outcome whose failures say neither field nor message: they may quote names that a record brought."""
+    return Outcome(outcome.total, outcome.good, tuple((index, "", ERASED) for index, _, _ in outcome.failed))
+
+
+def records_about(
+    segments: Iterable[LoggedSegment], targets: Targets, first: int
+) -> list[tuple[int, str, LoggedUpdate]]:
+    """(position, endpoint, update) of the records that `targets` names, of a chunk that begins at `first`."""
+    found = []
+    position = first
+    for segment in segments:
+        for update in segment.updates:
+            if position < targets.get((update.project, update.group_key), {}).get(update.id, 0):
+                found.append((position, segment.endpoint, update))
+            position += 1
+    return found
+
+
+def _tombstone(update: LoggedUpdate) -> LoggedUpdate:
+    """What stays of a record: that there was one, and the hash by which its retry is recognised."""
+    return LoggedUpdate(TOMBSTONE_PROJECT, "", "", [], 0, 0, update.key, None)
