@@ -77,7 +77,8 @@ def test_a_project_has_no_annotations_and_no_tags(plain_world: World, rest: str)
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_an_export_without_events_has_no_bytes(plain_world: World, prefix: str) -> None:
-    asked = f"{DAYS}&event=%5B%22a%22%5D&limit=100000&time_in_ms=true&project_id={plain_world.project.id}"
+    airbyte = "properties%5B%22%24time%22%5D%3E%3Ddatetime%281768392000%29"
+    asked = f"{DAYS}&where={airbyte}&event=%5B%22a%22%5D&limit=100000&time_in_ms=true&project_id={plain_world.project.id}"
     for target in slashed(f"{prefix}/export?{asked}"):
         reply = good(plain_world.get(target))
         assert reply.content == b""
@@ -100,6 +101,7 @@ def test_an_export_without_events_has_no_bytes(plain_world: World, prefix: str) 
         (f"{DAYS}&limit=100001", "limit, must be an integer from 1 to 100000"),
         (f"{DAYS}&limit=ten", "limit, must be an integer from 1 to 100000"),
         (f"{DAYS}&time_in_ms=maybe", "time_in_ms, must be true or false"),
+        (f"{DAYS}&where=properties%5B%22a%22%5D+%3D+1", "position 16"),
         (f"{DAYS}&event=%5B%7B%7D%5D", "event, must be a list of texts"),
     ],
 )

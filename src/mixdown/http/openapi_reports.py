@@ -125,6 +125,7 @@ def _export(path: str, number: int) -> dict[str, Operation]:
                 "At most so many.",
                 {"type": "integer", "minimum": 1, "maximum": reports.EXPORT_LIMIT},
             ),
+            parameter("where", "An expression over properties of events.", {"type": "string"}),
             parameter("time_in_ms", "Times in milliseconds, not seconds.", {"type": "boolean"}),
         ),
         security=READERS,

@@ -21,6 +21,7 @@ from mixdown.http.read_errors import answering
 from mixdown.http.reading import admitted, json_response
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError
+from mixdown.model.expression import parse
 
 PREFIXES: Final = ("/api/query", "/api/2.0")
 ANNOTATIONS: Final = "/api/app/projects/{project_id}/annotations"
@@ -133,6 +134,9 @@ def check_export(parameters: Parameters, *, now_ms: int) -> None:
     parameters.integer("limit", EXPORT_LIMIT, low=1, high=EXPORT_LIMIT)
     parameters.boolean("time_in_ms", default=False)
     parameters.strings("event", limit=EVENTS_LIMIT)
+    where = parameters.text("where")
+    if where.strip():
+        parse(where)
 
 
 def not_built(path: str) -> str:
