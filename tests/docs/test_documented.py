@@ -46,7 +46,9 @@ ERROR_CALLS = frozenset(
 )  # fmt: skip
 ANSWERING_ROOMS = ("http", "ingest", "query", "server/protocol.py")
 MORE_TEXTS = {
-    "http.engage.NOT_BUILT_TEXT": engage.NOT_BUILT_TEXT.replace(engage.BUILT, "{}"),
+    **{f"http.engage.NOT_BUILT[{name}]": text for name, text in engage.NOT_BUILT.items()},
+    "http.engage.RAW_COHORT": engage.RAW_COHORT,
+    "http.engage.TOO_LONG": engage.TOO_LONG,
     "http.read_errors.INVALID_ENDPOINT": read_errors.INVALID_ENDPOINT,
     "http.read_errors.METHOD_NOT_ALLOWED": read_errors.METHOD_NOT_ALLOWED,
     "http.read_errors.STORE_DOWN": read_errors.STORE_DOWN,

@@ -164,17 +164,15 @@ def test_a_parameter_out_of_bounds_is_400_and_named(plain_world: World, name: st
 def test_what_is_not_built_is_refused_by_name_unless_empty(plain_world: World, name: str) -> None:
     for empty in ("", " ", "null", "[]", "{}"):
         assert plain_world.get(ENGAGE, params={name: empty}).status_code == 200
-    for given in ('properties["n"] == 1', '{"id":1001}', "0"):
+    for given in ('[{"window":"30d","name":"b"}]', '{"id":1001}', "0"):
         reply = plain_world.get(ENGAGE, params={name: given})
         assert reply.status_code == 400
-        assert f"{name}, this parameter is not built yet" in reply.json()["error"]
-        assert "distinct_ids" in reply.json()["error"], "the text says what is built"
+        assert reply.json()["error"] == NOT_BUILT[name]
 
 
 def test_what_is_not_built_is_refused_in_a_json_body_too(world: World) -> None:
-    split = world.post(f"{ENGAGE}?page_size=1000", json={"filter_by_cohort": '{"id":1001}'})
-    assert split.status_code == 400
-    assert "filter_by_cohort" in split.json()["error"]
+    reply = world.post(f"{ENGAGE}?page_size=1000", json={"behaviors": [{"window": "30d", "name": "b"}]})
+    assert reply.status_code == 400
     assert world.post(ENGAGE, json={"behaviors": [], "where": None}).status_code == 200
 
 

@@ -26,6 +26,7 @@ from mixdown.http.openapi_pieces import (
     response,
 )
 from mixdown.model import texts
+from mixdown.query.choosing import SEARCH_LIMIT_CHARS
 from mixdown.query.engage import DEFAULT_PAGE_SIZE, IDS_LIMIT, PAGE_SIZE_LIMIT
 from mixdown.settings import Settings
 
@@ -34,6 +35,28 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
     """The operations of this family."""
     del settings
     return {name: _profile_query(number) for number, name in enumerate(engage.PATHS)}
+
+
+FILTERS: Final = (
+    parameter("where", "Profiles for which this expression is true.", {"type": "string"}),
+    parameter("selector", "An older name of `where`; with both, both hold.", {"type": "string"}),
+    parameter(
+        "search",
+        "Profiles whose id, or a text among their values, contains this in any case.",
+        {"type": "string", "maxLength": SEARCH_LIMIT_CHARS},
+    ),
+    parameter(
+        "filter_by_cohort",
+        'Members of a cohort: `{"id": 1}`, as an object or as its text.',
+        {"type": "string"},
+    ),
+    parameter(
+        "include_all_users",
+        "With a cohort that lists ids: also those without a profile; true by default.",
+        {"type": "boolean"},
+    ),
+)
+"""The parameters that narrow a read of profiles."""
 
 
 def _profile_parameters() -> tuple[dict[str, Any], ...]:
@@ -57,6 +80,17 @@ def _profile_parameters() -> tuple[dict[str, Any], ...]:
             "limit",
             "At most so many in all.",
             {"type": "integer", "minimum": 1, "maximum": engage.LIMIT_LIMIT},
+        ),
+        *FILTERS,
+        parameter(
+            "sort_key",
+            "Rows go by the value of this expression; those without one come last.",
+            {"type": "string"},
+        ),
+        parameter(
+            "sort_order",
+            "Of `sort_key`; ascending by default.",
+            {"type": "string", "enum": ["ascending", "descending"]},
         ),
         WAIT,
     )
@@ -89,18 +123,28 @@ def _profile_query(number: int) -> dict[str, Operation]:
             Retry_After=RETRY_AFTER,
         ),
         "200": response(
-            "A page of profiles, in the order of their ids.",
+            "A page of profiles, in the order of their ids or of `sort_key`.",
             content(ref("ProfilePage"), _PAGE),
             X_Mixdown_Behind="How many records the answer is behind; absent when it is not.",
         ),
     }
     parameters = _profile_parameters()
-    query = {"project_id": 1, "distinct_ids": ["ada"], "output_properties": ["plan"]}
+    query = {
+        "project_id": 1,
+        "where": 'properties["plan"] == "pro" and properties["logins"] > 0',
+        "sort_key": 'properties["logins"]',
+        "sort_order": "descending",
+        "output_properties": ["plan"],
+    }
     form = {"project_id": "1", "distinct_ids": '["ada"]'}
     description = "A read waits until everything that was acknowledged before it is visible, within a bound."
     if number:
         description += f" The same as `{engage.PATHS[0]}`."
-    not_built = f" Not built yet, and refused by name: {', '.join(engage.NOT_BUILT)}."
+    description += (
+        " An expression with an error is refused with the position of it; one that takes longer than "
+        "`read_timeout_s` as well."
+    )
+    not_built = f" Refused by name: {', '.join(engage.NOT_BUILT)}."
     return {
         "get": operation(
             f"queryProfilesByUrl{number or ''}",

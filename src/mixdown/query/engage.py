@@ -20,10 +20,13 @@ import msgspec
 import orjson
 
 from mixdown.model.errors import QueryError
+from mixdown.query.choosing import Choice, Filters, choose, listed_ids
 from mixdown.query.sessions import WholeSession, is_live, live_id, read_whole
 from mixdown.store import patience
 from mixdown.store.batches import documents_in_batches
 from mixdown.store.protocols import ProfileKey, Session, Store
+from mixdown.store.selection import judge, sort_key_of
+from mixdown.store.sorting import Keyed, Sorter
 
 DEFAULT_PAGE_SIZE: Final = 1000
 PAGE_SIZE_LIMIT: Final = 10_000
@@ -37,6 +40,7 @@ UNCACHED: Final = (
 )
 _FIRST_AT_ONCE: Final = 16
 _MOST_AT_ONCE: Final = 1000
+_IDS_AT_ONCE: Final = 10_000
 _ROOMY_BYTES: Final = 4 * 1024 * 1024
 _NO_DOCUMENT: Final = b"{}"
 _Document = TypeVar("_Document", bytes, bytes | None)
@@ -45,12 +49,12 @@ _Document = TypeVar("_Document", bytes, bytes | None)
 class ProfileQuery(msgspec.Struct, frozen=True, kw_only=True):
     """One call of `engage` in one project.
 
-    `data_group_id` is "" for users, else the id or the name of a group key; `distinct_ids` None means
-    all; `output_properties` None means all of them; `limit` caps the total (0: no cap).
+    `distinct_ids` None means all; `output_properties` None means all of them; `limit` caps the total
+    (0: no cap).
     """
 
     project: int
-    data_group_id: str = ""
+    filters: Filters = Filters()
     distinct_ids: tuple[str, ...] | None = None
     output_properties: tuple[str, ...] | None = None
     page: int = 0
@@ -101,7 +105,7 @@ class ProfileQueries:
             return _encode(self._first_page(query, now_ms), now_ms)
         if query.session_id and not is_live(query.session_id, query.project):
             raise QueryError(UNCACHED, status=400)
-        return _encode(self._live_page(query), now_ms)
+        return _encode(self._live_page(query, now_ms), now_ms)
 
     def _page_of_known(self, query: ProfileQuery, now_ms: int) -> _Page | None:
         whole = read_whole(query.session_id, query.project, now_ms=now_ms)
@@ -124,24 +128,22 @@ class ProfileQueries:
         return _Page(page, session.page_size, session.total, session.id, rows)
 
     def _first_page(self, query: ProfileQuery, now_ms: int) -> _Page:
-        group_key = self._group_key(query)
+        choice = choose(self._store, query.project, query.filters, now_ms=now_ms)
         size = query.rows_a_page
         watermark = self._store.state.watermark()
-        reused = self._reusable.find(query, watermark, now_ms)
-        if reused:
-            session = self._store.sessions.get(reused, query.project, now_ms=now_ms)
-            if session is not None:
-                return self._page_of(session, 0)
-        ids = self._matching(query, group_key)
+        reused = self._page_of_reusable(query, 0, watermark, now_ms)
+        if reused is not None:
+            return reused
+        ids = self._matching(query, choice)
         first = list(islice(ids, size + 1))
         if len(first) <= size:
-            rows = self._existing_rows(query, group_key, first)
+            rows = self._rows(query, choice, first)
             whole = WholeSession(query.project, len(rows), size, now_ms)
             return _Page(0, size, len(rows), whole.id, rows)
         begun = Session(
             id=secrets.token_hex(16),
             project=query.project,
-            group_key=group_key,
+            group_key=choice.group_key,
             total=0,
             page_size=size,
             created_ms=now_ms,
@@ -151,22 +153,32 @@ class ProfileQueries:
         self._reusable.keep(query, watermark, session)
         return self._page_of(session, 0)
 
-    def _live_page(self, query: ProfileQuery) -> _Page:
-        group_key = self._group_key(query)
+    def _page_of_reusable(self, query: ProfileQuery, page: int, watermark: int, now_ms: int) -> _Page | None:
+        reused = self._reusable.find(query, watermark, now_ms)
+        session = self._store.sessions.get(reused, query.project, now_ms=now_ms) if reused else None
+        return None if session is None else self._page_of(session, page)
+
+    def _live_page(self, query: ProfileQuery, now_ms: int) -> _Page:
+        choice = choose(self._store, query.project, query.filters, now_ms=now_ms)
         size = query.rows_a_page
         offset = query.page * size
         rows: list[bytes] = []
-        if query.distinct_ids is not None:
-            ids = list(self._matching(query, group_key))
-            total = len(ids)
-            rows = self._existing_rows(query, group_key, ids[offset : offset + size])
+        if query.filters.are_given or query.distinct_ids is not None:
+            frozen = self._page_of_reusable(query, query.page, self._store.state.watermark(), now_ms)
+            if frozen is not None:  # what page 0 froze is what is there now
+                return msgspec.structs.replace(frozen, session_id=live_id(query.project))
+            ids = self._matching(query, choice)
+            before = sum(1 for _ in islice(ids, offset))
+            wanted = list(islice(ids, size))
+            total = before + len(wanted) + sum(1 for _ in ids)
+            rows = self._rows(query, choice, wanted)
         else:
-            total = self._store.state.count(query.project, group_key)
+            total = self._store.state.count(query.project, choice.group_key)
             total = min(total, query.limit) if query.limit else total
             if offset < total:
                 render = _renderer(query.output_properties)
-                wanted = min(size, total - offset)
-                found = self._live(query.project, group_key, offset, offset + wanted)
+                last = offset + min(size, total - offset)
+                found = self._live(query.project, choice.group_key, offset, last)
                 rows = [render(profile_id, document) for profile_id, document in _bounded(found)]
         return _Page(query.page, size, total, live_id(query.project), rows)
 
@@ -180,58 +192,67 @@ class ProfileQueries:
             yield from some
             begin += len(some)
 
-    def _group_key(self, query: ProfileQuery) -> str:
-        """The name of the group key that `data_group_id` gives by id or by name (contract query §7)."""
-        asked = query.data_group_id
-        if not asked:
-            return ""
-        known = self._store.state.group_keys(query.project)
-        by_id = {str(number): name for name, number in known.items()}
-        name = by_id.get(asked, asked)
-        if name not in known:
-            keys = ", ".join(f"{key} ({number})" for key, number in sorted(known.items())[:20]) or "none"
-            raise QueryError(
-                f"data_group_id, no group key of this project has this id or name; its group keys: {keys}",
-                status=400,
-            )
-        return name
-
-    def _matching(self, query: ProfileQuery, group_key: str) -> Iterator[str]:
-        """The ids of the result set, ascending by code point, cut at `limit`."""
-        ids: Iterator[str]
-        if query.distinct_ids is None:
-            ids = iter(self._store.state.ids(query.project, group_key))
+    def _matching(self, query: ProfileQuery, choice: Choice) -> Iterator[str]:
+        """The ids of the result set in its order, cut at `limit`."""
+        listed = listed_ids(self._store, choice, query.distinct_ids)
+        if listed is not None:
+            ids = self._wanted_of(query.project, choice, listed)
+        elif choice.selection.takes_all and choice.selection.sort_key is None:
+            ids = self._store.state.ids(query.project, choice.group_key)
         else:
-            asked = sorted(set(query.distinct_ids))
-            ids = (
-                profile_id
-                for profile_id, document in self._documents(query.project, group_key, asked, bounded=False)
-                if document is not None
-            )
-        return islice(ids, query.limit) if query.limit else ids
+            ids = self._store.state.matching(query.project, choice.group_key, choice.selection)
+        return islice(ids, query.limit) if query.limit else iter(ids)
 
-    def _existing_rows(self, query: ProfileQuery, group_key: str, ids: Sequence[str]) -> list[bytes]:
+    def _wanted_of(self, project: int, choice: Choice, listed: Iterator[str]) -> Iterator[str]:
+        """Those of the listed ids whose profiles the choice wants, in its order."""
+        wants = judge(choice.selection)
+        found = (
+            (profile_id, document or _NO_DOCUMENT)
+            for profile_id, document in self._documents(project, choice.group_key, listed, bounded=False)
+            if (document is not None or choice.keeps_missing) and wants(profile_id, document or _NO_DOCUMENT)
+        )
+        if choice.selection.sort_key is None:
+            yield from (profile_id for profile_id, _ in found)
+            return
+        key_of = sort_key_of(choice.selection)
+        sorter = Sorter[Keyed](Keyed)
+        try:
+            for profile_id, document in found:
+                sorter.add([(key_of(profile_id, document), profile_id)])
+            yield from (profile_id for _, profile_id in sorter)
+        finally:
+            sorter.close()
+
+    def _rows(self, query: ProfileQuery, choice: Choice, ids: Sequence[str]) -> list[bytes]:
+        """A row for each id that has a profile, or is chosen without one."""
         render = _renderer(query.output_properties)
-        found = self._documents(query.project, group_key, ids)
-        return [render(profile_id, document) for profile_id, document in found if document is not None]
+        return [
+            render(profile_id, document or _NO_DOCUMENT)
+            for profile_id, document in self._documents(query.project, choice.group_key, ids)
+            if document is not None or choice.keeps_missing
+        ]
 
     def _documents(
-        self, project: int, group_key: str, ids: Sequence[str], *, bounded: bool = True
+        self, project: int, group_key: str, ids: Iterable[str], *, bounded: bool = True
     ) -> Iterator[tuple[str, bytes | None]]:
         """(id, document or None) for each id, read a thousand at a time, fewer where they are large."""
-        batches = documents_in_batches(
-            self._read,
-            [(project, group_key, profile_id) for profile_id in ids],
-            first=_FIRST_AT_ONCE,
-            most=_MOST_AT_ONCE,
-            roomy_bytes=_ROOMY_BYTES,
-        )
-        found = (
-            (key[2], document)
-            for keys, documents in batches
-            for key, document in zip(keys, documents, strict=True)
-        )
-        return iter(_bounded(found)) if bounded else found
+        found = self._read_all(project, group_key, iter(ids))
+        return _bounded(found) if bounded else found
+
+    def _read_all(
+        self, project: int, group_key: str, ids: Iterator[str]
+    ) -> Iterator[tuple[str, bytes | None]]:
+        while some := list(islice(ids, _IDS_AT_ONCE)):
+            batches = documents_in_batches(
+                self._read,
+                [(project, group_key, profile_id) for profile_id in some],
+                first=_FIRST_AT_ONCE,
+                most=_MOST_AT_ONCE,
+                roomy_bytes=_ROOMY_BYTES,
+            )
+            for keys, documents in batches:
+                for key, document in zip(keys, documents, strict=True):
+                    yield key[2], document
 
     def _read(self, keys: Sequence[ProfileKey]) -> list[bytes | None]:
         patience.check()
@@ -251,7 +272,7 @@ class _Reusable:
 
     def find(self, query: ProfileQuery, watermark: int, now_ms: int) -> str:
         """The id of a session with this very result set, or ""."""
-        if query.distinct_ids is not None:
+        if not _may_be_shared(query):
             return ""
         with self._lock:
             kept = self._kept.get(_bare(query))
@@ -262,12 +283,17 @@ class _Reusable:
 
     def keep(self, query: ProfileQuery, watermark: int, session: Session) -> None:
         """Remember a session; `watermark` was read before its ids were."""
-        if query.distinct_ids is not None:
+        if not _may_be_shared(query):
             return
         with self._lock:
             self._kept[_bare(query)] = (watermark, session.id, session.created_ms)
             if len(self._kept) > REUSE_LIMIT:
                 self._kept.popitem(last=False)
+
+
+def _may_be_shared(query: ProfileQuery) -> bool:
+    """Whether its result stays what it is as long as nothing is folded."""
+    return query.distinct_ids is None and not query.filters.depend_on_time
 
 
 def _bare(query: ProfileQuery) -> ProfileQuery:

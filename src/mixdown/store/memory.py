@@ -35,6 +35,7 @@ from mixdown.store.protocols import (
     RefusedRecord,
     Session,
 )
+from mixdown.store.selection import Selection, judge, sort_key_of
 
 
 class _Part:
@@ -283,6 +284,24 @@ class MemoryState(_Part):
 
     def count(self, project: int, group_key: str) -> int:
         return len(self._ids(project, group_key))
+
+    def matching(self, project: int, group_key: str, selection: Selection) -> Iterator[str]:
+        with self._use():
+            wants = judge(selection)
+            ids = [
+                profile_id
+                for profile_id in self._ids(project, group_key)
+                if wants(profile_id, self._documents[project, group_key, profile_id])
+            ]
+            if selection.sort_key is not None:
+                key_of = sort_key_of(selection)
+                ids.sort(
+                    key=lambda profile_id: key_of(profile_id, self._documents[project, group_key, profile_id])
+                )
+            return iter(ids)
+
+    def tally(self, project: int, group_key: str, selections: Sequence[Selection]) -> list[int]:
+        return [len(list(self.matching(project, group_key, selection))) for selection in selections]
 
     def page(self, project: int, group_key: str, *, offset: int, limit: int) -> list[tuple[str, bytes]]:
         with self._use():

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
 from mixdown.model.errors import ReadTimeoutError
 
 _own = threading.local()
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -39,6 +42,21 @@ def forgotten() -> Iterator[None]:
         yield
     finally:
         _own.deadline_s = deadline_s
+
+
+def shared(call: Callable[_P, _T]) -> Callable[_P, _T]:
+    """`call`, for another thread to run: it has the deadline of the thread that asks for this now."""
+    deadline_s: float | None = getattr(_own, "deadline_s", None)
+    limit_s: float = getattr(_own, "limit_s", 0.0)
+    if deadline_s is None:
+        return call
+    bound_s = deadline_s
+
+    def bounded(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with until(bound_s, limit_s):
+            return call(*args, **kwargs)
+
+    return bounded
 
 
 def is_bounded() -> bool:

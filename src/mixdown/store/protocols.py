@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from mixdown.store.chunk import Chunk, Outcome
+from mixdown.store.selection import Selection
 
 if TYPE_CHECKING:
     from mixdown.store.privacy import PrivacyJobs, Rewritten
@@ -219,6 +220,15 @@ class State(Protocol):
 
     def count(self, project: int, group_key: str) -> int:
         """How many profiles there are."""
+
+    def matching(self, project: int, group_key: str, selection: Selection) -> Iterator[str]:
+        """The ids of the profiles that a selection wants, in its order.
+
+        They are those of no single moment: what changes meanwhile counts as it was or as it is.
+        """
+
+    def tally(self, project: int, group_key: str, selections: Sequence[Selection]) -> list[int]:
+        """How many profiles each of these selections wants."""
 
     def page(self, project: int, group_key: str, *, offset: int, limit: int) -> list[tuple[str, bytes]]:
         """(id, document) ascending by id: `limit` of them, fewer (but one) where they are tens of MiB."""

@@ -20,11 +20,13 @@ from mixdown.model.errors import StoreError, TooMuchAtOnceError
 from mixdown.store.chunk import Outcome
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.protocols import FoldResult, ProfileKey, PropertyCounts
+from mixdown.store.selection import Selection
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import documents as stored
 from mixdown.store.sqlite import properties
 from mixdown.store.sqlite.checkpoints import Checkpoints, Pace
 from mixdown.store.sqlite.keys import find_keys, key_window, redact_outcomes, write_keys
+from mixdown.store.sqlite.scanning import Scanner
 from mixdown.store.sqlite.sweeping import sweep
 
 # 256 MiB would save a tenth of the CPU of an upsert, and take most of what all processes may (DESIGN G7).
@@ -55,6 +57,7 @@ class SqliteState:
         self._path = path = folder / sqlite.STATE.file_name
         self._what = str(path)
         self._readers = sqlite.ThreadConnections(path, sqlite.STATE)
+        self._scanner = Scanner(path, self._readers)
         self._group_keys: dict[tuple[int, str], int] = {}
         self._guard = threading.Lock()
         self._writer: apsw.Connection | None = None
@@ -176,6 +179,16 @@ class SqliteState:
             "SELECT count(*) FROM profiles WHERE project_id = ? AND data_group_id = ?", (project, group_id)
         )
 
+    def matching(self, project: int, group_key: str, selection: Selection) -> Iterator[str]:
+        group_id = self._group_id(project, group_key)
+        return iter(()) if group_id is None else self._scanner.matching(project, group_id, selection)
+
+    def tally(self, project: int, group_key: str, selections: Sequence[Selection]) -> list[int]:
+        group_id = self._group_id(project, group_key)
+        if group_id is None:
+            return [0] * len(selections)
+        return self._scanner.tally(project, group_id, selections)
+
     def page(self, project: int, group_key: str, *, offset: int, limit: int) -> list[tuple[str, bytes]]:
         group_id = self._group_id(project, group_key)
         found: list[tuple[str, bytes]] = []
@@ -225,6 +238,7 @@ class SqliteState:
             return key_window(self._readers.get())
 
     def close(self) -> None:
+        self._scanner.close()
         with self._guard:
             self._readers.close()
             if self._checkpoints is not None:

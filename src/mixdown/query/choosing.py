@@ -1,0 +1,138 @@
+"""What a read of profiles chooses: expressions, cohort, search, order: a `Choice` (contract query §2.1).
+
+What enters: parameters as texts and numbers, the store, and the time. What leaves: the kind of profile, a
+`Selection`, and the ids where the read names them. It reads cohorts and group keys, and no profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from mixdown.model.errors import ExpressionError, QueryError
+from mixdown.model.expression import Context, Expression, parse
+from mixdown.store import patience
+from mixdown.store.protocols import Cohort, Store
+from mixdown.store.selection import Selection
+
+SEARCH_LIMIT_CHARS: Final = 1000
+_KEYS_NAMED: Final = 20
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """What narrows and orders a read: all texts as they were sent, "" where they were not.
+
+    `data_group_id` is "" for users, else the id or the name of a group key; `cohort` 0 is none.
+    """
+
+    data_group_id: str = ""
+    where: str = ""
+    selector: str = ""
+    search: str = ""
+    cohort: int = 0
+    include_all_users: bool = True
+    sort_key: str = ""
+    descending: bool = False
+
+    @property
+    def are_given(self) -> bool:
+        """Whether anything but the kind of profile was asked for: all of them must be looked through then."""
+        return bool(self.where or self.selector or self.search or self.cohort or self.sort_key)
+
+    @property
+    def depend_on_time(self) -> bool:
+        """Whether the same filters may choose others a second later."""
+        return any("NOW" in text for text in (self.where, self.selector, self.sort_key)) or bool(self.cohort)
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Profiles of the kind `group_key` ("": users) that `selection` wants.
+
+    `cohort` is a cohort whose ids are listed, to which the choice is limited; with `keeps_missing` its ids
+    without a profile are chosen too, as if they had one without properties.
+    """
+
+    group_key: str
+    selection: Selection
+    cohort: Cohort | None = None
+    keeps_missing: bool = False
+
+
+def choose(store: Store, project: int, filters: Filters, *, now_ms: int) -> Choice:
+    """The choice that these filters make. Raises `QueryError` (400) naming the parameter that is wrong."""
+    cohort = None if not filters.cohort else find_cohort(store, project, filters.cohort)
+    group_key = group_key_of(store, project, filters.data_group_id)
+    if cohort is not None:
+        if filters.data_group_id and cohort.group_key != group_key:
+            kind = f"of the group key {cohort.group_key}" if cohort.group_key else "of users"
+            raise QueryError(f"filter_by_cohort, cohort {cohort.id} is one {kind}", status=400)
+        group_key = cohort.group_key
+    texts = [("where", filters.where), ("selector", filters.selector)]
+    if cohort is not None and cohort.expression is not None:
+        texts.append((f"filter_by_cohort, cohort {cohort.id}", cohort.expression))
+    expressions = [read_expression(name, text) for name, text in texts]
+    selection = Selection(
+        context=context_at(now_ms),
+        where=tuple(each for each in expressions if not each.is_blank),
+        search=filters.search,
+        sort_key=read_expression("sort_key", filters.sort_key) if filters.sort_key.strip() else None,
+        descending=filters.descending,
+    )
+    listed = cohort is not None and cohort.expression is None
+    return Choice(group_key, selection, cohort if listed else None, listed and filters.include_all_users)
+
+
+def context_at(now_ms: int) -> Context:
+    """What expressions of a read that begins at this time depend on; a long loop in one of them can end."""
+    return Context(now_s=now_ms // 1000, pause=patience.check)
+
+
+def read_expression(name: str, text: str) -> Expression:
+    """The expression that the parameter `name` holds. Raises `QueryError` (400) that names it."""
+    try:
+        return parse(text)
+    except ExpressionError as error:
+        raise QueryError(f"{name}, {error.message}", status=400) from None
+
+
+def find_cohort(store: Store, project: int, number: int) -> Cohort:
+    """The project's cohort with this number. Raises `QueryError` (400)."""
+    for cohort in store.cohorts.listing(project):
+        if cohort.id == number:
+            return cohort
+    raise QueryError(f"filter_by_cohort, there is no cohort {number} in this project", status=400)
+
+
+def group_key_of(store: Store, project: int, asked: str) -> str:
+    """The name of the group key that `data_group_id` gives by id or by name (contract query §7).
+
+    "" gives users: "". Raises `QueryError` (400).
+    """
+    if not asked:
+        return ""
+    known = store.state.group_keys(project)
+    by_id = {str(number): name for name, number in known.items()}
+    name = by_id.get(asked, asked)
+    if name not in known:
+        some = islice(sorted(known.items()), _KEYS_NAMED)
+        keys = ", ".join(f"{key} ({number})" for key, number in some) or "none"
+        raise QueryError(
+            f"data_group_id, no group key of this project has this id or name; its group keys: {keys}",
+            status=400,
+        )
+    return name
+
+
+def listed_ids(store: Store, choice: Choice, asked: tuple[str, ...] | None) -> Iterator[str] | None:
+    """The ids that a read is limited to, ascending: those asked for, those of a list, or both; else None."""
+    listed = None if choice.cohort is None else store.cohorts.ids(choice.cohort.id)
+    if asked is None:
+        return listed
+    wanted = sorted(set(asked))
+    if listed is None:
+        return iter(wanted)
+    held = set(wanted)
+    return (profile_id for profile_id in listed if profile_id in held)
