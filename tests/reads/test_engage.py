@@ -209,7 +209,7 @@ def test_errors_have_the_one_shape_that_every_client_reads(world: World) -> None
     assert "page_size" in body["error"]
 
 
-@pytest.mark.parametrize("path", ["/api/query/insights", "/api/2.0/nothing", "/api/query/engage/unknown"])
+@pytest.mark.parametrize("path", ["/api/query/dashboards", "/api/2.0/nothing", "/api/query/engage/unknown"])
 def test_an_unknown_query_endpoint_is_400_invalid_api_endpoint(plain_world: World, path: str) -> None:
     for method in ("GET", "POST"):
         reply = plain_world.run(plain_world.ask(path, method=method))
