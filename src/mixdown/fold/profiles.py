@@ -6,7 +6,7 @@ the more load, the fewer page writes a record costs. It never stops on a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from mixdown.fold.overlap import Changed, Documents, write_overlapped
-from mixdown.fold.properties import PropertyChanges
+from mixdown.fold.properties import PropertyChanges, kept
 from mixdown.model import texts
 from mixdown.model.errors import CorruptStoreError, StoreError
 from mixdown.model.limits import KEY_WINDOW_MS, PROFILE_LIMIT_BYTES
@@ -25,7 +25,6 @@ from mixdown.model.operators import (
     OPERATOR_NAMES,
     SHRINKING,
     Crowd,
-    Operator,
     Properties,
     apply_operations,
 )
@@ -304,10 +303,10 @@ class ProfileFold:
         Whether a profile is full is asked of its exact size before a record, never of how records are
         grouped, so that a re-fold gives the same; measured only where payloads could have filled it.
         """
-        begun: Properties | None = None if stored is None else orjson.loads(stored)
-        before = None if begun is None else begun.copy()
-        doc = begun
-        touched: Collection[str] = ()
+        doc: Properties | None = None if stored is None else orjson.loads(stored)
+        plain = doc is not None and LAST_SEEN in doc
+        before = None if doc is None or plain else doc.copy()
+        changed: list[str] = []
         size = at_most = 0 if stored is None else len(stored)
         crowd: Crowd | None = None
         turned_away: list[Step] = []
@@ -323,13 +322,9 @@ class ProfileFold:
                 raw = memoryview(payload)
                 size += len(raw)
                 at_most += GROWTH_FACTOR * len(raw)
-                content = orjson.loads(raw)
-                operations.append((code, content))
-                if code != Operator.DELETE:
-                    touched = {*touched, *content} if touched else content
+                operations.append((code, orjson.loads(raw)))
             if update.geo is not None:
                 size += 200
-                touched = {*touched, *update.geo}
             at_most += RECORD_OVERHEAD_BYTES
             arrival = _arrival(step.time_ms)
             seen: str | None = arrival
@@ -339,10 +334,16 @@ class ProfileFold:
                 seen = iso_seconds(update.time_ms)
             if size > ROOMY_BYTES and crowd is None:
                 crowd = Crowd()
+            if (
+                plain
+                and doc is not None
+                and (crowd is not None or not kept(doc, operations, update.geo, changed))
+            ):
+                plain, before = False, doc.copy()
             doc = self._apply(doc, operations, geo=update.geo, seen=seen, arrival=arrival, crowd=crowd)
         folded = None if doc is None else _encode(doc)
-        known = before is not None and doc is begun and LAST_SEEN in before
-        properties.note(update, before, doc, touched if known else None)
+        if changed or not plain:
+            properties.note(update, changed, before, None if plain else doc)
         return folded, turned_away
 
     def _fold_carefully(

@@ -27,14 +27,21 @@ _DATETIME: Final = re.compile(
     r"(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?",
     re.ASCII,
 )
-_DATETIME_CHARS: Final = 19
-_T_AT: Final = 10
+DATETIME_CHARS: Final = 19
+DATETIME_T_AT: Final = 10
+"""No text is a date that is shorter, or has no `T` there: a quick look for whoever has many."""
 
 
 def kind_of(value: Any) -> str:
     """The kind of a JSON value; null is `unknown`, a text that is a date and time `datetime`."""
-    if type(value) is not str:
-        return _KINDS[type(value)]
-    if len(value) >= _DATETIME_CHARS and value[_T_AT] == "T" and _DATETIME.fullmatch(value):
+    kind = _KINDS.get(type(value))
+    if kind is not None:
+        return kind
+    if len(value) >= DATETIME_CHARS and value[DATETIME_T_AT] == "T" and _DATETIME.fullmatch(value):
         return DATETIME
     return STRING
+
+
+def kind_of_type(kind: type) -> str:
+    """The kind of the values of a type; of texts, that of those that are no dates."""
+    return _KINDS.get(kind, STRING)
