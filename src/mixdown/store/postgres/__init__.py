@@ -1,0 +1,1 @@
+"""PostgreSQL: expressions over `jsonb` documents. Stores of its own follow the protocols of `store`."""
