@@ -74,7 +74,8 @@ def test_generated_values_are_those_of_the_reference(tree: Tree) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, deadline=None)
+@pytest.mark.timeout(600)
+@settings(max_examples=1500, deadline=None)
 @given(trees)
 def test_many_generated_expressions_select_what_the_reference_selects(tree: Tree) -> None:
     check_generated(tree)
