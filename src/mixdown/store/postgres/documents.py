@@ -1,9 +1,9 @@
 """Documents as PostgreSQL's `jsonb` must be given them, so that no number changes.
 
-`jsonb` keeps decimals, and forgets how they were written: 1e23 comes back as an integer of 24 digits, which is
-not the double. So a double from 2**53 on is written to its last digit, with `.0`: it then compares by its very
-value, also with integers, and comes back as the double it was. Smaller ones sort in their shortest form as they
-do as doubles.
+`jsonb` keeps decimals, and forgets how they were written: 1e23 comes back as an integer of 24 digits, which
+is not the double. So a double from 2**53 on is written to its last digit, with `.0`: it then compares by its
+very value, also with integers, and comes back as the double it was. Smaller ones sort in their shortest form
+as they do as doubles.
 """
 
 from __future__ import annotations
