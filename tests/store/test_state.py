@@ -90,6 +90,19 @@ def test_pages_put_together_are_all_profiles(state: State) -> None:
     assert [row for page in pages for row in page] == [(f"u{n:03}", b"%d" % n) for n in range(25)]
 
 
+def test_profiles_behind_an_id_are_read_in_order_until_there_are_none(state: State) -> None:
+    write(state, [(user(profile_id), profile_id.encode()) for profile_id in ORDERED])
+    write(state, [(company("b"), b"not a user"), (user("b", 2), b"not here")])
+    after, read = "", []
+    while found := state.profiles_after(1, "", after=after, limit=4):
+        read += found
+        after = found[-1][0]
+    assert read == [(profile_id, profile_id.encode()) for profile_id in ORDERED]
+    assert state.profiles_after(1, "", after="aaa", limit=1) == [("b", b"b")]
+    assert state.profiles_after(1, "Company", after="", limit=9) == [("b", b"not a user")]
+    assert state.profiles_after(1, "Nothing", after="", limit=9) == []
+
+
 def test_more_ids_than_are_read_at_once_all_come(state: State) -> None:
     write(state, [(user(f"{number:06}"), b"{}") for number in range(20_001)])
     assert list(state.ids(1, "")) == [f"{number:06}" for number in range(20_001)]

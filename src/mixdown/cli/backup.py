@@ -6,8 +6,6 @@ Enters: a file's name. Leaves: the file, whole and on disk, or none at all; a fo
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import gzip
 import os
 import shutil
@@ -23,6 +21,7 @@ import msgspec
 from mixdown.cli.flags import data_dir_flag, json_flag, settings_from
 from mixdown.cli.output import Failure, emit, note, printable
 from mixdown.cli.progress import ProgressLine, size_text
+from mixdown.cli.workspace import beside, locked_folder
 
 if TYPE_CHECKING:
     from mixdown.store.sqlite.backup import Manifest
@@ -162,40 +161,14 @@ def _workspace(target: Path) -> Iterator[Path]:
 
     Others may write beside the file: nothing is removed from, or copied to, a folder that they may have made.
     """
-    workspace = target.with_name(f".{target.name}.unfinished")
-    with contextlib.suppress(FileExistsError):
-        workspace.mkdir(mode=0o700)
-    try:
-        fd = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
-            raise
-        raise _not_ours(workspace) from error
-    try:
-        own = os.fstat(fd)
-        if own.st_uid != os.geteuid() or own.st_mode & 0o022:
-            raise _not_ours(workspace)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure(
-                f"another backup writes {target}", hint="Wait until it has ended, or name another file."
-            ) from None
+    with locked_folder(beside(target), "backup") as fd:
+        workspace = beside(target)
         for left in os.listdir(fd):  # noqa: PTH208 - the folder that was looked at, whatever its name leads to now
             os.unlink(left, dir_fd=fd)
         try:
             yield workspace
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
-    finally:
-        os.close(fd)
-
-
-def _not_ours(workspace: Path) -> Failure:
-    return Failure(
-        f"{workspace} is no folder of this user's alone, and a backup would work in it",
-        hint="See who made it and take it away, or name a file in a folder that is closed to others.",
-    )
 
 
 def _check_room(workspace: Path, sizes: tuple[int, int], *, plain: bool) -> None:

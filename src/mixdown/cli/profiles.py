@@ -22,6 +22,8 @@ from mixdown.cli.output import (
     shortened,
     to_terminal,
 )
+from mixdown.cli.transfer.exporting import export
+from mixdown.cli.transfer.importing import import_
 from mixdown.model.values import clean_text
 from mixdown.store.batches import documents_in_batches
 
@@ -35,7 +37,11 @@ _NAMED_IDS: Final = 10
 
 @click.group()
 def profiles() -> None:
-    """Read and delete the profiles of users and groups."""
+    """Read, export, import and delete the profiles of users and groups."""
+
+
+profiles.add_command(export)
+profiles.add_command(import_)
 
 
 def _what(group_key: str, profile_id: str) -> str:

@@ -1,12 +1,15 @@
-"""A line on a terminal that says how far something long is; nothing where stderr is no terminal."""
+"""How far something long is, on a terminal: a line, or a bar. Nothing where stderr is no terminal."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final, Self
 
 import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 TELL_EVERY_S: Final = 0.5
 
@@ -35,6 +38,55 @@ class ProgressLine:
         if self._shown:
             click.echo("\r" + " " * self._shown + "\r", err=True, nl=False)
             self._shown = 0
+
+
+class ProgressBar:
+    """Shown on stderr: how much is done, the rows, their rate, and the time that remains. Use as a context.
+
+    `total` is in any unit, None where it is not known (yet). `what` are the rows: "profiles".
+    """
+
+    def __init__(self, title: str, total: int | None, what: str) -> None:
+        self._title = title
+        self._total = total
+        self._what = what
+        self._began = time.monotonic()
+        self._first = -1
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[rows]}"),
+                TextColumn("remaining"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=self._total, rows="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tell(self, done: int, rows: int, *, total: int | None = None) -> None:
+        """So much of the total is done, and so many rows; the first call says where the work begins."""
+        if self._first < 0:
+            self._first = rows
+            self._began = time.monotonic()
+        if self._bar is not None and self._task is not None:
+            rate = (rows - self._first) / max(time.monotonic() - self._began, 1e-3)
+            told = f"{rows:,} {self._what}, {rate:,.0f}/s"
+            self._bar.update(self._task, completed=done, total=total or self._total, rows=told)
 
 
 def size_text(size_bytes: int) -> str:

@@ -308,6 +308,13 @@ class MemoryState(_Part):
             wanted = self._ids(project, group_key)[offset : offset + limit]
             return [(profile_id, self._documents[project, group_key, profile_id]) for profile_id in wanted]
 
+    def profiles_after(
+        self, project: int, group_key: str, *, after: str, limit: int
+    ) -> list[tuple[str, bytes]]:
+        with self._use():
+            wanted = [each for each in self._ids(project, group_key) if each > after][:limit]
+            return [(profile_id, self._documents[project, group_key, profile_id]) for profile_id in wanted]
+
     def group_keys(self, project: int) -> dict[str, int]:
         with self._use():
             return dict(sorted(self._group_keys.get(project, {}).items()))

@@ -233,6 +233,15 @@ class State(Protocol):
     def page(self, project: int, group_key: str, *, offset: int, limit: int) -> list[tuple[str, bytes]]:
         """(id, document) ascending by id: `limit` of them, fewer (but one) where they are tens of MiB."""
 
+    def profiles_after(
+        self, project: int, group_key: str, *, after: str, limit: int
+    ) -> list[tuple[str, bytes]]:
+        """(id, document) ascending by id, from the first id behind `after` on ("": from the start).
+
+        `limit` of them, fewer (but one) where they are tens of MiB, none where there are no more. To read
+        all, ask again with the last id: no snapshot is held in between.
+        """
+
     def group_keys(self, project: int) -> dict[str, int]:
         """The project's group keys and their data_group_id (positive, below 2^53, never changing)."""
 

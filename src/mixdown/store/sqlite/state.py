@@ -191,14 +191,28 @@ class SqliteState:
 
     def page(self, project: int, group_key: str, *, offset: int, limit: int) -> list[tuple[str, bytes]]:
         group_id = self._group_id(project, group_key)
+        return self._rows(
+            "SELECT id, CAST(document AS BLOB) FROM profiles WHERE project_id = ? AND data_group_id = ?"
+            " ORDER BY id LIMIT ? OFFSET ?",
+            (project, group_id, limit, offset),
+        )
+
+    def profiles_after(
+        self, project: int, group_key: str, *, after: str, limit: int
+    ) -> list[tuple[str, bytes]]:
+        group_id = self._group_id(project, group_key)
+        return self._rows(
+            "SELECT id, CAST(document AS BLOB) FROM profiles WHERE project_id = ? AND data_group_id = ?"
+            " AND id > ? ORDER BY id LIMIT ?",
+            (project, group_id, after, limit),
+        )
+
+    def _rows(self, sql: str, bindings: tuple[int | str | None, ...]) -> list[tuple[str, bytes]]:
+        """Rows of (id, document), up to the bound in bytes."""
         found: list[tuple[str, bytes]] = []
         room = stored.FOUND_LIMIT_BYTES
         with sqlite.store_errors(self._what), closing(self._readers.get().cursor()) as cursor:
-            cursor.execute(
-                "SELECT id, CAST(document AS BLOB) FROM profiles WHERE project_id = ? AND data_group_id = ?"
-                " ORDER BY id LIMIT ? OFFSET ?",
-                (project, group_id, limit, offset),
-            )
+            cursor.execute(sql, bindings)
             for profile_id, document in cursor:
                 found.append((profile_id, document))
                 room -= len(document)

@@ -1,0 +1,45 @@
+"""Values as cells of CSV: JSON where a cell can be read as JSON, plain text otherwise.
+
+So text stays readable (`amber`, `02139`), and nothing is lost: a text that would be read as something else
+(`36`, `true`, the empty text) is written as JSON, in quotes. An empty cell is no value at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+ABSENT: Final = object()
+_MAY_BE_JSON: Final = frozenset('-0123456789tfn"[{ \t\n\r')
+
+
+def cell_of(value: Any) -> str:
+    """A value as the text of a cell."""
+    if type(value) is str and not _reads_as_json(value):
+        return value
+    return orjson.dumps(value).decode()
+
+
+def value_of(cell: str) -> Any:
+    """The value of a cell; `ABSENT` for an empty one."""
+    if not cell:
+        return ABSENT
+    if cell[0] not in _MAY_BE_JSON:
+        return cell
+    try:
+        return orjson.loads(cell)
+    except orjson.JSONDecodeError:
+        return cell
+
+
+def _reads_as_json(text: str) -> bool:
+    if not text:
+        return True
+    if text[0] not in _MAY_BE_JSON:
+        return False
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,335 @@
+"""Rows of files and pipes: ndjson, CSV and Parquet, in batches that are the same whenever they are read.
+
+Enters: a stream and its form. Leaves: `Batch`es of raw rows, and each raw row as (id, properties) or as an
+`Unreadable` with the reason. A batch knows a digest of what it holds, so that one that was imported before
+is recognised without its rows being read. Memory is bounded by a batch and a row.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+import orjson
+
+from mixdown.cli.transfer.cells import ABSENT, value_of
+from mixdown.cli.transfer.columns import REST_COLUMN, Column
+from mixdown.cli.transfer.forms import FormError
+from mixdown.ingest.rows import BATCH_BYTES, BATCH_ROWS, ROW_LIMIT_BYTES, Row
+from mixdown.model.updates import Unreadable
+
+ID_COLUMNS: Final = ("$distinct_id", "distinct_id", "$group_id", "group_id")
+_KEPT_CHARS: Final = 1024
+_REFUSED_SHAPE: Final = frozenset({"row", "field", "message", "record"})
+
+
+class Batch(msgspec.Struct):
+    """Some rows as they were read: their numbers in the source (from 1), and what tells them apart.
+
+    `mark` is for the source alone: what it notes when the batch is on disk.
+    """
+
+    numbers: list[int]
+    raws: list[Any]
+    identity: str = ""
+    mark: Any = None
+
+
+class Source(Protocol):
+    """Where rows come from."""
+
+    def batches(self) -> Iterator[Batch]:
+        """All rows, in order. Raises `FormError`."""
+
+    def row(self, raw: Any) -> Row | Unreadable:
+        """A raw row as (id, properties)."""
+
+    def record(self, raw: Any) -> Any:
+        """A raw row as JSON, for the file of refused rows."""
+
+    def done(self, batch: Batch) -> None:
+        """All rows up to this batch's last are on disk."""
+
+
+class FileSource:
+    """The part that all files share: rows gathered to batches, each with its digest."""
+
+    def batches(self) -> Iterator[Batch]:
+        """All rows, `BATCH_ROWS` at a time, fewer where they are large."""
+        batch, size, state = Batch([], []), 0, blake2b(digest_size=16)
+        for place, (number, raw, text) in enumerate(self._rows()):
+            if not batch.raws:
+                state.update(f"{place}:".encode())
+            batch.numbers.append(number)
+            batch.raws.append(raw)
+            state.update(b"%d:" % len(text))
+            state.update(text)
+            size += len(text)
+            if len(batch.raws) == BATCH_ROWS or size >= BATCH_BYTES:
+                batch.identity = state.hexdigest()
+                yield batch
+                batch, size, state = Batch([], []), 0, blake2b(digest_size=16)
+        if batch.raws:
+            batch.identity = state.hexdigest()
+            yield batch
+
+    def done(self, batch: Batch) -> None:
+        """Nothing to note: a batch is recognised by its digest."""
+
+    def _rows(self) -> Iterator[tuple[int, Any, bytes]]:
+        """(number, raw row, the bytes that tell it apart)."""
+        raise NotImplementedError
+
+
+class Lines(FileSource):
+    """ndjson: `{"$distinct_id": …, "$properties": {…}}`, or an object with id and properties side by side."""
+
+    def __init__(self, pieces: Iterator[bytes], id_column: str | None) -> None:
+        self._pieces = pieces
+        self._id_columns = ID_COLUMNS if id_column is None else (id_column,)
+
+    def _rows(self) -> Iterator[tuple[int, Any, bytes]]:
+        for number, each in enumerate(_lines(self._pieces), 1):
+            if isinstance(each, Unreadable):
+                yield number, each, each.text.encode()
+            elif line := each.strip():
+                if number == 1 and line[:1] == b"[":
+                    raise FormError(
+                        "line 1 begins a JSON array, and each line must be an object of its own",
+                        hint="`jq -c '.[]' FILE` makes lines of an array.",
+                    )
+                yield number, line, line
+
+    def row(self, raw: Any) -> Row | Unreadable:
+        """A line as (id, properties)."""
+        if isinstance(raw, Unreadable):
+            return raw
+        try:
+            found = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            return Unreadable(_start(raw), f"row, no JSON: {error}")
+        if type(found) is not dict:
+            return Unreadable(_start(raw), "row, must be an object")
+        if found.keys() == _REFUSED_SHAPE and type(found["record"]) is dict:
+            found = found["record"]
+        return row_of_object(found, self._id_columns)
+
+    def record(self, raw: Any) -> Any:
+        """The line, parsed where it can be."""
+        if isinstance(raw, Unreadable):
+            return raw.text
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            return _start(raw)
+
+
+def row_of_object(found: dict[str, Any], id_columns: Sequence[str] = ID_COLUMNS) -> Row:
+    """An object as (id, properties): its `$properties`, or else all that is not the id."""
+    name = next((name for name in id_columns if name in found), id_columns[0])
+    if REST_COLUMN in found:
+        return found.get(name), found[REST_COLUMN]
+    return found.get(name), {key: value for key, value in found.items() if key != name}
+
+
+class Table(FileSource):
+    """What CSV and Parquet share: columns, one of them the id, perhaps one with properties as JSON."""
+
+    columns: Sequence[str] = ()
+    id_at: int = 0
+    rest_at: int = -1
+
+    def take_columns(self, names: Sequence[str], id_column: str | None) -> None:
+        """Find the id's column. Raises `FormError`."""
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise FormError(f"two columns are called {doubled[0]!r}")
+        wanted = ID_COLUMNS if id_column is None else (id_column,)
+        found = next((name for name in wanted if name in names), None)
+        if found is None:
+            raise FormError(
+                f"no column is called {' or '.join(wanted)}: that is where the ids are looked for",
+                hint="Name the column that holds the ids: --id-column NAME",
+            )
+        self.columns = tuple(names)
+        self.id_at = self.columns.index(found)
+        self.rest_at = self.columns.index(REST_COLUMN) if REST_COLUMN in self.columns else -1
+
+    def gather(self, profile_id: Any, values: Iterator[tuple[int, Any]], rest: Any) -> Row | Unreadable:
+        """(id, properties) of (place, value) pairs and the object in the column `$properties`."""
+        if rest is not ABSENT and rest is not None and type(rest) is not dict:
+            return Unreadable(str(rest)[:_KEPT_CHARS], f"{REST_COLUMN}, must be an object")
+        properties: dict[str, Any] = dict(rest) if type(rest) is dict else {}
+        for at, value in values:
+            if value is not ABSENT and at not in (self.id_at, self.rest_at):
+                properties[self.columns[at]] = value
+        return profile_id, properties
+
+
+class CsvTable(Table):
+    """CSV in UTF-8, the names of the columns in its first row; cells as `cells` has them."""
+
+    def __init__(self, pieces: Iterator[bytes], id_column: str | None) -> None:
+        csv.field_size_limit(ROW_LIMIT_BYTES)
+        text = io.TextIOWrapper(
+            io.BufferedReader(_Stream(pieces), 1 << 16), "utf-8-sig", "surrogateescape", newline=""
+        )
+        self._reader = csv.reader(text)
+        head = self._next()
+        if head is None:
+            raise FormError("the file is empty: the names of the columns belong into its first row")
+        self.take_columns(head, id_column)
+
+    def _next(self) -> list[str] | None:
+        try:
+            return next(self._reader, None)
+        except csv.Error as error:
+            raise FormError(f"line {self._reader.line_num}: {error}") from error
+
+    def _rows(self) -> Iterator[tuple[int, Any, bytes]]:
+        while (cells := self._next()) is not None:
+            if cells:
+                text = "\0".join(cells).encode("utf-8", "surrogateescape")
+                yield self._reader.line_num, cells, text
+
+    def row(self, raw: Any) -> Row | Unreadable:
+        """A row of cells as (id, properties)."""
+        if len(raw) != len(self.columns):
+            message = f"row, has {len(raw)} cells, and the first row {len(self.columns)}"
+            return Unreadable(_joined(raw), message)
+        if not all(map(_is_text, raw)):
+            return Unreadable(_joined(raw), "row, must be valid UTF-8")
+        rest = ABSENT if self.rest_at < 0 else value_of(raw[self.rest_at])
+        return self.gather(raw[self.id_at], enumerate(map(value_of, raw)), rest)
+
+    def record(self, raw: Any) -> Any:
+        """The cells by the names of their columns; as a list where they do not fit."""
+        cells = [cell.encode("utf-8", "replace").decode() for cell in raw]
+        if len(cells) != len(self.columns):
+            return cells
+        return dict(zip(self.columns, cells, strict=True))
+
+
+class ParquetTable(Table):
+    """A Parquet file: columns of type JSON hold JSON, all others values; an empty one is no value."""
+
+    def __init__(self, path: Path, scratch: Path, id_column: str | None) -> None:
+        self._path = path
+        self._scratch = scratch
+        self._id_column = id_column
+        self._json: frozenset[int] = frozenset()
+
+    def _rows(self) -> Iterator[tuple[int, Any, bytes]]:
+        from mixdown.cli.transfer.parquet import read_parquet
+
+        number = 0
+        for columns, rows in read_parquet(self._path, self._scratch):
+            if not self.columns:
+                self._take(columns)
+            for row in rows:
+                number += 1
+                yield number, row, repr(row).encode("utf-8", "surrogatepass")
+
+    def _take(self, columns: Sequence[Column]) -> None:
+        self.take_columns([column.name for column in columns], self._id_column)
+        self._json = frozenset(
+            at
+            for at, column in enumerate(columns)
+            if column.type == "JSON" or (at == self.rest_at and column.type == "VARCHAR")
+        )
+
+    def row(self, raw: Any) -> Row | Unreadable:
+        """A row of values as (id, properties)."""
+        from mixdown.cli.transfer.parquet import json_like
+
+        values: list[Any] = []
+        try:
+            for at, value in enumerate(raw):
+                if value is None:
+                    values.append(ABSENT)
+                else:
+                    values.append(orjson.loads(value) if at in self._json else json_like(value))
+        except orjson.JSONDecodeError as error:
+            return Unreadable(_joined(map(str, raw)), f"row, no JSON in a column of that type: {error}")
+        rest = ABSENT if self.rest_at < 0 else values[self.rest_at]
+        profile_id = values[self.id_at]
+        return self.gather(None if profile_id is ABSENT else profile_id, enumerate(values), rest)
+
+    def record(self, raw: Any) -> Any:
+        """The values by the names of their columns."""
+        from mixdown.cli.transfer.parquet import json_like
+
+        return {name: json_like(value) for name, value in zip(self.columns, raw, strict=True)}
+
+
+class _Stream(io.RawIOBase):
+    """Pieces of bytes as a stream."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._held = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._held:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._held = memoryview(piece)
+        size = min(len(buffer), len(self._held))
+        buffer[:size] = self._held[:size]
+        self._held = self._held[size:]
+        return size
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes | Unreadable]:
+    """Lines without their ends; of one that is longer than a row may be, its start and the reason."""
+    held: list[bytes] = []
+    size = 0
+    first = True
+    for each in pieces:
+        piece = each
+        if first and piece:
+            piece, first = piece.removeprefix(b"\xef\xbb\xbf"), False
+        head, *lines = piece.split(b"\n")
+        size += len(head)
+        if size <= ROW_LIMIT_BYTES:
+            held.append(head)
+        if lines:
+            yield _line(held, size)
+            yield from (_line([line], len(line)) for line in lines[:-1])
+            held, size = [lines[-1]], len(lines[-1])
+    if size:
+        yield _line(held, size)
+
+
+def _line(held: list[bytes], size: int) -> bytes | Unreadable:
+    line = b"".join(held)
+    if size > ROW_LIMIT_BYTES:
+        return Unreadable(_start(line), f"row, must be at most {ROW_LIMIT_BYTES} bytes")
+    return line
+
+
+def _start(line: bytes) -> str:
+    return line[:_KEPT_CHARS].decode("utf-8", "replace")
+
+
+def _joined(cells: Any) -> str:
+    return ",".join(cells)[:_KEPT_CHARS].encode("utf-8", "replace").decode()
+
+
+def _is_text(cell: str) -> bool:
+    if cell.isascii():
+        return True
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

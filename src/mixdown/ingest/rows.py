@@ -1,0 +1,136 @@
+"""Rows of an import: whole profiles, judged as any record, appended in batches that are known again.
+
+Enters: (id, properties) pairs and a key for each batch. Leaves: chunks of the log, refusals with reasons. A
+batch whose key the fold has met is not applied a second time (DESIGN G2), so an import that was interrupted
+can begin anew. No row makes a location lookup, and its `$last_seen` stays what it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from mixdown.ingest.prepare import REFUSED_TEXT_LIMIT_BYTES
+from mixdown.model.errors import CatalogError
+from mixdown.model.limits import KEY_WINDOW_MS, Limits
+from mixdown.model.operators import Operator
+from mixdown.model.payloads import Reading
+from mixdown.model.updates import Refusal, Unreadable, Update, digest_key, read_update, record_text
+from mixdown.store.chunk import Outcome, Segment, encode_filter, encode_segment
+from mixdown.store.protocols import Append, RefusedRecord, Store
+
+SDK: Final = "mixdown import"
+OPERATORS: Final = ("set", "set_once", "merge", "add", "union", "append", "remove")
+BATCH_ROWS: Final = 2000
+BATCH_BYTES: Final = 4 * 1024 * 1024
+ROW_LIMIT_BYTES: Final = 8 * 1024 * 1024
+"""More than a profile ever has."""
+
+Row = tuple[Any, Any]
+"""(id, properties), as they were read: what they are is judged here."""
+
+
+class Import(msgspec.Struct, frozen=True):
+    """Where rows go and what they do there.
+
+    `replace` deletes each profile before its row is set. `string_limit_bytes` of 0 keeps texts whole.
+    """
+
+    project: int
+    token: str
+    group_key: str = ""
+    operator: str = "set"
+    replace: bool = False
+    string_limit_bytes: int = 0
+
+    def key(self, identity: str) -> bytes:
+        """The key of a batch that `identity` tells apart from all others of such imports."""
+        how = f"{self.operator} {self.replace} {self.string_limit_bytes}"
+        return digest_key("import", str(self.project), self.group_key, how, identity)
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A batch ready to be appended, and how it will turn out; `append` is None where nothing is kept."""
+
+    append: Append | None
+    outcome: Outcome
+
+
+def judge(rows: Sequence[Row | Unreadable], target: Import, key: bytes, *, keep_refusals: bool) -> Judged:
+    """Judge every row. `keep_refusals` puts those that are refused among the project's refusals. Pure."""
+    reading = Reading(
+        projects={target.token: target.project},
+        group=bool(target.group_key),
+        hostile=True,
+        limits=Limits(string_limit_bytes=target.string_limit_bytes),
+    )
+    updates: list[Update] = []
+    refusals: list[Refusal] = []
+    records: list[Any] = []
+    for index, row in enumerate(rows):
+        record = row if isinstance(row, Unreadable) else _record(row, target)
+        result = read_update(record, index, reading)
+        if type(result) is Update:
+            if target.replace:
+                updates.append(Update(result.project, result.group_key, result.id, [(Operator.DELETE, None)]))
+            updates.append(result)
+        else:
+            assert isinstance(result, Refusal)
+            refusals.append(result)
+            records.append(record)
+    failed = tuple((each.index, each.field, each.message) for each in refusals)
+    outcome = Outcome(len(rows), len(rows) - len(refusals), failed)
+    endpoint = "groups" if target.group_key else "engage"
+    kept = [_kept(*each, endpoint, target, key) for each in zip(refusals, records, strict=True)]
+    if not updates and not (kept and keep_refusals):
+        return Judged(None, outcome)
+    append = Append(
+        segment=encode_segment(Segment(endpoint, SDK, key, outcome, updates)) if updates else b"",
+        count=len(updates),
+        id_filter=encode_filter([update.id for update in updates]),
+        refusals=tuple(kept) if keep_refusals else (),
+    )
+    return Judged(append, outcome)
+
+
+def append(store: Store, target: Import, judged: Append) -> None:
+    """Append a batch; on disk on return. Raises `StoreError`; `CatalogError` when the project is gone."""
+    with store.log.turn() as turn:
+        if all(project.id != target.project for project in store.catalog.projects()):
+            raise CatalogError(f"project {target.project} was deleted while rows were imported")
+        turn.append([judged], time.time_ns() // 1_000_000)
+
+
+def applied_before(store: Store, key: bytes) -> Outcome | None:
+    """How a batch with this key turned out, if one was folded within the window of idempotency keys."""
+    since_ms = time.time_ns() // 1_000_000 - KEY_WINDOW_MS
+    return store.state.known_keys([key], since_ms=since_ms).get(key)
+
+
+def _record(row: Row, target: Import) -> dict[str, Any]:
+    """A row as the record that a client would send."""
+    profile_id, properties = row
+    record: dict[str, Any] = {"$token": target.token, "$ignore_time": True, f"${target.operator}": properties}
+    if target.group_key:
+        record |= {"$group_key": target.group_key, "$group_id": profile_id}
+    else:
+        record["$distinct_id"] = profile_id
+    return record
+
+
+def _kept(refusal: Refusal, record: Any, endpoint: str, target: Import, key: bytes) -> RefusedRecord:
+    text, whole = record_text(record, REFUSED_TEXT_LIMIT_BYTES)
+    return RefusedRecord(
+        project=target.project,
+        endpoint=endpoint,
+        index=refusal.index,
+        field=refusal.field,
+        message=refusal.message,
+        record=text,
+        whole=whole,
+        sdk=SDK,
+        request_key=key,
+    )
