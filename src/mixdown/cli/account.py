@@ -14,12 +14,11 @@ from mixdown.cli.flags import data_dir_flag, json_flag, project_flag
 from mixdown.cli.folder import find_project, opened
 from mixdown.cli.output import confirm, emit, note, print_fields, print_rows, printable, time_text
 from mixdown.model.errors import CatalogError
+from mixdown.model.names import PROJECT_ROLES, ROLES, checked_username
 
 if TYPE_CHECKING:
     from mixdown.store.protocols import Account
 
-ROLES: Final = ("consumer", "analyst", "admin", "ingest", "owner")
-NAME_LIMIT_CHARS: Final = 255
 EVERY_PROJECT: Final = ("0", "none")
 
 
@@ -34,16 +33,6 @@ def account_view(account: Account, password: str | None = None) -> dict[str, Any
         "project_id": account.project_id,
         "role": account.role,
     }
-
-
-def checked_username(name: str) -> str:
-    """A user name that HTTP Basic can carry. Raises `CatalogError`."""
-    if not name or not name.isprintable() or " " in name or ":" in name or len(name) > NAME_LIMIT_CHARS:
-        raise CatalogError(
-            f"{name!r} cannot be a user name",
-            hint=f"A user name has 1 to {NAME_LIMIT_CHARS} characters, without blanks and colons.",
-        )
-    return name
 
 
 @click.group()
@@ -122,13 +111,17 @@ def list_accounts(*, project_ref: str | None, as_json: bool, data_dir: str | Non
         accounts = store.catalog.accounts()
         if project_ref is not None:
             wanted = 0 if project_ref in EVERY_PROJECT else find_project(store, project_ref).id
-            accounts = [each for each in accounts if each.project_id == wanted]
+            accounts = [each for each in accounts if wanted in (each.project_id, *dict(each.grants))]
     if as_json:
         emit([account_view(each) for each in accounts])
         return
     print_rows(
         ("username", "project_id", "role", "created"),
-        [(each.username, each.project_id, each.role, time_text(each.created_ms)) for each in accounts],
+        [
+            (each.username, project_id, role, time_text(each.created_ms))
+            for each in accounts
+            for project_id, role in each.grants or ((each.project_id, each.role),)
+        ],
     )
 
 
@@ -151,3 +144,65 @@ def delete(*, username: str, yes: bool, as_json: bool, data_dir: str | None) -> 
         emit(account_view(found))
     else:
         note(f"deleted the account {printable(username)}")
+
+
+@account.command("rotate-password")
+@click.argument("username")
+@json_flag
+@data_dir_flag
+def rotate_password(*, username: str, as_json: bool, data_dir: str | None) -> None:
+    """Give an account a new password and print it, this once; the old one stops at once."""
+    from mixdown.store.credentials import new_password, secret_hash
+
+    password = new_password()
+    with opened(data_dir) as (_, store):
+        changed = store.catalog.change_password(username, secret_hash(password))
+    if as_json:
+        emit(account_view(changed, password))
+        return
+    print_fields([("username", username), ("password", password)])
+    note("Keep the password now: it is not stored, and is never shown again.")
+
+
+@account.command()
+@click.argument("username")
+@project_flag(required=True)
+@click.option(
+    "--role", type=click.Choice(PROJECT_ROLES), required=True, help="What the account may do there."
+)
+@json_flag
+@data_dir_flag
+def grant(*, username: str, project_ref: str, role: str, as_json: bool, data_dir: str | None) -> None:
+    """Let an account into one more project, or change its role in one.
+
+    \b
+    Examples:
+      mixdown account grant airbyte --project blog --role consumer
+    """
+    with opened(data_dir) as (_, store):
+        changed = store.catalog.grant_account(username, find_project(store, project_ref).id, role)
+    _show_grants(changed, as_json=as_json)
+
+
+@account.command()
+@click.argument("username")
+@project_flag(required=True)
+@json_flag
+@data_dir_flag
+def revoke(*, username: str, project_ref: str, as_json: bool, data_dir: str | None) -> None:
+    """Take an account out of a project; at once."""
+    with opened(data_dir) as (_, store):
+        changed = store.catalog.revoke_account(username, find_project(store, project_ref).id)
+    _show_grants(changed, as_json=as_json)
+
+
+def _show_grants(account: Account, *, as_json: bool) -> None:
+    if as_json:
+        emit(
+            [
+                {**account_view(account), "project_id": project, "role": role}
+                for project, role in account.grants
+            ]
+        )
+    else:
+        print_rows(("project_id", "role"), account.grants)

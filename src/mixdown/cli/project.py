@@ -15,13 +15,11 @@ import msgspec
 from mixdown.cli.flags import data_dir_flag, json_flag
 from mixdown.cli.folder import find_project, opened
 from mixdown.cli.output import confirm, emit, note, print_fields, print_rows, printable, time_text
-from mixdown.model.errors import CatalogError
+from mixdown.model.names import ID_MERGE, checked_credential, checked_project_name
 
 if TYPE_CHECKING:
     from mixdown.store.protocols import Catalog, Project
 
-ID_MERGE: Final = ("simplified", "original", "legacy")
-TEXT_LIMIT_CHARS: Final = 255
 SHORT_SECRET_CHARS: Final = 32
 LIMITS: Final = "rate_limit_"
 DEFAULT_LIMIT: Final = -1
@@ -42,36 +40,6 @@ def _show_new(project: Project, *, secret: str | None, as_json: bool) -> None:
     print_fields(fields)
     if secret is not None:
         note("Keep the secret now: it is not stored, and is never shown again.")
-
-
-def checked_name(name: str) -> str:
-    """A project's name. Raises `CatalogError` where it could be taken for an id, or not be typed."""
-    if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > TEXT_LIMIT_CHARS:
-        raise CatalogError(
-            f"{name!r} cannot be a project's name",
-            hint=f"A name has 1 to {TEXT_LIMIT_CHARS} characters, all visible, and no blanks around it.",
-        )
-    if name.isdigit():
-        raise CatalogError(
-            f"{name!r} cannot be a project's name", hint="Digits alone would be taken for an id."
-        )
-    return name
-
-
-def checked_credential(kind: str, value: str) -> str:
-    """A preset token or secret. Raises `CatalogError` where it could not travel in a header or a URL."""
-    if (
-        not value
-        or not value.isascii()
-        or not value.isprintable()
-        or " " in value
-        or len(value) > TEXT_LIMIT_CHARS
-    ):
-        raise CatalogError(
-            f"this cannot be a {kind}",
-            hint=f"A {kind} has 1 to {TEXT_LIMIT_CHARS} ASCII characters without blanks.",
-        )
-    return value
 
 
 @click.group()
@@ -108,7 +76,7 @@ def create(
     """
     from mixdown.store.credentials import new_secret, new_token, secret_hash
 
-    checked_name(name)
+    checked_project_name(name)
     if token is not None:
         checked_credential("token", token)
     if secret is not None and len(checked_credential("secret", secret)) < SHORT_SECRET_CHARS:
@@ -153,7 +121,7 @@ def show(*, project_ref: str, as_json: bool, data_dir: str | None) -> None:
             emit(project_view(found))
             return
         accounts = [
-            account.username for account in store.catalog.accounts() if account.project_id == found.id
+            account.username for account in store.catalog.accounts() if found.id in dict(account.grants)
         ]
         groups = sorted(store.state.group_keys(found.id))
         held = [("users", store.state.count(found.id, ""))]
@@ -224,7 +192,7 @@ def set_project(
     if name is None and id_merge is None and not limits:
         raise click.UsageError("Nothing to set: give --name, --id-merge or a rate limit.")
     if name is not None:
-        checked_name(name)
+        checked_project_name(name)
     with opened(data_dir) as (_, store):
         changed = find_project(store, project_ref)
         if name is not None or id_merge is not None:

@@ -25,7 +25,7 @@ from mixdown.explorer.policy import HEADERS, PREFIX
 
 Document = Mapping[str, Any]
 _CODE: Final = re.compile(r"`([^`]*)`")
-_SHOWN: Final = ("get", "post", "put", "delete", "options")
+_SHOWN: Final = ("get", "post", "put", "patch", "delete", "options")
 _FOLDER: Final = Path(__file__).parent
 
 

@@ -18,7 +18,7 @@ from starlette.requests import Request as PageRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from mixdown.http import engage, engage_properties, health, openapi, own, reports
+from mixdown.http import admin, app_api, engage, engage_properties, health, openapi, own, reports
 from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
 from mixdown.http.cors import preflight_reply
 from mixdown.http.exchange import DisconnectedError, Receive, Request, Scope, Send, send_reply
@@ -63,6 +63,7 @@ def make_app(
     if part != "public":
         routes += [*engage.routes(services), *engage_properties.routes(services)]
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
+        routes += [*admin.routes(services), *app_api.routes(services)]
     handlers: dict[int | type[Exception], Handler] = {
         404: _not_found,
         405: _method_not_allowed,

@@ -15,6 +15,7 @@ import orjson
 
 from mixdown.http import (
     auxiliary,
+    openapi_admin,
     openapi_figures,
     openapi_own,
     openapi_reading,
@@ -55,6 +56,10 @@ TAGS: Final = (
         "description": "What Mixpanel's clients read beside profiles; empty until there are events.",
     },
     {"name": "Mixdown", "description": "Mixdown's own API: how far it is, what arrived, what was refused."},
+    {
+        "name": "Administration",
+        "description": "Projects, service accounts and their roles; who asks, as clients look for it.",
+    },
     {"name": "Operations", "description": "Health, metrics, and this description."},
     {"name": "Page", "description": "The page for browsers, with its forms."},
 )
@@ -83,6 +88,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         openapi_reports.operations,
         openapi_figures.operations,
         openapi_own.operations,
+        openapi_admin.operations,
         openapi_site.operations,
     )
     found: dict[str, dict[str, Operation]] = {}
