@@ -1,5 +1,18 @@
-"""A server in process, on the memory store and on SQLite."""
+"""A server in process, on the store in memory: tests/store holds the stores' catalogs to each other."""
 
-from tests.reads.conftest import plain_world, world
+from __future__ import annotations
 
-__all__ = ["plain_world", "world"]
+from collections.abc import Iterator
+
+import pytest
+
+from mixdown.store.memory import MemoryStore
+from tests.reads.support import World
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A fresh server; its fold runs when the test says so."""
+    made = World(MemoryStore())
+    yield made
+    made.close()

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mixdown.model.times import iso_seconds
 from tests.reads.support import (
     ADMIN,
     ENGAGE,
@@ -136,12 +137,12 @@ def test_nobody_deletes_the_account_that_they_ask_with(world: World) -> None:
     ],
 )
 def test_what_cannot_be_an_account_is_refused_with_the_reason(
-    plain_world: World, fields: dict[str, Any], status: int, error: str
+    world: World, fields: dict[str, Any], status: int, error: str
 ) -> None:
-    before = plain_world.store.catalog.accounts()
-    reply = call(plain_world, "POST", ACCOUNTS, ADMIN, **{"username": "tap", **fields})
+    before = world.store.catalog.accounts()
+    reply = call(world, "POST", ACCOUNTS, ADMIN, **{"username": "tap", **fields})
     assert (reply.status_code, error in reply.json()["error"]) == (status, True), reply.text
-    assert plain_world.store.catalog.accounts() == before
+    assert world.store.catalog.accounts() == before
 
 
 def test_an_account_expires(world: World) -> None:
@@ -166,7 +167,7 @@ def test_a_service_account_lives_in_mixpanels_shapes(world: World) -> None:
     entry = results(reply, 201)
     token = entry.pop("token")
     assert entry.keys() == {"id", "username", "last_used", "expires", "creator", "created", "user"}
-    assert (entry["creator"], entry["created"]) == (number(world, OWNER), "2026-11-22T12:00:00Z")
+    assert (entry["creator"], entry["created"]) == (number(world, OWNER), iso_seconds(NOON_MS) + "Z")
     header = {"Authorization": f"Bearer {token}"}
     assert world.get(ENGAGE, headers=header).status_code == 200
     assert world.get(f"{APP}/{entry['id']}", user=OWNER).json() == entry, "bare, without an envelope"
@@ -220,10 +221,8 @@ def test_accounts_are_added_to_and_removed_from_projects(world: World) -> None:
         {"projects": [{"id": "1e9", "service_account_ids": [3]}], "service_account_ids": [3]},
     ],
 )
-def test_memberships_that_say_too_little_are_refused(
-    plain_world: World, path: str, fields: dict[str, Any]
-) -> None:
-    reply = call(plain_world, "POST", f"{APP}/{path}", **fields)
+def test_memberships_that_say_too_little_are_refused(world: World, path: str, fields: dict[str, Any]) -> None:
+    reply = call(world, "POST", f"{APP}/{path}", **fields)
     assert reply.status_code == 400, reply.text
 
 
@@ -240,11 +239,11 @@ def test_an_admin_of_one_project_touches_no_membership_of_another(world: World) 
     assert world.get(f"{ENGAGE}?project_id={world.project.id}").status_code == 200
 
 
-def test_there_is_one_organization(plain_world: World) -> None:
-    reply = plain_world.get("/api/app/organizations/2/service-accounts", user=OWNER)
+def test_there_is_one_organization(world: World) -> None:
+    reply = world.get("/api/app/organizations/2/service-accounts", user=OWNER)
     assert (reply.status_code, reply.json()["error"]) == (403, "no access to organization 2")
     for path in ("add-to-project", "remove-from-project"):
-        refused = plain_world.get(f"{APP}/{path}", user=OWNER)
+        refused = world.get(f"{APP}/{path}", user=OWNER)
         assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
 
 

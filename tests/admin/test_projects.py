@@ -24,7 +24,7 @@ from tests.reads.support import (
 PROJECTS = "/api/mixdown/projects"
 
 
-def call(world: World, method: str, target: str, by: str = OWNER, **fields: Any) -> httpx.Response:
+def call(world: World, method: str, target: str, by: str = OWNER, /, **fields: Any) -> httpx.Response:
     return world.run(world.ask(target, method=method, user=by, json=fields))
 
 
@@ -68,11 +68,11 @@ def test_given_keys_are_taken(world: World) -> None:
     ],
 )
 def test_what_cannot_be_a_project_is_refused_with_the_reason(
-    plain_world: World, fields: dict[str, Any], error: str
+    world: World, fields: dict[str, Any], error: str
 ) -> None:
-    reply = call(plain_world, "POST", PROJECTS, **fields)
+    reply = call(world, "POST", PROJECTS, **fields)
     assert (reply.status_code, error in reply.json()["error"]) == (400, True), reply.text
-    assert len(plain_world.store.catalog.projects()) == 2
+    assert len(world.store.catalog.projects()) == 2
 
 
 def test_a_caller_sees_their_own_projects_and_tokens_only_where_they_manage_keys(world: World) -> None:
@@ -106,12 +106,14 @@ def test_an_owner_sets_rate_limits_and_an_admin_does_not(world: World) -> None:
     target = f"{PROJECTS}/{world.project.id}"
     name = "rate_limit_queries_per_hour"
     assert call(world, "PATCH", target, ADMIN, **{name: 5}).status_code == 403
-    assert results(call(world, "PATCH", target, **{name: 5}))[name] == 5
-    assert results(call(world, "PATCH", target, **{name: 0}))[name] == 0
-    changed = results(call(world, "PATCH", target, **{name: "default", "rate_limit_records_per_s": "7"}))
+    assert results(call(world, "PATCH", target, OWNER, **{name: 5}))[name] == 5
+    assert results(call(world, "PATCH", target, OWNER, **{name: 0}))[name] == 0
+    changed = results(
+        call(world, "PATCH", target, OWNER, **{name: "default", "rate_limit_records_per_s": "7"})
+    )
     assert (changed[name], changed["rate_limit_records_per_s"]) == (None, 7)
     for wrong in (-1, "x", 10**10, True):
-        assert call(world, "PATCH", target, **{name: wrong}).status_code == 400
+        assert call(world, "PATCH", target, OWNER, **{name: wrong}).status_code == 400
 
 
 def test_a_rotated_token_and_a_rotated_secret_stop_at_once(world: World) -> None:
@@ -136,8 +138,8 @@ def test_a_deleted_project_is_gone_with_its_accounts(world: World) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "x", "-1", "1.5", "9" * 30, "%31%20"])
-def test_what_is_no_number_is_404(plain_world: World, number: str) -> None:
-    reply = plain_world.get(f"{PROJECTS}/{number}", user=OWNER)
+def test_what_is_no_number_is_404(world: World, number: str) -> None:
+    reply = world.get(f"{PROJECTS}/{number}", user=OWNER)
     assert (reply.status_code, reply.json()["error"]) == (404, "Not Found")
 
 

@@ -190,3 +190,27 @@ def test_a_folder_without_data_is_an_error_and_stays_as_it_is(cli: Cli, argument
     assert "there is no Mixdown data" in result.stderr
     assert "MIXDOWN_DATA_DIR" in result.stderr
     assert not cli.folder.exists()
+
+
+def test_an_account_is_let_into_more_projects_and_taken_out_again(shop: Cli) -> None:
+    shop("project", "create", "blog")
+    shop("account", "create", "reader", "--project", "shop")
+    granted = shop.json("account", "grant", "reader", "--project", "blog", "--role", "analyst")
+    assert [(each["project_id"], each["role"]) for each in granted] == [(1, "consumer"), (2, "analyst")]
+    assert all(each.keys() == {"username", "password", "project_id", "role"} for each in granted)
+    assert [each["username"] for each in shop.json("account", "list", "--project", "blog")] == ["reader"]
+    assert "reader\t2\tanalyst" in shop("account", "list").stdout
+    left = shop.json("account", "revoke", "reader", "--project", "shop")
+    assert [each["project_id"] for each in left] == [2]
+    assert "not in project" in shop("account", "revoke", "reader", "--project", "shop", code=1).stderr
+    shop("account", "grant", "reader", "--project", "blog", "--role", "owner", code=2)
+
+
+def test_a_new_password_is_printed_once(shop: Cli) -> None:
+    made = shop.json("account", "create", "reader", "--project", "shop")
+    rotated = shop.json("account", "rotate-password", "reader")
+    assert rotated.keys() == made.keys()
+    assert len(rotated["password"]) == 64
+    assert rotated["password"] != made["password"]
+    assert "never shown again" in shop("account", "rotate-password", "reader").stderr
+    assert "no account" in shop("account", "rotate-password", "nobody", code=1).stderr

@@ -71,13 +71,14 @@ _WORKSPACE: Final = {
     "is_global": True,
     "is_visible": True,
 }
-_DONE: Final = {"status": "ok"}
+_DONE: Final = {JSON: {"schema": ref("Done"), "example": {"status": "ok"}}}
 
 
 def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
     """The operations of this family."""
     del settings
-    return {**_projects(), **_accounts(), **_bootstrap(), **_service_accounts()}
+    own = {**_projects(), **_keys(), **_accounts(), **_rights()}
+    return {**own, **_bootstrap(), **_data_groups(), **_service_accounts(), **_memberships()}
 
 
 def _told(  # noqa: PLR0913 - what an operation has
@@ -133,11 +134,15 @@ def _envelope(results: Mapping[str, Any]) -> dict[str, Any]:
 _DELETED: Final = _one("Deleted", {"id": 2, "deleted": True})
 
 
+_PROJECT_VIEW: Final = _one("ProjectAnswer", _PROJECT)
+_PROJECT_MADE: Final = _one("ProjectAnswer", _PROJECT | {"secret": _SECRET})
+_ACCOUNT_VIEW: Final = _one("AccountAnswer", _MEMBER)
+_ACCOUNT_MADE: Final = _one("AccountAnswer", _MEMBER | {"password": _SECRET})
+_WHOM: Final = "An admin meets the accounts of their own projects, an owner all."
+
+
 def _projects() -> dict[str, dict[str, Operation]]:
     listing, one = f"{PREFIX}/projects", f"{PREFIX}/projects/{{project_id}}"
-    token, secret = f"{one}/rotate-token", f"{one}/rotate-secret"
-    view = _one("ProjectAnswer", _PROJECT)
-    made = _one("ProjectAnswer", _PROJECT | {"secret": _SECRET})
     return {
         listing: {
             "get": _told(
@@ -153,21 +158,26 @@ def _projects() -> dict[str, dict[str, Operation]]:
                 "createProject",
                 "Make a project",
                 "The secret is in this answer and in no other. Needs the role owner.",
-                made,
+                _PROJECT_MADE,
                 status=201,
                 body=content(ref("NewProject"), {"name": "shop"}),
             ),
         },
         one: {
             "get": _told(
-                one, "showProject", "Show a project", "One that the caller reads.", view, readers=READERS
+                one,
+                "showProject",
+                "Show a project",
+                "One that the caller reads.",
+                _PROJECT_VIEW,
+                readers=READERS,
             ),
             "patch": _told(
                 one,
                 "changeProject",
                 "Rename a project, or change its settings",
                 "What is not given stays. Needs the role admin; rate limits are an owner's.",
-                view,
+                _PROJECT_VIEW,
                 body=content(ref("ProjectChange"), {"name": "store"}),
             ),
             "delete": _told(
@@ -179,13 +189,20 @@ def _projects() -> dict[str, dict[str, Operation]]:
                 example_number="project_id",
             ),
         },
+    }
+
+
+def _keys() -> dict[str, dict[str, Operation]]:
+    one = f"{PREFIX}/projects/{{project_id}}"
+    token, secret = f"{one}/rotate-token", f"{one}/rotate-secret"
+    return {
         token: {
             "post": _told(
                 token,
                 "rotateToken",
                 "Give a project a new token",
                 "The old one stops at once. Needs the role admin or owner.",
-                view,
+                _PROJECT_VIEW,
                 example_number="project_id",
             )
         },
@@ -196,7 +213,7 @@ def _projects() -> dict[str, dict[str, Operation]]:
                 "Give a project a new secret",
                 "The old one stops at once; the new one is in this answer and in no other. Needs the role "
                 "admin or owner.",
-                made,
+                _PROJECT_MADE,
                 example_number="project_id",
             )
         },
@@ -205,15 +222,11 @@ def _projects() -> dict[str, dict[str, Operation]]:
 
 def _accounts() -> dict[str, dict[str, Operation]]:
     listing, one = f"{PREFIX}/accounts", f"{PREFIX}/accounts/{{account_id}}"
-    password, right = f"{one}/rotate-password", f"{one}/projects/{{project_id}}"
-    view = _one("AccountAnswer", _MEMBER)
-    made = _one("AccountAnswer", _MEMBER | {"password": _SECRET})
-    whom = "An admin meets the accounts of their own projects, an owner all."
     new = {"username": "airbyte", "role": "consumer", "project_id": 1}
     return {
         listing: {
             "get": _told(
-                listing, "listAccounts", "List service accounts", whom, _many("AccountAnswer", _MEMBER)
+                listing, "listAccounts", "List service accounts", _WHOM, _many("AccountAnswer", _MEMBER)
             ),
             "post": _told(
                 listing,
@@ -221,13 +234,13 @@ def _accounts() -> dict[str, dict[str, Operation]]:
                 "Make a service account",
                 "The password is in this answer and in no other. Needs the role admin or owner; an owner "
                 "alone makes owners.",
-                made,
+                _ACCOUNT_MADE,
                 status=201,
                 body=content(ref("NewAccount"), new),
             ),
         },
         one: {
-            "get": _told(one, "showAccount", "Show a service account", whom, view),
+            "get": _told(one, "showAccount", "Show a service account", _WHOM, _ACCOUNT_VIEW),
             "delete": _told(
                 one,
                 "deleteAccount",
@@ -237,6 +250,13 @@ def _accounts() -> dict[str, dict[str, Operation]]:
                 example_number="account_id",
             ),
         },
+    }
+
+
+def _rights() -> dict[str, dict[str, Operation]]:
+    one = f"{PREFIX}/accounts/{{account_id}}"
+    password, right = f"{one}/rotate-password", f"{one}/projects/{{project_id}}"
+    return {
         password: {
             "post": _told(
                 password,
@@ -244,7 +264,7 @@ def _accounts() -> dict[str, dict[str, Operation]]:
                 "Give a service account a new password",
                 "The old one stops at once; the new one is in this answer and in no other. Who asks must "
                 "administer all of the account's projects.",
-                made,
+                _ACCOUNT_MADE,
                 example_number="account_id",
             )
         },
@@ -253,8 +273,8 @@ def _accounts() -> dict[str, dict[str, Operation]]:
                 right,
                 "grantProject",
                 "Let an account into a project, or change its role there",
-                whom,
-                view,
+                _WHOM,
+                _ACCOUNT_VIEW,
                 body=content(ref("RoleChange"), {"role": "analyst"}),
                 example_number="account_id",
             ),
@@ -262,58 +282,37 @@ def _accounts() -> dict[str, dict[str, Operation]]:
                 right,
                 "revokeProject",
                 "Take an account out of a project",
-                whom,
-                view,
+                _WHOM,
+                _ACCOUNT_VIEW,
                 example_number="account_id",
             ),
         },
     }
 
 
+_WHO: Final = {
+    "user_id": 1,
+    "user_name": "mixdown",
+    "user_email": "mixdown",
+    "organizations": {"1": {"id": 1, "name": "Mixdown"}},
+    "projects": {
+        "1": {
+            "id": 1,
+            "name": "default",
+            "organization_id": 1,
+            "timezone": "UTC",
+            "has_workspaces": True,
+            "domain": "",
+            "role": "owner",
+        }
+    },
+    "workspaces": {"1": _WORKSPACE},
+}
+
+
 def _bootstrap() -> dict[str, dict[str, Operation]]:
     me, index = f"{_APP}/me", f"{_APP}/projects/metadata/index"
     workspaces = f"{_APP}/projects/{{project_id}}/workspaces/public"
-    groups = f"{_APP}/projects/{{project_id}}/data-groups"
-    who = {
-        "user_id": 1,
-        "user_name": "mixdown",
-        "user_email": "mixdown",
-        "organizations": {"1": {"id": 1, "name": "Mixdown"}},
-        "projects": {
-            "1": {
-                "id": 1,
-                "name": "default",
-                "organization_id": 1,
-                "timezone": "UTC",
-                "has_workspaces": True,
-                "domain": "",
-                "role": "owner",
-            }
-        },
-        "workspaces": {"1": _WORKSPACE},
-    }
-    limited = texts.QUERY_RATE_LIMITED.format(project=1, limit=60, seconds=42)
-    told = _told(
-        groups,
-        "listDataGroups",
-        "List a project's group keys",
-        "With the number that stands for each in `data_group_id`.",
-        _many("DataGroup", {"property_name": "Company", "data_group_id": 5_577_006_791_947_779}),
-        readers=READERS,
-        parameters=(WAIT,),
-    )
-    told["responses"]["200"]["headers"] = {
-        "X-Mixdown-Behind": {
-            "schema": {"type": "string"},
-            "description": "How many records the answer is behind; absent when it is not.",
-        }
-    }
-    told["responses"]["429"] = response(
-        "The project is past its limit of queries, if the server or the project has one.",
-        content(ref("ReadError"), {"request": groups, "error": limited, "status": "error"}),
-        Retry_After=RETRY_AFTER,
-    )
-    told["responses"] = dict(sorted(told["responses"].items()))
     spaces = {"1": {"workspaces": {"1": _WORKSPACE}}}
     return {
         me: {
@@ -322,7 +321,7 @@ def _bootstrap() -> dict[str, dict[str, Operation]]:
                 "me",
                 "Who asks, and the projects that they read",
                 "As Mixpanel's clients look for it. There is one organization, 1.",
-                _one("Me", who),
+                _one("Me", _WHO),
                 readers=READERS,
             )
         },
@@ -346,32 +345,46 @@ def _bootstrap() -> dict[str, dict[str, Operation]]:
                 readers=READERS,
             )
         },
-        groups: {"get": told},
     }
+
+
+def _data_groups() -> dict[str, dict[str, Operation]]:
+    groups = f"{_APP}/projects/{{project_id}}/data-groups"
+    limited = texts.QUERY_RATE_LIMITED.format(project=1, limit=60, seconds=42)
+    told = _told(
+        groups,
+        "listDataGroups",
+        "List a project's group keys",
+        "With the number that stands for each in `data_group_id`.",
+        _many("DataGroup", {"property_name": "Company", "data_group_id": 5_577_006_791_947_779}),
+        readers=READERS,
+        parameters=(WAIT,),
+    )
+    told["responses"]["200"]["headers"] = {
+        "X-Mixdown-Behind": {
+            "schema": {"type": "string"},
+            "description": "How many records the answer is behind; absent when it is not.",
+        }
+    }
+    told["responses"]["429"] = response(
+        "The project is past its limit of queries, if the server or the project has one.",
+        content(ref("ReadError"), {"request": groups, "error": limited, "status": "error"}),
+        Retry_After=RETRY_AFTER,
+    )
+    told["responses"] = dict(sorted(told["responses"].items()))
+    return {groups: {"get": told}}
 
 
 def _service_accounts() -> dict[str, dict[str, Operation]]:
     one = f"{_ORGANIZATION}/{{account_id}}"
-    of_project = f"{_APP}/projects/{{project_id}}/service-accounts"
-    add, remove = f"{_ORGANIZATION}/add-to-project", f"{_ORGANIZATION}/remove-from-project"
-    whom = "An admin meets the accounts of their own projects, an owner all. Mixpanel's shape."
-    done = {JSON: {"schema": ref("Done"), "example": _DONE}}
     new = {"username": "tap", "role": "consumer", "projects": [{"id": 1, "role": "consumer"}]}
-    member = {
-        **_ENTRY,
-        "role": "consumer",
-        "role_order": 0,
-        "hasSensitiveAccess": False,
-        "target_type": "individual",
-        "email": "airbyte",
-    }
     return {
         _ORGANIZATION: {
             "get": _told(
                 _ORGANIZATION,
                 "listServiceAccounts",
                 "List service accounts",
-                whom,
+                f"{_WHOM} Mixpanel's shape.",
                 _many("ServiceAccount", _ENTRY),
             ),
             "post": _told(
@@ -389,7 +402,7 @@ def _service_accounts() -> dict[str, dict[str, Operation]]:
                 one,
                 "showServiceAccount",
                 "Show a service account",
-                f"{whom} Without an envelope.",
+                f"{_WHOM} Without an envelope.",
                 content(ref("ServiceAccount"), _ENTRY),
             ),
             "delete": _told(
@@ -397,17 +410,32 @@ def _service_accounts() -> dict[str, dict[str, Operation]]:
                 "deleteServiceAccount",
                 "Delete a service account",
                 "An admin takes it out of their own projects; in no other, it is gone.",
-                done,
+                _DONE,
                 example_number="account_id",
             ),
         },
+    }
+
+
+def _memberships() -> dict[str, dict[str, Operation]]:
+    add, remove = f"{_ORGANIZATION}/add-to-project", f"{_ORGANIZATION}/remove-from-project"
+    of_project = f"{_APP}/projects/{{project_id}}/service-accounts"
+    member = {
+        **_ENTRY,
+        "role": "consumer",
+        "role_order": 0,
+        "hasSensitiveAccess": False,
+        "target_type": "individual",
+        "email": "airbyte",
+    }
+    return {
         add: {
             "post": _told(
                 add,
                 "addServiceAccounts",
                 "Let accounts into projects",
                 "Or change their roles there.",
-                done,
+                _DONE,
                 body=content(
                     ref("Memberships"),
                     {"projects": [{"id": 1, "role": "consumer"}], "service_account_ids": [_MISSING]},
@@ -420,7 +448,7 @@ def _service_accounts() -> dict[str, dict[str, Operation]]:
                 "removeServiceAccounts",
                 "Take accounts out of projects",
                 "At once.",
-                done,
+                _DONE,
                 body=content(ref("Removals"), {"projects": [{"id": 1, "service_account_ids": [_MISSING]}]}),
             )
         },
