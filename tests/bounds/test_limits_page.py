@@ -57,6 +57,9 @@ def test_every_row_says_what_happens_and_why() -> None:
     ("limit", "numbers"),
     [
         ("headers", [protocol.HEADER_COUNT_LIMIT]),
+        ("an expression", [limits.EXPRESSION_LIMIT_CHARS]),
+        ("nesting of an expression", [limits.EXPRESSION_NESTING_LIMIT]),
+        ("properties named in an expression", [limits.EXPRESSION_PROPERTIES_LIMIT]),
         ("`Idempotency-Key`", [ingestion.IDEMPOTENCY_KEY_LIMIT_CHARS]),
         ("members of a gzip body", [compression._MEMBER_LIMIT]),
         ("bodies that a worker holds", [exchange.HELD_LIMIT_BYTES // MIB]),
