@@ -187,6 +187,7 @@ class _Run:
         self._refused = refused
         self._names = None if asked.names() is None else frozenset(asked.names() or ())
         # Mixpanel filters by itself
+        self._slow_source = asked.from_mixpanel is not None
         self._keep = None if asked.from_mixpanel else _filter(asked.where)
         self._salt = f" {asked.where!r} {sorted(self._names or ())} {self._names is None}"
         if asked.again:
@@ -261,6 +262,8 @@ class _Run:
     def _next(self, batch: Batch, future: Future[None] | None) -> None:
         self._finish()
         self._waiting = batch, future
+        if self._slow_source:
+            self._finish()  # the next page may be an hour away
 
     def _finish(self) -> None:
         """Wait for the batch that is being appended."""

@@ -191,7 +191,7 @@ class MixpanelSource:
     def _insist(self, request: urllib.request.Request) -> Any:
         """The answer to a request, asked again where that can help: after 429, 5xx and a lost connection."""
         failures = waited_s = 0.0
-        pause_s = 1.0
+        pause_s = 0.5
         while True:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             try:
