@@ -11,11 +11,11 @@ from mixdown.http import compression, exchange, ingestion, own, room
 from mixdown.http.jsontext import DEAR_PARTS
 from mixdown.ingest import commit
 from mixdown.model import limits
-from mixdown.query import engage, recent, refused
+from mixdown.query import choosing, engage, recent, refused
 from mixdown.server import protocol, worker
 from mixdown.settings import SETTINGS, Setting
-from mixdown.store import bounds
-from mixdown.store.sqlite import documents
+from mixdown.store import bounds, sorting
+from mixdown.store.sqlite import documents, scanning
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "limits.md"
 ROWS = [
@@ -90,6 +90,14 @@ def test_every_row_says_what_happens_and_why() -> None:
         ("ids in one query", [engage.IDS_LIMIT]),
         ("documents in one answer", [engage.ANSWER_LIMIT_BYTES // MIB]),
         ("documents read at once", [documents.FOUND_LIMIT_BYTES // MIB]),
+        ("characters to search for", [choosing.SEARCH_LIMIT_CHARS]),
+        ("ids that a filtered or sorted read holds in memory", [sorting.HELD_LIMIT_BYTES // MIB]),
+        (
+            "rows that a filter reads in one statement",
+            [int(1000 * scanning.PIECE_S), scanning.PIECE_LIMIT_BYTES // MIB],
+        ),
+        ("cohorts of a project", [bounds.COHORTS_PER_PROJECT]),
+        ("ids that a cohort lists", [bounds.COHORT_IDS]),
         (
             "query sessions of a project",
             [bounds.SESSIONS_PER_PROJECT, bounds.SESSION_LIFE_MS // bounds.DAY_MS],

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from mixdown.cli.root import root
 from mixdown.explorer import page
 from mixdown.http import app as http_app
-from mixdown.http import auxiliary, engage, read_errors
+from mixdown.http import auxiliary, cohorts, engage, read_errors
 from mixdown.http.metrics import METRICS, Metric, Metrics
 from mixdown.http.services import Services
 from mixdown.ingest.pipeline import Ingest
@@ -49,6 +49,8 @@ MORE_TEXTS = {
     **{f"http.engage.NOT_BUILT[{name}]": text for name, text in engage.NOT_BUILT.items()},
     "http.engage.RAW_COHORT": engage.RAW_COHORT,
     "http.engage.TOO_LONG": engage.TOO_LONG,
+    "http.cohorts.TOO_LONG": cohorts.TOO_LONG,
+    "http.cohorts.ONE_OF_TWO": cohorts.ONE_OF_TWO,
     "http.read_errors.INVALID_ENDPOINT": read_errors.INVALID_ENDPOINT,
     "http.read_errors.METHOD_NOT_ALLOWED": read_errors.METHOD_NOT_ALLOWED,
     "http.read_errors.STORE_DOWN": read_errors.STORE_DOWN,

@@ -16,6 +16,7 @@ from mixdown import __version__
 from mixdown.cli.account import account
 from mixdown.cli.backup import backup, restore
 from mixdown.cli.cert import cert
+from mixdown.cli.cohort import cohort
 from mixdown.cli.config import config
 from mixdown.cli.doctor import doctor
 from mixdown.cli.output import Failure
@@ -83,7 +84,7 @@ def root() -> None:
     """
 
 
-_DATA = (project, account, profiles, refusals, tail, sql, backup, restore)
+_DATA = (project, account, profiles, cohort, refusals, tail, sql, backup, restore)
 for _command in (serve, *_DATA, cert, config, doctor):
     root.add_command(_command)
 

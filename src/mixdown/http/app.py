@@ -18,7 +18,17 @@ from starlette.requests import Request as PageRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from mixdown.http import admin, app_api, engage, engage_properties, health, openapi, own, reports
+from mixdown.http import (
+    admin,
+    app_api,
+    cohorts,
+    engage,
+    engage_properties,
+    health,
+    openapi,
+    own,
+    reports,
+)
 from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
 from mixdown.http.cors import preflight_reply
 from mixdown.http.exchange import DisconnectedError, Receive, Request, Scope, Send, send_reply
@@ -62,6 +72,7 @@ def make_app(
     routes += openapi.routes()
     if part != "public":
         routes += [*engage.routes(services), *engage_properties.routes(services)]
+        routes += cohorts.routes(services)
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
         routes += [*admin.routes(services), *app_api.routes(services)]
     handlers: dict[int | type[Exception], Handler] = {

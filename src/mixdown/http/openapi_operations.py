@@ -16,6 +16,7 @@ import orjson
 from mixdown.http import (
     auxiliary,
     openapi_admin,
+    openapi_cohorts,
     openapi_figures,
     openapi_own,
     openapi_reading,
@@ -87,6 +88,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         openapi_reading.operations,
         openapi_reports.operations,
         openapi_figures.operations,
+        openapi_cohorts.operations,
         openapi_own.operations,
         openapi_admin.operations,
         openapi_site.operations,

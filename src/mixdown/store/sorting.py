@@ -19,7 +19,7 @@ import msgspec
 
 from mixdown.store import patience
 
-HELD_LIMIT_BYTES: Final = 96 * 1024 * 1024
+HELD_LIMIT_BYTES: Final = 48 * 1024 * 1024
 _ITEM_OVERHEAD_BYTES: Final = 64
 _PAIR_OVERHEAD_BYTES: Final = 160
 _BLOCK_ITEMS: Final = 1000

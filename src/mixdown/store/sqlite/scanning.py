@@ -43,9 +43,10 @@ index helps, or where it would give so many that reading the file in order is qu
 THREADS_LIMIT: Final = 4
 PIECE_LIMIT_BYTES: Final = 8 * 1024 * 1024
 FILTERS_AT_ONCE: Final = 16
+_CACHE_BYTES: Final = 1024 * 1024
 _FIRST_ROWS: Final = 2_000
 _MOST_ROWS: Final = 50_000
-_PIECE_S: Final = 0.04
+PIECE_S: Final = 0.04
 _SAMPLES: Final = 64
 _FEW_SAMPLES: Final = 8
 _IDS_AT_ONCE: Final = 10_000
@@ -91,10 +92,11 @@ class _Rows(NamedTuple):
 class Scanner:
     """Reads through filters on one `state.db`; safe to use from many threads."""
 
-    def __init__(self, path: Path, readers: sqlite.ThreadConnections, narrow: Narrow | None = None) -> None:
+    def __init__(self, path: Path, narrow: Narrow | None = None) -> None:
         self._folder = path.parent
         self._what = str(path)
-        self._readers = readers
+        # each page of the file is read once: a larger cache would hold what nobody asks for again
+        self._readers = sqlite.ThreadConnections(path, sqlite.STATE, cache_bytes=_CACHE_BYTES)
         self._narrow = narrow
         self._guard = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -127,11 +129,12 @@ class Scanner:
         return counts
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads and their connections."""
         with self._guard:
             if self._pool is not None:
                 self._pool.shutdown(cancel_futures=True)
                 self._pool = None
+        self._readers.close()
 
     def _by_id(self, project: int, group_id: int, selection: Selection) -> Iterator[str]:
         known = _filter_of(selection)
@@ -287,7 +290,7 @@ class Scanner:
 
 
 class _Pace:
-    """How many rows the next piece takes, so that it takes some `_PIECE_S`."""
+    """How many rows the next piece takes, so that it takes some `PIECE_S`."""
 
     def __init__(self) -> None:
         self.rows = _FIRST_ROWS
@@ -295,7 +298,7 @@ class _Pace:
 
     def took(self, rows: int, seconds: float) -> None:
         """Take note of a piece."""
-        wanted = rows * _PIECE_S / max(seconds, 1e-6)
+        wanted = rows * PIECE_S / max(seconds, 1e-6)
         self.rows = int(max(1, min(wanted, 2 * self.rows, self._most)))
 
     def too_large(self, rows: int) -> None:

@@ -57,7 +57,7 @@ class SqliteState:
         self._path = path = folder / sqlite.STATE.file_name
         self._what = str(path)
         self._readers = sqlite.ThreadConnections(path, sqlite.STATE)
-        self._scanner = Scanner(path, self._readers)
+        self._scanner = Scanner(path)
         self._group_keys: dict[tuple[int, str], int] = {}
         self._guard = threading.Lock()
         self._writer: apsw.Connection | None = None

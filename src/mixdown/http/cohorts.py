@@ -1,0 +1,150 @@
+"""Cohorts over HTTP: `cohorts/list` as Mixpanel has it (contract query §5.1), and `/api/mixdown/cohorts`.
+
+Requests with a service account or a project secret enter; cohorts of one project leave, with their counts.
+Readers list, analysts and above make and delete. What a cohort means is decided by `query.cohorts`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mixdown.http.auth import ANALYSTS, refuse_other_sites
+from mixdown.http.parameters import Parameters
+from mixdown.http.read_errors import answering
+from mixdown.http.reading import admitted, begin_read, in_thread, json_response
+from mixdown.http.services import Services
+from mixdown.model.errors import CatalogError, QueryError, ReadTimeoutError, RequestError
+from mixdown.query.choosing import group_key_of
+from mixdown.query.cohorts import Counted, checked_ids, cohort_view, counted, new_cohort
+from mixdown.store.bounds import COHORT_IDS
+from mixdown.store.protocols import Cohort, Project, Store
+
+LIST_PATHS: Final = ("/api/query/cohorts/list", "/api/2.0/cohorts/list")
+OWN_PATH: Final = "/api/mixdown/cohorts"
+ID_LIMIT: Final = 2**53
+TOO_LONG: Final = "cohorts, counting them took longer than {limit} s: make their expressions simpler"
+ONE_OF_TWO: Final = "where, give either an expression or distinct_ids"
+_T = TypeVar("_T")
+
+
+def routes(services: Services) -> list[Route]:
+    """The routes of this family."""
+    return [
+        *(Route(path, answering(_as_mixpanel(services)), methods=["GET", "POST"]) for path in LIST_PATHS),
+        Route(OWN_PATH, answering(_own(services)), methods=["GET", "POST", "DELETE"]),
+    ]
+
+
+def _as_mixpanel(services: Services) -> Callable[[Request], Any]:
+    async def listing(request: Request) -> Response:
+        read = await begin_read(request, services)
+        found = await _counts(services, read.project)
+        keys = await in_thread(services, services.store.state.group_keys, read.project.id)
+        body = orjson.dumps([mixpanel_view(each, keys) for each in found])
+        return json_response(body, behind=read.behind)
+
+    return listing
+
+
+def _own(services: Services) -> Callable[[Request], Any]:
+    async def listing(request: Request) -> Response:
+        read = await begin_read(request, services)
+        found = await _counts(services, read.project)
+        return _ok([cohort_view(each) for each in found], behind=read.behind)
+
+    async def create(request: Request) -> Response:
+        project, parameters = await _writing(request, services)
+        now_ms = services.now_ms()
+
+        def call() -> Counted:
+            cohort, ids = _asked(services.store, project.id, parameters, now_ms)
+            made = services.store.cohorts.create(cohort, ids)
+            return counted(services.store, [made], now_ms=now_ms)[0]
+
+        return _ok(cohort_view(await _changed(services, call, status=400)))
+
+    async def delete(request: Request) -> Response:
+        project, parameters = await _writing(request, services)
+        number = parameters.integer("id", 0, low=1, high=ID_LIMIT)
+        if not number:
+            raise QueryError("id, missing: name the cohort to delete", status=400)
+        await _changed(services, lambda: services.store.cohorts.delete(project.id, number), status=404)
+        return _ok({"id": number})
+
+    by_method = {"GET": listing, "HEAD": listing, "POST": create, "DELETE": delete}
+
+    async def own(request: Request) -> Response:
+        return await by_method[request.method](request)
+
+    return own
+
+
+async def _writing(request: Request, services: Services) -> tuple[Project, Parameters]:
+    refuse_other_sites(request)
+    return await admitted(request, services, roles=ANALYSTS, what="write cohorts")
+
+
+async def _counts(services: Services, project: Project) -> list[Counted]:
+    store, now_ms = services.store, services.now_ms()
+
+    def call() -> list[Counted]:
+        return counted(store, store.cohorts.listing(project.id), now_ms=now_ms)
+
+    try:
+        return await in_thread(services, call)
+    except ReadTimeoutError:
+        limit_s = services.settings.read_timeout_s
+        raise QueryError(TOO_LONG.format(limit=f"{limit_s:g}"), status=400) from None
+
+
+async def _changed(services: Services, call: Callable[[], _T], *, status: int) -> _T:
+    """Run a change of the catalog in a thread; what the catalog refuses is answered with `status`."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(services.executor, call)
+    except CatalogError as error:
+        raise RequestError(f"cohort, {error.message}", status=status) from None
+
+
+def _asked(store: Store, project: int, parameters: Parameters, now_ms: int) -> tuple[Cohort, list[str]]:
+    """The cohort that the parameters describe, and its ids where it is a list."""
+    ids = parameters.strings("distinct_ids", limit=COHORT_IDS)
+    expression = parameters.text("where") or None
+    if (ids is None) == (expression is None):
+        raise QueryError(ONE_OF_TWO, status=400)
+    cohort = new_cohort(
+        project,
+        parameters.text("name"),
+        description=parameters.text("description"),
+        group_key=group_key_of(store, project, parameters.text("data_group_id")),
+        expression=expression,
+        now_ms=now_ms,
+    )
+    return cohort, checked_ids(ids or ())
+
+
+def mixpanel_view(counted: Counted, group_keys: Mapping[str, int]) -> dict[str, Any]:
+    """A cohort as Mixpanel's `cohorts/list` shows it."""
+    cohort = counted.cohort
+    created = datetime.fromtimestamp(cohort.created_ms / 1000, UTC)
+    return {
+        "id": cohort.id,
+        "name": cohort.name,
+        "description": cohort.description,
+        "count": counted.count,
+        "is_visible": 1,
+        "created": created.strftime("%Y-%m-%d %H:%M:%S"),
+        "project_id": cohort.project,
+        "data_group_id": group_keys.get(cohort.group_key) if cohort.group_key else None,
+    }
+
+
+def _ok(results: object, *, behind: int = 0) -> Response:
+    return json_response(orjson.dumps({"status": "ok", "results": results}), behind=behind)

@@ -1,0 +1,138 @@
+"""Cohorts as readers see them: each with how many profiles it has now; and new ones, checked.
+
+What enters: a store, a project, and the time. What leaves: cohorts with counts. A count is exact as of the
+watermark that it was made at; where counting took long, it may be older, by at most 20 times what that took
+and never by more than a minute. Everything here blocks and belongs in a thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from mixdown.model.errors import QueryError
+from mixdown.model.times import iso_seconds
+from mixdown.model.values import clean_text
+from mixdown.query.choosing import context_at, read_expression
+from mixdown.store import bounds
+from mixdown.store.protocols import Cohort, Cohorts, Store
+from mixdown.store.selection import Selection
+
+KEPT_TIMES: Final = 20
+KEPT_LIMIT_S: Final = 60.0
+COUNTS_KEPT: Final = 10_000
+NAME_LIMIT_CHARS: Final = 255
+DESCRIPTION_LIMIT_CHARS: Final = 2000
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """A cohort and how many profiles it has; for a list of ids, how many ids."""
+
+    cohort: Cohort
+    count: int
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A count, the watermark and second it was made at, when it was begun, and how long it took."""
+
+    count: int
+    watermark: int
+    now_s: int
+    at_s: float
+    took_s: float
+
+
+_guard: Final = threading.Lock()
+_kept: Final[WeakKeyDictionary[Cohorts, dict[int, _Kept]]] = WeakKeyDictionary()
+
+
+def counted(
+    store: Store, cohorts: Sequence[Cohort], *, now_ms: int, clock: Callable[[], float] = time.monotonic
+) -> list[Counted]:
+    """These cohorts of one project with their counts, made in as few passes over the profiles as can be.
+
+    Raises `StoreError`, `ReadTimeoutError`.
+    """
+    with _guard:
+        known = _kept.setdefault(store.cohorts, {})
+    watermark, now_s, began = store.state.watermark(), now_ms // 1000, clock()
+    counts: dict[int, int] = {}
+    wanted: dict[str, list[Cohort]] = {}
+    for cohort in cohorts:
+        kept = known.get(cohort.id)
+        if cohort.expression is None:
+            counts[cohort.id] = sum(1 for _ in store.cohorts.ids(cohort.id))
+        elif kept is not None and _is_good(kept, cohort.expression, watermark, now_s, began):
+            counts[cohort.id] = kept.count
+        else:
+            wanted.setdefault(cohort.group_key, []).append(cohort)
+    for group_key, some in wanted.items():
+        began = clock()
+        selections = [_selection(cohort, now_ms) for cohort in some]
+        tallied = store.state.tally(some[0].project, group_key, selections)
+        took = clock() - began
+        if len(known) >= COUNTS_KEPT:
+            known.clear()
+        for cohort, count in zip(some, tallied, strict=True):
+            counts[cohort.id] = count
+            known[cohort.id] = _Kept(count, watermark, now_s, began, took)
+    return [Counted(cohort, counts[cohort.id]) for cohort in cohorts]
+
+
+def cohort_view(counted: Counted) -> dict[str, Any]:
+    """A cohort as Mixdown's own API and its command line show it; `where` is null for a list of ids."""
+    cohort = counted.cohort
+    return {
+        "id": cohort.id,
+        "project_id": cohort.project,
+        "name": cohort.name,
+        "description": cohort.description,
+        "group_key": cohort.group_key or None,
+        "where": cohort.expression,
+        "count": counted.count,
+        "created": iso_seconds(cohort.created_ms),
+    }
+
+
+def members(store: Store, cohort: Cohort, *, now_ms: int) -> Iterator[str]:
+    """The ids of a cohort's members, ascending: for a list all of its ids. Raises `StoreError`."""
+    if cohort.expression is None:
+        return store.cohorts.ids(cohort.id)
+    return store.state.matching(cohort.project, cohort.group_key, _selection(cohort, now_ms))
+
+
+def new_cohort(
+    project: int, name: str, *, description: str, group_key: str, expression: str | None, now_ms: int
+) -> Cohort:
+    """A cohort to be made, its texts checked. Raises `QueryError` (400) naming the field that is wrong."""
+    name, description = clean_text(name).strip(), clean_text(description)
+    if not name or len(name) > NAME_LIMIT_CHARS or not name.isprintable():
+        raise QueryError(f"name, must be 1 to {NAME_LIMIT_CHARS} printable characters", status=400)
+    if len(description) > DESCRIPTION_LIMIT_CHARS:
+        raise QueryError(f"description, must be at most {DESCRIPTION_LIMIT_CHARS} characters", status=400)
+    if expression is not None and read_expression("where", expression).is_blank:
+        raise QueryError("where, an expression is missing", status=400)
+    return Cohort(project, name, description, clean_text(group_key), expression, now_ms)
+
+
+def checked_ids(ids: Sequence[str]) -> list[str]:
+    """Ids for a list, cleaned as stored ids are. Raises `QueryError` (400)."""
+    if len(ids) > bounds.COHORT_IDS:
+        raise QueryError(f"distinct_ids, a cohort lists at most {bounds.COHORT_IDS} ids", status=400)
+    return [profile_id for profile_id in map(clean_text, ids) if profile_id]
+
+
+def _selection(cohort: Cohort, now_ms: int) -> Selection:
+    expression = read_expression(f"cohort {cohort.id}", cohort.expression or "")
+    return Selection(context=context_at(now_ms), where=(expression,))
+
+
+def _is_good(kept: _Kept, expression: str, watermark: int, now_s: int, at_s: float) -> bool:
+    same_time = kept.now_s == now_s or "NOW" not in expression
+    age_s = at_s - kept.at_s
+    return (kept.watermark == watermark and same_time) or age_s < min(KEPT_TIMES * kept.took_s, KEPT_LIMIT_S)
