@@ -28,8 +28,9 @@ RECENT_FAILURES: Final = 200
 LOOK_EVERY_S: Final = 0.25
 KEPT_BODY_BYTES: Final = 1024
 LARGE_BYTES: Final = 1_048_576
-SWITCH_BESIDE_S: Final = 0.00005
 """Work on more bytes than this takes milliseconds, and leaves the event loop to small requests meanwhile."""
+SWITCH_BESIDE_S: Final = 0.00005
+"""The interpreter's switch interval while such work runs."""
 
 _T = TypeVar("_T")
 
