@@ -86,6 +86,7 @@ def test_every_row_says_what_happens_and_why() -> None:
             [bounds.CALL_KEY_LIFE_MS // 60_000, bounds.CALL_KEYS_HELD],
         ),
         ("reads that a worker does at once", [worker.READ_THREADS]),
+        ("reads beside them that filter, search, sort or count cohorts", [worker.SCAN_THREADS]),
         ("rows of a page", [engage.PAGE_SIZE_LIMIT]),
         ("ids in one query", [engage.IDS_LIMIT]),
         ("documents in one answer", [engage.ANSWER_LIMIT_BYTES // MIB]),

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from mixdown.http.auth import ANALYSTS, refuse_other_sites
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import admitted, begin_read, in_thread, json_response
+from mixdown.http.reading import admitted, begin_read, in_scan_thread, in_thread, json_response
 from mixdown.http.services import Services
 from mixdown.model.errors import CatalogError, QueryError, ReadTimeoutError, RequestError
 from mixdown.query.choosing import group_key_of
@@ -99,7 +99,7 @@ async def _counts(services: Services, project: Project) -> list[Counted]:
         return counted(store, store.cohorts.listing(project.id), now_ms=now_ms)
 
     try:
-        return await in_thread(services, call)
+        return await in_scan_thread(services, call)
     except ReadTimeoutError:
         limit_s = services.settings.read_timeout_s
         raise QueryError(TOO_LONG.format(limit=f"{limit_s:g}"), status=400) from None

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import begin_read, in_thread, in_time, json_response
+from mixdown.http.reading import begin_read, in_scan_thread, in_thread, in_time, json_response
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError, ReadTimeoutError
 from mixdown.model.values import clean_text
@@ -56,7 +56,8 @@ def routes(services: Services) -> list[Route]:
     shared: Shared[bytes] = Shared()
 
     async def answer(query: ProfileQuery) -> bytes:
-        return await in_thread(services, queries.answer, query, now_ms=services.now_ms())
+        thread = in_scan_thread if query.looks_through_all else in_thread
+        return await thread(services, queries.answer, query, now_ms=services.now_ms())
 
     async def answer_in_time(query: ProfileQuery) -> bytes:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, NamedTuple, ParamSpec, TypeVar
 
 from starlette.requests import Request
@@ -42,14 +43,28 @@ async def in_thread(services: Services, call: Callable[_P, _T], *args: _P.args, 
 
     Raises `ReadTimeoutError`.
     """
+    bounded = _in_time(services, partial(call, *args, **kwargs))
+    return await asyncio.get_running_loop().run_in_executor(services.executor, bounded)
+
+
+async def in_scan_thread(
+    services: Services, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+) -> _T:
+    """As `in_thread`, for a read that looks through all profiles of a kind. Raises `ReadTimeoutError`."""
+    bounded = _in_time(services, partial(call, *args, **kwargs))
+    return await asyncio.get_running_loop().run_in_executor(services.scans or services.executor, bounded)
+
+
+def _in_time(services: Services, call: Callable[[], _T]) -> Callable[[], _T]:
+    """`call` with a deadline that begins now."""
     limit_s = services.settings.read_timeout_s
     deadline_s = time.monotonic() + limit_s
 
     def bounded() -> _T:
         with patience.until(deadline_s, limit_s):
-            return call(*args, **kwargs)
+            return call()
 
-    return await asyncio.get_running_loop().run_in_executor(services.executor, bounded)
+    return bounded
 
 
 async def in_time(services: Services, answer: Awaitable[_T]) -> _T:

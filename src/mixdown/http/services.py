@@ -79,7 +79,9 @@ class Metrics(Protocol):
 class Services:
     """Everything a route may use. `now_ms` is the clock; `executor` runs reads of the store.
 
-    `rates_file` is where workers share what their rate limits have counted (None: one worker alone).
+    `scans` runs those that look through all profiles of a kind, so that others need not wait for them
+    (None: `executor` does). `rates_file` is where workers share what their rate limits have counted
+    (None: one worker alone).
 
     Reads may take seconds: what must not wait for them (health, ingestion) runs elsewhere.
     """
@@ -92,6 +94,7 @@ class Services:
     executor: Executor
     now_ms: Callable[[], int]
     rates_file: Path | None = None
+    scans: Executor | None = None
 
     @cached_property
     def fold_watch(self) -> FoldWatch:

@@ -41,6 +41,7 @@ UNCACHED: Final = (
 _FIRST_AT_ONCE: Final = 16
 _MOST_AT_ONCE: Final = 1000
 _IDS_AT_ONCE: Final = 10_000
+_TEXT_KEPT_CHARS: Final = 10_000
 _ROOMY_BYTES: Final = 4 * 1024 * 1024
 _NO_DOCUMENT: Final = b"{}"
 _Document = TypeVar("_Document", bytes, bytes | None)
@@ -66,6 +67,12 @@ class ProfileQuery(msgspec.Struct, frozen=True, kw_only=True):
     def is_shared(self) -> bool:
         """Whether it is dear enough to be answered once for all who ask it at the same time."""
         return self.page == 0 and not self.session_id and self.distinct_ids is None
+
+    @property
+    def looks_through_all(self) -> bool:
+        """Whether every profile of the kind may have to be looked at; a page of a session needs none."""
+        whole = self.distinct_ids is None and (self.page == 0 or not self.session_id)
+        return whole and self.filters.are_given
 
     @property
     def rows_a_page(self) -> int:
@@ -292,8 +299,10 @@ class _Reusable:
 
 
 def _may_be_shared(query: ProfileQuery) -> bool:
-    """Whether its result stays what it is as long as nothing is folded."""
-    return query.distinct_ids is None and not query.filters.depend_on_time
+    """Whether its result stays what it is as long as nothing is folded, and its text is worth keeping."""
+    filters = query.filters
+    is_short = len(filters.where) + len(filters.selector) + len(filters.sort_key) < _TEXT_KEPT_CHARS
+    return query.distinct_ids is None and is_short and not filters.depend_on_time
 
 
 def _bare(query: ProfileQuery) -> ProfileQuery:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mixdown.server.tracing import Application
 
 READ_THREADS: Final = 4
+SCAN_THREADS: Final = 2
 WRITE_THREADS: Final = 2
 _TICKS_PER_SECOND: Final = 10
 _GC_THRESHOLDS: Final = (50_000, 20, 50)
@@ -127,6 +128,8 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
         stack.callback(store.close)
         executor = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
         stack.callback(executor.shutdown)
+        scans = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scans")
+        stack.callback(scans.shutdown)
         writing = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="write")
         stack.callback(writing.shutdown)
         wake = WakeSender(settings.data_dir)
@@ -158,6 +161,7 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
             executor=executor,
             now_ms=now_ms,
             rates_file=settings.data_dir / METRICS_FOLDER / RATES_FILE,
+            scans=scans,
         )
         app: Application = application(services, internal_port=internal.getsockname()[1] if internal else 0)
         if tracing is not None:
