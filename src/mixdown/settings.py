@@ -126,6 +126,14 @@ class Settings:
         ),
     ] = 2000
 
+    erasure_delay_minutes: Annotated[
+        int,
+        _About(
+            help="How long an erasure that is asked for over HTTP waits before it begins, and can be "
+            "cancelled; 0: it begins at once.",
+            high=43_200,
+        ),
+    ] = 0
     read_timeout_s: Annotated[
         int,
         _About(

@@ -27,6 +27,7 @@ from mixdown.http import (
     health,
     openapi,
     own,
+    privacy,
     reports,
 )
 from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
@@ -74,7 +75,7 @@ def make_app(
         routes += [*engage.routes(services), *engage_properties.routes(services)]
         routes += cohorts.routes(services)
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
-        routes += [*admin.routes(services), *app_api.routes(services)]
+        routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]
     handlers: dict[int | type[Exception], Handler] = {
         404: _not_found,
         405: _method_not_allowed,

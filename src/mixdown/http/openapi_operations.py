@@ -19,6 +19,7 @@ from mixdown.http import (
     openapi_cohorts,
     openapi_figures,
     openapi_own,
+    openapi_privacy,
     openapi_reading,
     openapi_reports,
     openapi_site,
@@ -61,6 +62,7 @@ TAGS: Final = (
         "name": "Administration",
         "description": "Projects, service accounts and their roles; who asks, as clients look for it.",
     },
+    {"name": "Privacy", "description": "Erasing people, and handing out what is kept of them."},
     {"name": "Operations", "description": "Health, metrics, and this description."},
     {"name": "Page", "description": "The page for browsers, with its forms."},
 )
@@ -91,6 +93,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         openapi_cohorts.operations,
         openapi_own.operations,
         openapi_admin.operations,
+        openapi_privacy.operations,
         openapi_site.operations,
     )
     found: dict[str, dict[str, Operation]] = {}

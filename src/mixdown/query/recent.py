@@ -14,6 +14,7 @@ import msgspec
 from mixdown.model.errors import CorruptStoreError
 from mixdown.model.operators import Operator
 from mixdown.store.chunk import Chunk, LoggedUpdate, decode_body
+from mixdown.store.privacy import is_tombstone
 from mixdown.store.protocols import Log, Store
 
 SCAN_LIMIT_RECORDS: Final = 50_000
@@ -83,7 +84,7 @@ def records_of(chunk: Chunk, projects: Collection[int] | None) -> list[RecentRec
     position = chunk.first
     for segment in segments:
         for update in segment.updates:
-            if projects is None or update.project in projects:
+            if not is_tombstone(update) and (projects is None or update.project in projects):
                 records.append(_record(update, position, chunk.time_ms, segment.endpoint, segment.sdk))
             position += 1
     return records

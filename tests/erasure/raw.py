@@ -1,0 +1,78 @@
+"""What is left of people in a data folder: every byte of every file, and all that is packed inside them.
+
+A folder and markers enter; where which marker was found leaves. It reads files as a thief of the disk would,
+and opens the databases besides, for what lies in them compressed: blocks of sessions, and any other blob.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+_GZIP = b"\x1f\x8b"
+
+
+def found(folder: Path, markers: Iterable[str]) -> dict[str, set[str]]:
+    """By place (a file, or a table's column), the markers that it holds."""
+    pattern = re.compile(
+        b"|".join(re.escape(marker.encode()) for marker in sorted(markers, key=_longest_first))
+    )
+    places: dict[str, set[str]] = {}
+    for place, content in contents(folder):
+        here = {match.decode() for match in pattern.findall(content)}
+        if here:
+            places.setdefault(place, set()).update(here)
+    return places
+
+
+def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file as it is, and every blob and text of every database, unpacked where it is packed."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.name, path.read_bytes()
+    for path in sorted(folder.glob("*.db")):
+        yield from _of_database(path)
+
+
+def _of_database(path: Path) -> Iterator[tuple[str, bytes]]:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        connection.set_busy_timeout(5000)
+        for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+            for row in connection.execute(f'SELECT * FROM "{table}"').fetchall():
+                for value in row:
+                    for content in _unpacked(value):
+                        yield f"{path.name}:{table}", content
+    finally:
+        connection.close()
+
+
+def _unpacked(value: Any) -> Iterator[bytes]:
+    if isinstance(value, str):
+        yield value.encode()
+    elif isinstance(value, bytes):
+        yield value
+        for unpack in (zlib.decompress, gzip.decompress, _zstd):
+            try:
+                yield unpack(value)
+            except (OSError, EOFError, ValueError, zlib.error):
+                continue
+
+
+def _zstd(value: bytes) -> bytes:
+    import zstandard  # noqa: PLC0415
+
+    try:
+        return zstandard.ZstdDecompressor().decompress(value, max_output_size=1 << 28)
+    except zstandard.ZstdError as error:
+        raise ValueError from error
+
+
+def _longest_first(marker: str) -> tuple[int, str]:
+    return -len(marker), marker
