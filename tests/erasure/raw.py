@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import zstandard
 
 _GZIP = b"\x1f\x8b"
 
@@ -45,7 +46,7 @@ def _of_database(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         connection.set_busy_timeout(5000)
         for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
-            for row in connection.execute(f'SELECT * FROM "{table}"').fetchall():
+            for row in connection.execute(f'SELECT * FROM "{table}"').fetchall():  # noqa: S608 - a name from the file itself
                 for value in row:
                     for content in _unpacked(value):
                         yield f"{path.name}:{table}", content
@@ -66,8 +67,6 @@ def _unpacked(value: Any) -> Iterator[bytes]:
 
 
 def _zstd(value: bytes) -> bytes:
-    import zstandard  # noqa: PLC0415
-
     try:
         return zstandard.ZstdDecompressor().decompress(value, max_output_size=1 << 28)
     except zstandard.ZstdError as error:

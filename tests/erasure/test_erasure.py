@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import orjson
 import pytest
@@ -22,12 +21,12 @@ from tests.serving import Server, StartServer
 
 
 @pytest.fixture(scope="module")
-def crowd(start_module_server: StartServer) -> Iterator[Crowd]:
+def crowd(start_module_server: StartServer) -> Crowd:
     """A server with people, some of whose records were refused, and a session that lists all of them."""
     server = start_module_server()
     made = Crowd(server, "p", 120)
     made.send(4)
-    yield made
+    return made
 
 
 def everybody(server: Server) -> dict[str, object]:

@@ -146,7 +146,8 @@ class Eraser:
     def _erase(self, jobs: Sequence[Deletion]) -> Iterator[bool]:
         """One round, a piece at each step: True where it got on, False where it has to wait."""
         store, began = self._store, time.monotonic()
-        end = max(job.position for job in jobs)
+        # a log that was repaired may end before them
+        end = min(max(job.position for job in jobs), store.log.head())
         targets = targets_of(jobs)
         while store.state.watermark() < end:
             yield False
