@@ -158,7 +158,7 @@ def test_numbers_and_repeated_ids_are_taken_and_bad_calls_are_refused(crowd: Cro
     job = ask_erasure(server, [17, "17", "never seen"])  # type: ignore[list-item]
     assert job["distinct_id_count"] == 2
     wait_until_erased(server, job["task_id"])
-    bad = (
+    bad: tuple[tuple[dict[str, object], str], ...] = (
         ({}, "distinct_ids"),
         ({"distinct_ids": []}, "distinct_ids"),
         ({"distinct_ids": [""]}, "distinct_ids"),

@@ -28,9 +28,13 @@ from mixdown.store.privacy import IDS_LIMIT, STATUSES
 
 _TAG: Final = "Privacy"
 _ACCOUNT: Final[Sequence[Mapping[str, Any]]] = [{"account": []}]
-_TOKEN: Final = parameter(
-    "token", "The project's token. Without it, `project_id` or the caller's own.", {"type": "string"}
-)
+_EXAMPLE_TOKEN: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 - no secret
+_TOKEN: Final = {
+    **parameter(
+        "token", "The project's token. Without it, `project_id` or the caller's own.", {"type": "string"}
+    ),
+    "example": _EXAMPLE_TOKEN,
+}
 _JOB: Final = "0123456789abcdef0123456789abcdef"
 _WAIT: Final = parameter(
     "X-Mixdown-Wait",
@@ -62,7 +66,7 @@ _REPORT: Final[Mapping[str, Any]] = {
     "damaged_chunks": [],
     "files": [],
 }
-_LINK: Final = f"http://127.0.0.1:6493{privacy.RETRIEVALS}/{_JOB}/file?token=0123456789abcdef0123456789abcdef"
+_LINK: Final = f"http://127.0.0.1:6493{privacy.RETRIEVALS}/{_JOB}/file?token={_EXAMPLE_TOKEN}"
 _RETRIEVAL: Final[Mapping[str, Any]] = {
     **{name: value for name, value in _DELETION.items() if name != "report"},
     "status": "SUCCESS",
