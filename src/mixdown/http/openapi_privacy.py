@@ -28,7 +28,7 @@ from mixdown.store.privacy import IDS_LIMIT, STATUSES
 
 _TAG: Final = "Privacy"
 _ACCOUNT: Final[Sequence[Mapping[str, Any]]] = [{"account": []}]
-_EXAMPLE_TOKEN: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 - no secret
+_EXAMPLE_TOKEN: Final = "0123456789abcdef0123456789abcdef"
 _TOKEN: Final = {
     **parameter(
         "token", "The project's token. Without it, `project_id` or the caller's own.", {"type": "string"}
