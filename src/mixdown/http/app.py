@@ -24,6 +24,7 @@ from mixdown.http import (
     cohorts,
     engage,
     engage_properties,
+    engage_stats,
     health,
     openapi,
     own,
@@ -74,6 +75,7 @@ def make_app(
     if part != "public":
         routes += [*engage.routes(services), *engage_properties.routes(services)]
         routes += cohorts.routes(services)
+        routes += engage_stats.routes(services)
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
         routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]
     handlers: dict[int | type[Exception], Handler] = {

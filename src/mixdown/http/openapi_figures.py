@@ -1,4 +1,4 @@
-"""`engage/properties` as OpenAPI has it.
+"""`engage/properties` and `engage/stats` as OpenAPI has them.
 
 Settings enter; operations by path and method leave.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixdown.http import engage_properties
+from mixdown.http import engage_properties, engage_stats
 from mixdown.http.openapi_pieces import (
     ENCODING,
     FORM,
@@ -26,7 +26,9 @@ from mixdown.http.openapi_pieces import (
     response,
 )
 from mixdown.model import texts
+from mixdown.query.choosing import SEARCH_LIMIT_CHARS
 from mixdown.query.properties import PROPERTIES_LIMIT
+from mixdown.query.stats import SEGMENTS_LIMIT
 from mixdown.settings import Settings
 
 _PROPERTIES = {
@@ -37,10 +39,18 @@ _PROPERTIES = {
 }
 
 
+_STATS = {
+    "status": "ok",
+    "computed_at": "2026-11-22T03:53:59+00:00",
+    "results": {"max": 8, "min": 1},
+}
+
+
 def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
     """The operations of this family."""
     del settings
-    return {path: _properties(path, number) for number, path in enumerate(engage_properties.PATHS)}
+    described = {path: _properties(path, number) for number, path in enumerate(engage_properties.PATHS)}
+    return described | {path: _stats(path, number) for number, path in enumerate(engage_stats.PATHS)}
 
 
 def figure_errors(path: str) -> dict[str, Any]:
@@ -98,6 +108,80 @@ def _properties(path: str, number: int) -> dict[str, Operation]:
             body=request_body(
                 content(ref("PropertiesQuery"), {"project_id": 1})
                 | content(form_of(parameters), {"project_id": "1"}, FORM),
+                required=False,
+            ),
+            security=READERS,
+        ),
+    }
+
+
+def _stats_parameters() -> tuple[dict[str, Any], ...]:
+    expression = {"type": "string"}
+    return (
+        PROJECT | {"example": 1},
+        parameter(
+            "action",
+            'count(), extremes(properties["x"]), percentile(properties["x"], N) or '
+            'numeric_summary(properties["x"]).',
+            {"type": "string", "default": "count()"},
+        ),
+        parameter("selector", "Only profiles that this expression is true of.", expression),
+        parameter("where", "The same; with both, both must be true.", expression),
+        parameter(
+            "search", "Only where id or texts contain this.", expression | {"maxLength": SEARCH_LIMIT_CHARS}
+        ),
+        parameter(
+            "data_group_id", "A group key's name or number: groups instead of users.", {"type": "string"}
+        ),
+        parameter("filter_by_cohort", 'Only members: {"id": N}, as JSON.', {"type": "string"}),
+        parameter(
+            "segment_by_cohorts",
+            f'A figure for each: {{"N": true, ...}}, as JSON, {SEGMENTS_LIMIT} at most.',
+            {"type": "string"},
+        ),
+        parameter(
+            "include_all_users",
+            "Whether ids in a cohort's list that have no profile count.",
+            {"type": "boolean", "default": True},
+        ),
+        WAIT,
+    )
+
+
+def _stats(path: str, number: int) -> dict[str, Operation]:
+    parameters = _stats_parameters()
+    answer = response(
+        "The figure.",
+        content(ref("StatsAnswer"), _STATS),
+        X_Mixdown_Behind="How many records the answer is behind; absent when it is not.",
+    )
+    description = (
+        "One figure over all profiles, or those chosen. Only numbers count; `number(...)` in the "
+        "action reads them from texts. With `segment_by_cohorts` an object of figures by the cohort's number."
+    )
+    responses = figure_errors(path) | {"200": answer}
+    suffix = str(number or "")
+    asked = {"project_id": 1, "action": 'extremes(properties["logins"])'}
+    return {
+        "get": operation(
+            f"computeStatsByUrl{suffix}",
+            "Reading",
+            "Compute a figure",
+            description,
+            responses,
+            parameters=parameters,
+            security=READERS,
+        ),
+        "post": operation(
+            f"computeStats{suffix}",
+            "Reading",
+            "Compute a figure",
+            description,
+            responses,
+            parameters=(*parameters, ENCODING),
+            body=request_body(
+                content(ref("StatsQuery"), asked)
+                | content(form_of(parameters), {"project_id": "1", "action": "count()"}, FORM),
                 required=False,
             ),
             security=READERS,

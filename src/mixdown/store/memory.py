@@ -10,11 +10,13 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 import orjson
 
 from mixdown.model.errors import CatalogError, StoreError
+from mixdown.model.expression import document_values
 from mixdown.model.kinds import kind_of
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store import account_checks as checks
@@ -299,6 +301,13 @@ class MemoryState(_Part):
                     key=lambda profile_id: key_of(profile_id, self._documents[project, group_key, profile_id])
                 )
             return iter(ids)
+
+    def values(self, project: int, group_key: str, selection: Selection) -> Iterator[list[Any]]:
+        assert selection.sort_key is not None
+        value_of = document_values(selection.sort_key, selection.context)
+        ids = list(self.matching(project, group_key, selection))
+        documents = self.documents([(project, group_key, profile_id) for profile_id in ids])
+        return iter([[value_of(at, found) for at, found in zip(ids, documents, strict=True) if found]])
 
     def tally(self, project: int, group_key: str, selections: Sequence[Selection]) -> list[int]:
         return [len(list(self.matching(project, group_key, selection))) for selection in selections]

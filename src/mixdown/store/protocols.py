@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -226,6 +226,9 @@ class State(Protocol):
 
         They are those of no single moment: what changes meanwhile counts as it was or as it is.
         """
+
+    def values(self, project: int, group_key: str, selection: Selection) -> Iterator[list[Any]]:
+        """What the selection's `sort_key` is for each profile that it wants, in no order, many at a time."""
 
     def tally(self, project: int, group_key: str, selections: Sequence[Selection]) -> list[int]:
         """How many profiles each of these selections wants."""

@@ -25,7 +25,13 @@ from typing import Any, Final, NamedTuple, TypeVar
 import apsw
 import msgspec
 
-from mixdown.model.expression import ID_NAMES, PROFILE_ACCESSORS, Context, Expression
+from mixdown.model.expression import (
+    ID_NAMES,
+    PROFILE_ACCESSORS,
+    Context,
+    Expression,
+    document_values,
+)
 from mixdown.model.expression_nodes import Access
 from mixdown.store import patience
 from mixdown.store.selection import Selection, judge, sort_key_of, value_bytes
@@ -107,6 +113,21 @@ class Scanner:
             yield from self._by_id(project, group_id, selection)
         else:
             yield from self._by_key(project, group_id, selection)
+
+    def values(self, project: int, group_id: int, selection: Selection) -> Iterator[list[Any]]:
+        """What `selection.sort_key` is for each profile that is wanted, in no order, many at a time."""
+        assert selection.sort_key is not None
+        known = _filter_of(selection)
+        path = _path_of(selection.sort_key)
+        if known.exact and path:
+            sql = _PAIRS.replace("{value}", _VALUE).replace("{filter}", known.sql)
+            asked = _Asked(sql, (path,), known.bindings)
+            for pairs in self._pieces(project, group_id, asked, selection, _values_of):
+                yield [value for _, value in pairs]
+        else:
+            value_of = document_values(selection.sort_key, selection.context)
+            for found in self._wanted(project, group_id, selection, known, _DOCUMENT):
+                yield [value_of(*each) for each in found]
 
     def tally(self, project: int, group_id: int, selections: Sequence[Selection]) -> list[int]:
         """How many profiles each selection wants; those that SQL can tell are counted in one pass."""

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -182,6 +182,10 @@ class SqliteState:
     def matching(self, project: int, group_key: str, selection: Selection) -> Iterator[str]:
         group_id = self._group_id(project, group_key)
         return iter(()) if group_id is None else self._scanner.matching(project, group_id, selection)
+
+    def values(self, project: int, group_key: str, selection: Selection) -> Iterator[list[Any]]:
+        group_id = self._group_id(project, group_key)
+        return iter(()) if group_id is None else self._scanner.values(project, group_id, selection)
 
     def tally(self, project: int, group_key: str, selections: Sequence[Selection]) -> list[int]:
         group_id = self._group_id(project, group_key)
