@@ -14,7 +14,7 @@ from starlette.routing import Route
 from mixdown.http.engage import COHORT_ID_LIMIT_CHARS, TOO_LONG, filters_of
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import begin_read, in_thread, json_response
+from mixdown.http.reading import begin_read, in_scan_thread, json_response
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError, ReadTimeoutError
 from mixdown.query.stats import SEGMENTS_LIMIT, StatsQuery, stats_answer
@@ -32,7 +32,9 @@ def routes(services: Services) -> list[Route]:
         read = await begin_read(request, services)
         query = stats_query(read.project.id, read.parameters)
         try:
-            body = await in_thread(services, stats_answer, services.store, query, now_ms=services.now_ms())
+            body = await in_scan_thread(
+                services, stats_answer, services.store, query, now_ms=services.now_ms()
+            )
         except ReadTimeoutError:
             limit_s = services.settings.read_timeout_s
             raise QueryError(TOO_LONG.format(limit=f"{limit_s:g}"), status=400) from None
