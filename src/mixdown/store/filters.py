@@ -138,7 +138,9 @@ class _Compiler:
         """Whether the node's value is true."""
         if isinstance(node, Logical):
             join = every if node.operator == "and" else some
-            return join([self.condition(operand) for operand in node.operands])
+            bounds = [self.condition(operand) for operand in node.operands]
+            # their order means nothing, and engines go from left to right: what asks little goes first
+            return join(sorted(bounds, key=lambda bound: len(bound.upper.bindings)))
         if isinstance(node, Not):
             return self.negation(node.operand)
         known = self._constant(node)

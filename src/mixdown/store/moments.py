@@ -33,13 +33,16 @@ def _text(seconds: int) -> str:
         return FIRST if seconds < 0 else _LAST
 
 
-def days_around(begin: int | None, end: int | None) -> tuple[str, str]:
-    """Between which texts every text must lie that is a time in the range, whatever offset it carries."""
+def days_around(begin: int | None, end: int | None) -> tuple[str, str | None]:
+    """Between which texts every text must lie that is a time in the range, whatever offset it carries.
+
+    None is no limit.
+    """
     first = FIRST if begin is None else _text(begin - _DAYS_AROUND_S)
-    return first[:10], _LAST if end is None else _text(end + _DAYS_AROUND_S)
+    return first[:10], None if end is None else _text(end + _DAYS_AROUND_S)
 
 
-def local_text(begin: int | None, end: int | None, zone: tzinfo, *, wider: bool) -> tuple[str, str]:
+def local_text(begin: int | None, end: int | None, zone: tzinfo, *, wider: bool) -> tuple[str, str | None]:
     """Between which texts, from the first up to the last, a local time without offset lies in the range.
 
     Exact in UTC. In other zones one set of texts is `wider` than that, the other narrower, by more than any
@@ -49,4 +52,4 @@ def local_text(begin: int | None, end: int | None, zone: tzinfo, *, wider: bool)
     if wider:
         margin = -margin
     first = FIRST if begin is None else _text(begin + margin)
-    return first, _LAST if end is None else _text(end - margin)
+    return first, None if end is None else _text(end - margin)

@@ -158,13 +158,15 @@ class _Postgres:
             bounds.append(self._is(name, "< %s::jsonb", written(end)))
         return every(bounds)
 
-    def _texts(self, name: str, begin: str, end: str) -> Bound:
+    def _texts(self, name: str, begin: str, end: str | None) -> Bound:
         value = self._text_of(name)
-        text = f'{value.text} COLLATE "C"'
-        inside = Sql(
-            f"({text} >= %s::text AND {text} < %s::text)", (*value.bindings, begin, *value.bindings, end)
+        limits = [(">=", begin)] if end is None else [(">=", begin), ("<", end)]
+        return every(
+            [
+                sure(Sql(f'{value.text} COLLATE "C" {operator} %s::text', (*value.bindings, limit)))
+                for operator, limit in limits
+            ]
         )
-        return sure(inside)
 
     def _text_moment(self, name: str, begin: int | None, end: int | None, zone: tzinfo) -> Bound:
         """Texts in the form that Mixdown writes are compared as texts; all others are for Python."""
