@@ -174,7 +174,7 @@ class _Sqlite:
     # --- times ------------------------------------------------------------------------------------
 
     def moment(self, name: str, begin: int | None, end: int | None, zone: tzinfo) -> Bound:
-        return some([self._numeric_moment(name, begin, end), self._text_moment(name, begin, end, zone)])
+        return some([self._text_moment(name, begin, end, zone), self._numeric_moment(name, begin, end)])
 
     def _within(self, name: str, begin: Any, end: Any) -> Bound:
         """It lies in [begin, end), as SQLite sorts."""
@@ -207,4 +207,4 @@ class _Sqlite:
         surely = every([self._within(name, first, last), plain])
         first, last = local_text(begin, end, zone, wider=True)
         perhaps = some([self._within(name, first, last), none_of(plain)])
-        return every([near, Bound(perhaps.upper, surely.lower)])
+        return Bound(every([near, perhaps]).upper, surely.lower)
