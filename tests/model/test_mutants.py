@@ -403,7 +403,7 @@ def milliseconds_start_late(patch: Patch) -> None:
 
 
 def quick_path_takes_everything(patch: Patch) -> None:
-    patch.setattr(payloads, "_is_plain", lambda *_: True)
+    patch.setattr(payloads, "_is_plain", lambda *_, **__: True)
 
 
 def nesting_has_no_limit(patch: Patch) -> None:

@@ -59,20 +59,31 @@ class Judged(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-def judge(rows: Sequence[Row | Unreadable], target: Import, key: bytes, *, keep_refusals: bool) -> Judged:
-    """Judge every row. `keep_refusals` puts those that are refused among the project's refusals. Pure."""
-    reading = Reading(
+def judge(
+    rows: Sequence[Row | Unreadable],
+    hostile: Sequence[bool],
+    target: Import,
+    key: bytes,
+    *,
+    keep_refusals: bool,
+) -> Judged:
+    """Judge every row. Pure.
+
+    `hostile` says of each whether its texts may hold NUL or lone surrogates. `keep_refusals` puts the rows
+    that are refused among the project's refusals.
+    """
+    quick = Reading(
         projects={target.token: target.project},
         group=bool(target.group_key),
-        hostile=True,
         limits=Limits(string_limit_bytes=target.string_limit_bytes),
     )
+    careful = msgspec.structs.replace(quick, hostile=True)
     updates: list[Update] = []
     refusals: list[Refusal] = []
     records: list[Any] = []
     for index, row in enumerate(rows):
         record = row if isinstance(row, Unreadable) else _record(row, target)
-        result = read_update(record, index, reading)
+        result = read_update(record, index, careful if hostile[index] else quick)
         if type(result) is Update:
             if target.replace:
                 updates.append(Update(result.project, result.group_key, result.id, [(Operator.DELETE, None)]))

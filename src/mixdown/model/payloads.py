@@ -33,6 +33,7 @@ _UNSET: Final = int(Operator.UNSET)
 _MERGE: Final = int(Operator.MERGE)
 _ADD: Final = int(Operator.ADD)
 _UNION: Final = int(Operator.UNION)
+_SEEN_BY: Final = (int(Operator.SET), int(Operator.SET_ONCE))
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -72,14 +73,20 @@ def read_payload(operator: int, raw: Any, reading: Reading, keep_last_seen: int)
         field = NAME_OF[operator]
         raise PayloadError(field, texts.NOT_AN_OBJECT.format(field=field))
     limit_bytes = reading.limits.string_limit_bytes
-    if not reading.strict and not reading.hostile and _is_plain(operator, raw, limit_bytes):
+    if (
+        not reading.strict
+        and not reading.hostile
+        and _is_plain(
+            operator, raw, limit_bytes, keep_last_seen=bool(keep_last_seen) and operator in _SEEN_BY
+        )
+    ):
         return raw
     return _Rebuild(
         Operator(operator), limit_bytes, strict=reading.strict, keep_last_seen=bool(keep_last_seen)
     ).payload(raw)
 
 
-def _is_plain(operator: int, payload: Properties, limit_bytes: int) -> bool:
+def _is_plain(operator: int, payload: Properties, limit_bytes: int, *, keep_last_seen: bool) -> bool:
     """Whether a payload can be stored as it is (its text is known to hold no NUL or surrogate).
 
     Says no where it would have to look closely: the way through `_Rebuild` gives the same payload.
@@ -88,7 +95,11 @@ def _is_plain(operator: int, payload: Properties, limit_bytes: int) -> bool:
         return False
     short = limit_bytes // 4 if limit_bytes else 1 << 62
     for name, value in payload.items():
-        if len(name) > NAME_LIMIT_CHARS or name in DROPPED_NAMES:
+        if len(name) > NAME_LIMIT_CHARS:
+            return False
+        if name in DROPPED_NAMES:
+            if keep_last_seen and name == LAST_SEEN and _is_canonical(value):
+                continue
             return False
         kind = type(value)
         if operator == _UNION:
@@ -108,6 +119,10 @@ def _is_plain(operator: int, payload: Properties, limit_bytes: int) -> bool:
         elif operator == _ADD or not _are_plain((value,), short, PLAIN_LEVELS):
             return False
     return True
+
+
+def _is_canonical(value: Any) -> bool:
+    return type(value) is str and canonical_timestamp(value) == value
 
 
 def _is_plain_object(value: Properties, short: int, levels: int) -> bool:

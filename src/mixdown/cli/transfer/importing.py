@@ -224,7 +224,13 @@ class _Run:
             return
         numbers, raws, rows = self._wanted(batch)
         if before is None:
-            judged = judge(rows, self._target, key, keep_refusals=not self._refused.wanted)
+            judged = judge(
+                rows,
+                [*map(self._source.hostile, raws)],
+                self._target,
+                key,
+                keep_refusals=not self._refused.wanted,
+            )
             outcome, appended = judged.outcome, judged.append
             self.counts.imported += outcome.good
         else:

@@ -49,6 +49,9 @@ class Source(Protocol):
     def row(self, raw: Any) -> Row | Unreadable:
         """A raw row as (id, properties)."""
 
+    def hostile(self, raw: Any) -> bool:
+        """Whether texts of a raw row may hold NUL or lone surrogates; for speed alone, true when in doubt."""
+
     def record(self, raw: Any) -> Any:
         """A raw row as JSON, for the file of refused rows."""
 
@@ -118,6 +121,10 @@ class Lines(FileSource):
         if found.keys() == _REFUSED_SHAPE and type(found["record"]) is dict:
             found = found["record"]
         return row_of_object(found, self._id_columns)
+
+    def hostile(self, raw: Any) -> bool:
+        """Without an escape, JSON has no such text."""
+        return isinstance(raw, Unreadable) or b"\\u" in raw
 
     def record(self, raw: Any) -> Any:
         """The line, parsed where it can be."""
@@ -207,6 +214,10 @@ class CsvTable(Table):
         rest = ABSENT if self.rest_at < 0 else value_of(raw[self.rest_at])
         return self.gather(raw[self.id_at], enumerate(map(value_of, raw)), rest)
 
+    def hostile(self, raw: Any) -> bool:
+        """A cell may hold such a text as it is, or JSON with an escape."""
+        return any("\0" in cell or "\\u" in cell for cell in raw)
+
     def record(self, raw: Any) -> Any:
         """The cells by the names of their columns; as a list where they do not fit."""
         cells = [cell.encode("utf-8", "replace").decode() for cell in raw]
@@ -259,6 +270,10 @@ class ParquetTable(Table):
         rest = ABSENT if self.rest_at < 0 else values[self.rest_at]
         profile_id = values[self.id_at]
         return self.gather(None if profile_id is ABSENT else profile_id, enumerate(values), rest)
+
+    def hostile(self, raw: Any) -> bool:
+        """Python escapes NUL when it shows a value, and shows an escape in JSON."""
+        return "\\" in repr(raw)
 
     def record(self, raw: Any) -> Any:
         """The values by the names of their columns."""
