@@ -53,4 +53,4 @@ def run_node(
     )
     printed = ended.stdout.decode(errors="replace").strip()
     assert ended.returncode == 0, f"{script} failed:\n{printed}\n{ended.stderr.decode(errors='replace')}"
-    return json.loads(printed.splitlines()[-1])
+    return json.loads(printed.rpartition("\n")[2])

@@ -1,0 +1,166 @@
+"""mixpanel-headless, unmodified, against a running server, which its own variable names."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sdk.environments import client_programs
+from tests.sdk.seeding import Seeded
+from tests.serving import Profile, Server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+CALLS = Path(__file__).parent / "python" / "headless_calls.py"
+
+Call = tuple[str, dict[str, Any]]
+Headless = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="session")
+def python() -> Path:
+    """The Python that has the library."""
+    return client_programs("mixpanel-headless") / "python"
+
+
+@pytest.fixture
+def headless(python: Path, tmp_path: Path) -> Headless:
+    """Call methods of the library's Workspace; returns what each gave."""
+
+    def run(server: Server, *calls: Call, password: str = "") -> list[Any]:
+        user, own_password = server.account
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "MP_API_BASE_URL": server.base_url,
+            "MP_USERNAME": user,
+            "MP_SECRET": password or own_password,
+            "MP_PROJECT_ID": str(server.project_id),
+            "MP_REGION": "us",
+        }
+        ended = subprocess.run(
+            [str(python), str(CALLS)],
+            cwd=tmp_path,
+            env=environment,
+            input=json.dumps(calls),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        answers: list[Any] = json.loads(ended.stdout)
+        return answers
+
+    return run
+
+
+def profiles(**arguments: Any) -> Call:
+    """Profiles by `query_user`, all of them unless a limit is named."""
+    return "query_user", {"mode": "profiles", "limit": None, **arguments}
+
+
+def by_id(rows: list[dict[str, Any]]) -> dict[str, Profile]:
+    """Rows of the library as profiles: it takes `$last_seen` out of the properties."""
+    found = {row["distinct_id"]: {**row["properties"], "$last_seen": row["last_seen"]} for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def test_profiles_come_in_a_stream_in_sequence_and_in_parallel(seeded: Seeded, headless: Headless) -> None:
+    streamed, sequence, parallel, few = headless(
+        seeded.server,
+        ("stream_profiles", {}),
+        profiles(),
+        profiles(parallel=True),
+        profiles(limit=1500, parallel=True),
+    )
+    assert by_id(streamed) == seeded.users
+    assert by_id(sequence["profiles"]) == seeded.users
+    assert by_id(parallel["profiles"]) == seeded.users
+    assert (parallel["meta"]["pages_fetched"], parallel["meta"]["failed_pages"]) == (2, [])
+    assert len(few["profiles"]) == 1500
+
+
+def test_filters_cohorts_search_and_order_reach_the_server(seeded: Seeded, headless: Headless) -> None:
+    server = seeded.server
+    highest = {"sort_by": "n", "sort_order": "descending", "limit": 3}
+    equal, lasting, in_cohort, nobody, sorted_, found, one, chosen, companies = headless(
+        server,
+        profiles(where=["equals", "plan", "pro"]),
+        profiles(where=["between", "n", 10, 12], properties=["n"]),
+        profiles(cohort=seeded.pros),
+        profiles(cohort=seeded.none),
+        profiles(**highest),
+        profiles(search="U17@EXAMPLE"),
+        profiles(distinct_id="user-00007"),
+        profiles(distinct_ids=["user-00007", "user-00008", "no one"]),
+        ("stream_profiles", {"group_id": "Company"}),
+    )
+    assert by_id(equal["profiles"]) == seeded.members
+    assert [row["properties"] for row in lasting["profiles"]] == [{"n": 10}, {"n": 11}, {"n": 12}]
+    assert by_id(in_cohort["profiles"]) == seeded.members
+    assert nobody["profiles"] == []
+    assert [row["properties"]["n"] for row in sorted_["profiles"]] == [1999, 1998, 1997]
+    assert [row["distinct_id"] for row in found["profiles"]] == ["user-00017"]
+    assert [row["distinct_id"] for row in one["profiles"]] == ["user-00007"]
+    assert [row["distinct_id"] for row in chosen["profiles"]] == ["user-00007", "user-00008"]
+    assert by_id(companies) == seeded.groups
+
+
+def test_aggregates_come_from_all_profiles_or_from_a_cohort(seeded: Seeded, headless: Headless) -> None:
+    count, pros, extremes, percentile, summary, segmented = (
+        answer["aggregate_data"]
+        for answer in headless(
+            seeded.server,
+            ("query_user", {}),
+            ("query_user", {"where": ["equals", "plan", "pro"]}),
+            ("query_user", {"aggregate": "extremes", "aggregate_property": "n"}),
+            ("query_user", {"aggregate": "percentile", "aggregate_property": "n", "percentile": 50}),
+            ("query_user", {"aggregate": "numeric_summary", "aggregate_property": "n"}),
+            ("query_user", {"segment_by": [seeded.pros, seeded.none]}),
+        )
+    )
+    assert count == len(seeded.users)
+    assert pros == len(seeded.members)
+    assert (extremes["min"], extremes["max"]) == (0, 1999)
+    assert percentile
+    assert summary["count"] == len(seeded.users)
+    assert segmented == {str(seeded.pros): len(seeded.members), str(seeded.none): 0}
+
+
+def test_what_a_workspace_asks_for_first_is_there(seeded: Seeded, headless: Headless) -> None:
+    server = seeded.server
+    cohorts, me, projects, *empty, figure = headless(
+        server,
+        ("cohorts", {}),
+        ("me", {}),
+        ("projects", {}),
+        ("events", {}),
+        ("funnels", {}),
+        ("properties", {"event": "Sign Up"}),
+        ("list_annotations", {}),
+        ("list_annotation_tags", {}),
+        ("stream_events", {"from_date": "2026-01-01", "to_date": "2026-01-31"}),
+        ("segmentation", {"event": "Sign Up", "from_date": "2026-01-01", "to_date": "2026-01-31"}),
+    )
+    assert {(row["id"], row["name"], row["count"]) for row in cohorts} == {
+        (seeded.pros, "Pros", len(seeded.members)),
+        (seeded.none, "Nobody", 0),
+    }
+    assert str(server.project_id) in json.dumps(me)
+    assert [str(project["id"]) for project in projects] == [str(server.project_id)]
+    assert empty == [[]] * 6
+    assert figure["error"] == "QueryError"
+    assert "not built yet" in figure["message"]
+
+
+def test_wrong_credentials_are_told_apart_from_a_wrong_query(seeded: Seeded, headless: Headless) -> None:
+    [wrong] = headless(seeded.server, profiles(), password="wrong")
+    assert wrong["error"] == "AuthenticationError"
+    [unreadable] = headless(seeded.server, profiles(where='properties["plan"] = "pro"'))
+    assert unreadable["error"] == "QueryError"

@@ -1,0 +1,106 @@
+"""tap-mixpanel, unmodified, against a running server that the redirect helper leads it to."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sdk.seeding import START_DATE, Seeded
+from tests.sdk.support import PYTHON_REDIRECT
+from tests.serving import Server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+STREAMS = {"annotations", "cohort_members", "cohorts", "engage", "export", "funnels"}
+
+Tap = Callable[..., str]
+
+
+@pytest.fixture
+def run_tap(tap: Path, tmp_path: Path) -> Tap:
+    """Run the tap with the server's secret; returns what it prints."""
+
+    def run(server: Server, *arguments: str, secret: str = "", status: int = 0) -> str:
+        config = {
+            "api_secret": secret or server.secret,
+            "project_timezone": "UTC",
+            "attribution_window": "5",
+            "date_window_size": "100",
+            "start_date": START_DATE,
+            "user_agent": "tests",
+            "select_properties_by_default": "true",
+        }
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(PYTHON_REDIRECT),
+            "MIXDOWN_BASE": server.base_url,
+        }
+        ended = subprocess.run(
+            [str(tap), "--config", "config.json", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert ended.returncode == status, ended.stderr[-3000:]
+        return ended.stdout or ended.stderr
+
+    return run
+
+
+def everything(catalog: dict[str, Any]) -> dict[str, Any]:
+    """The catalog with every stream and property selected."""
+    for stream in catalog["streams"]:
+        for one in stream["metadata"]:
+            one["metadata"]["selected"] = True
+    return catalog
+
+
+def reserved(name: str) -> str:
+    """The name that the tap gives to a property of Mixpanel's own."""
+    return f"mp_reserved_{name[1:]}" if name.startswith("$") else name
+
+
+def test_every_stream_is_discovered_and_synced(seeded: Seeded, run_tap: Tap, tmp_path: Path) -> None:
+    catalog = json.loads(run_tap(seeded.server, "--discover"))
+    found = {stream["stream"]: stream["schema"]["properties"] for stream in catalog["streams"]}
+    assert set(found) == STREAMS
+    assert {"plan", "n", "tags", "address", "mp_reserved_email", "mp_reserved_last_seen"} <= set(
+        found["engage"]
+    )
+    assert found["engage"]["active"]["anyOf"][0]["type"] == ["null", "boolean"]
+
+    (tmp_path / "catalog.json").write_text(json.dumps(everything(catalog)))
+    messages = [
+        json.loads(line) for line in run_tap(seeded.server, "--catalog", "catalog.json").strip().split("\n")
+    ]
+    rows: dict[str, list[dict[str, Any]]] = {stream: [] for stream in STREAMS}
+    for message in messages:
+        if message["type"] == "RECORD":
+            rows[message["stream"]].append(message["record"])
+    users = {row["distinct_id"]: row for row in rows["engage"]}
+    assert len(users) == len(rows["engage"]) == len(seeded.users)
+    for user, properties in seeded.users.items():
+        kept = {name: properties[name] for name in ("plan", "tags", "address", "$name", "$email")}
+        assert {reserved(name): value for name, value in kept.items()}.items() <= users[user].items()
+        assert float(users[user]["n"]) == properties["n"]
+    assert {row["name"]: row["count"] for row in rows["cohorts"]} == {
+        "Pros": len(seeded.members),
+        "Nobody": 0,
+    }
+    assert {(row["cohort_id"], row["distinct_id"]) for row in rows["cohort_members"]} == {
+        (seeded.pros, user) for user in seeded.members
+    }
+    assert rows["funnels"] == rows["annotations"] == rows["export"] == []
+
+
+def test_wrong_credentials_end_it_at_once(seeded: Seeded, run_tap: Tap) -> None:
+    said = run_tap(seeded.server, "--discover", secret="no secret", status=1)
+    assert "Unable to authenticate request" in said
