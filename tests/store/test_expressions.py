@@ -170,6 +170,13 @@ def test_times_as_mixdown_writes_them_leave_nothing_to_python(sqlite: Engine) ->
     assert not form.exact
 
 
+@pytest.mark.parametrize(("terms", "exact"), [(1500, True), (2500, False)])
+def test_a_condition_that_grows_too_large_is_left_to_python(terms: int, exact: bool) -> None:
+    text = " or ".join(f'properties["a"] == "{number}"' for number in range(terms))
+    for form in (sqlite_form, postgres_form):
+        assert form.compile_filter(parse(text), Context(NOW_S)).exact is exact
+
+
 def test_no_value_of_an_expression_stands_in_the_sql() -> None:
     hostile = "'); DROP TABLE profiles; --"
     text = f'properties["{hostile}"] == "{hostile}" or "{hostile}" in properties["a"]'
@@ -182,10 +189,11 @@ def test_no_value_of_an_expression_stands_in_the_sql() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        " or ".join(f'properties["a"] == "{number}"' for number in range(1500)),
-        " or ".join(f'properties["a"] == "{number}"' for number in range(6000))
+        " or ".join(f'properties["a"] == "{number}"' for number in range(1499))
         + ' or properties["a"] == "pro"',
-        f'properties["a"] in [{", ".join(map(str, range(20_000)))}, "pro"]',
+        " or ".join(f'properties["a"] == "{number}"' for number in range(4500))
+        + ' or properties["a"] == "pro"',
+        f'properties["a"] in [{", ".join(map(str, range(8_000)))}, "pro"]',
         "not " * 90 + 'properties["a"] == "pro"',
         "(" * 90 + 'properties["a"] == "pro"' + ")" * 90,
     ],

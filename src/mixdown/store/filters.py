@@ -62,8 +62,11 @@ class Compiled(msgspec.Struct, frozen=True):
 def compile_with(dialect: Dialect, expression: Expression, context: Context) -> Compiled:
     """The condition that selects what `expression` matches, in an engine's dialect."""
     bound = _Compiler(dialect, expression, context).condition(expression.tree)
-    size = len(bound.upper.bindings) + len(bound.lower.bindings)
-    if size > BINDINGS_LIMIT or len(bound.upper.text) + len(bound.lower.text) > SQL_LIMIT_CHARS:
+    both = {bound.upper, bound.lower}
+    if (
+        sum(len(sql.bindings) for sql in both) > BINDINGS_LIMIT
+        or sum(len(sql.text) for sql in both) > SQL_LIMIT_CHARS
+    ):
         bound = ANYTHING
     upper, lower = bound
     if upper == lower:
