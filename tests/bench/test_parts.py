@@ -67,6 +67,7 @@ def assert_well_formed(text: str, count: int) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_every_quick_part_runs_and_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(tmp_path, "--keys", "zipf")
     measured = result["disks"]["plain"]
@@ -80,6 +81,7 @@ def test_every_quick_part_runs_and_is_kept(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_growth_measures_one_store_as_it_grows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +156,7 @@ def test_a_paced_load_keeps_to_its_rate_and_reckons_from_when_a_request_was_due(
     assert 48 <= sent.requests <= 51
 
 
+@pytest.mark.slow
 def test_each_flush_of_a_server_on_the_slower_disk_takes_longer(tmp_path: Path) -> None:
     slow = disk.disk_of("slow", tmp_path)
     pool = records.pool(size=1, records=25, profiles=50, keys="uniform", seed=1)

@@ -43,6 +43,7 @@ def drive(server: Server, *options: str, timeout_s: float) -> str:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_a_short_drive_finds_nothing_undescribed(described: Server) -> None:
     said = drive(
         described,

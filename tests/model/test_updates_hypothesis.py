@@ -96,7 +96,7 @@ def test_sequences(drawn: tuple[Steps, Kind], crowded: bool, hostile: bool) -> N
     check_sequence(steps, kind, crowded=crowded, hostile=hostile)
 
 
-@settings(relaxed, max_examples=300)
+@settings(relaxed, max_examples=150)
 @given(
     kinds.flatmap(lambda kind: st.tuples(records(kind), st.just(kind))),
     st.booleans(),
@@ -121,7 +121,7 @@ def test_any_good_record_names_the_same_profile(drawn: tuple[Json, Kind], strict
         assert (judged.group_key, judged.id) == reference.profile_key(raw, kind=kind)
 
 
-@settings(relaxed, max_examples=400)
+@settings(relaxed, max_examples=200)
 @given(
     values, st.sampled_from(["$set", "$set_once", "$append", "$union", "$merge", "$remove"]), st.booleans()
 )
@@ -130,7 +130,7 @@ def test_any_value_is_stored_alike(value: Json, operator: str, strict: bool) -> 
     check_record(record, kind="engage", strict=strict, arrival=ARRIVAL, geo=None)
 
 
-@settings(relaxed, max_examples=300)
+@settings(relaxed, max_examples=150)
 @given(st.one_of(st.text("0123456789.eE+- _x", max_size=8), st.text(max_size=6)), st.integers(-5, 5))
 def test_any_text_adds_alike(text: str, stored: int) -> None:
     record: Document = {"$token": "TOK", "$distinct_id": "u1", "$add": {"n": text}}

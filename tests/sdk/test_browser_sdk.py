@@ -14,7 +14,7 @@ import pytest
 from tests.sdk.support import run_node, stored_group, stored_user, written_now
 from tests.serving import Profile, Server
 
-pytestmark = pytest.mark.timeout(300)  # the first test may have to install the SDK
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install it
 
 FLAGS = [
     "--no-sandbox",

@@ -11,7 +11,7 @@ import pytest
 from tests.sdk.support import NODE_MODULES, NODE_REDIRECT, run_node, stored_group, stored_user, written_now
 from tests.serving import Profile, Server, StartServer
 
-pytestmark = pytest.mark.timeout(300)  # the first test may have to install the tool
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install it
 
 Job = dict[str, Any]
 Import = Callable[..., list[dict[str, Any]]]

@@ -9,7 +9,7 @@ import pytest
 from tests.sdk.support import NODE_MODULES, NODE_REDIRECT, stored_user
 from tests.serving import Server
 
-pytestmark = pytest.mark.timeout(300)  # the first test may have to install undici and got
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install it
 
 # One GET by every HTTP client that Node programs use, and by TLS itself.
 CLIENTS = {

@@ -176,7 +176,7 @@ def test_sqlite_answers_as_memory_does_whatever_is_done(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40,
+            max_examples=25,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),
