@@ -166,6 +166,22 @@ class Settings:
     log_retention_hours: Annotated[
         int, _About(help="How long the log of records is kept for replay.", high=87_600, advanced=True)
     ] = 24
+    history_retention_days: Annotated[
+        int,
+        _About(
+            help="How many days the history of profiles is kept: every change, for reading it, for reading "
+            "back in time, and for undoing; 0 keeps none.",
+            high=36_500,
+        ),
+    ] = 90
+    history_limit_gb: Annotated[
+        int,
+        _About(
+            help="How much of the disk the history of profiles may take, in GB; the oldest goes first. "
+            "0 is no bound but the days.",
+            high=1_000_000,
+        ),
+    ] = 10
     backlog_limit_records: Annotated[
         int,
         _About(

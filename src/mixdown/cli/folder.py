@@ -93,18 +93,18 @@ def settle(settings: Settings, store: Store) -> int:
             time.sleep(POLL_S)
             continue
         with held:
-            _fold_here(settings.data_dir)
+            _fold_here(settings)
         return max(0, head - store.state.watermark())
     return 0
 
 
-def _fold_here(folder: Path) -> None:
+def _fold_here(settings: Settings) -> None:
     from mixdown.fold.loop import catch_up
     from mixdown.store.sqlite import open_store
 
-    store = open_store(folder, role="fold", create=False)
+    store = open_store(settings.data_dir, role="fold", create=False)
     try:
-        catch_up(store)
+        catch_up(store, history=settings.history_retention_days > 0)
     finally:
         store.close()
 

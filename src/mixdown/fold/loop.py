@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from mixdown.fold.erasure import Eraser
 from mixdown.fold.profiles import Folded, ProfileFold
+from mixdown.fold.upkeep import HistoryKept, HistoryUpkeep
 from mixdown.model.errors import StoreError
 from mixdown.store.protocols import Store
 
@@ -18,6 +19,7 @@ RETRY_S: Final = 1.0
 SMALL_STEP_RECORDS: Final = 128
 SHORTEST_REST_S: Final = 0.0001
 LONGEST_REST_S: Final = 0.005
+_HISTORY: Final = HistoryKept()
 COUNTED_AT_ONCE: Final = 1000
 COUNTING_SHARE: Final = 10
 """While records come in, one part in so many of the time goes to counting what was never counted."""
@@ -66,13 +68,14 @@ def run_fold(
     drain_s: float = 5.0,
     events: FoldEvents | None = None,
     backups: BackupsSeen | None = None,
+    history: HistoryKept = _HISTORY,
 ) -> None:
     """Fold until `stopping()` says so (then catch up for at most `drain_s`) or the supervisor is gone.
 
     `parent_fd` is the read end of a pipe that the supervisor holds open. A step that fails as a
     whole (a full disk) is tried again every second; nothing is lost meanwhile.
     """
-    fold = ProfileFold(store)
+    fold = ProfileFold(store, history=history.days > 0)
     selector = selectors.DefaultSelector()
     selector.register(wake.fileno(), selectors.EVENT_READ, "wake")
     if parent_fd is not None:
@@ -80,6 +83,7 @@ def run_fold(
     trimmed = time.monotonic()
     pace = _Pace()
     counting = _Counting(store, events)
+    upkeep = HistoryUpkeep(store, history, events.failed if events is not None else _untold)
     eraser = Eraser(store, events=events)
     try:
         while not stopping():
@@ -87,6 +91,7 @@ def run_fold(
             records = 0 if held else _step(fold, events)
             pace.rest_after(records)
             more = not held and counting.go_on(busy=records > 0)
+            more |= not held and upkeep.go_on(busy=records > 0)
             more |= eraser.go_on(busy=records > 0)
             if not records:
                 ready = {key.data for key, _ in selector.select(0 if more else POLL_S)}
@@ -103,6 +108,11 @@ def run_fold(
             pass
     finally:
         selector.close()
+
+
+def _untold(error: Exception) -> None:
+    """Where nobody asked to be told; what failed is tried again."""
+    del error
 
 
 class _Pace:
@@ -178,9 +188,9 @@ def _trim(store: Store, retention_ms: int, events: FoldEvents | None) -> None:
             events.failed(error)
 
 
-def catch_up(store: Store) -> int:
-    """Fold all that waits, in this process (no server runs); how many records."""
-    fold = ProfileFold(store)
+def catch_up(store: Store, *, history: bool = True) -> int:
+    """Fold all that waits, in this process (no server runs); how many records. `history`: whether it is kept."""
+    fold = ProfileFold(store, history=history)
     records = 0
     while (folded := fold.step()) is not None:
         records += folded.records

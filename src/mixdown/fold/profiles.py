@@ -6,7 +6,7 @@ the more load, the fewer page writes a record costs. It never stops on a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
@@ -19,6 +19,7 @@ from mixdown.fold.overlap import Changed, Documents, write_overlapped
 from mixdown.fold.properties import PropertyChanges, kept
 from mixdown.model import texts
 from mixdown.model.errors import CorruptStoreError, StoreError
+from mixdown.model.history import IN_PLACE, Within, note_within, taken_from
 from mixdown.model.limits import KEY_WINDOW_MS, PROFILE_LIMIT_BYTES
 from mixdown.model.operators import (
     LAST_SEEN,
@@ -31,7 +32,8 @@ from mixdown.model.operators import (
 from mixdown.model.times import iso_seconds
 from mixdown.model.updates import IGNORE_TIME, digest_key
 from mixdown.store.batches import documents_in_batches
-from mixdown.store.chunk import Chunk, LoggedSegment, LoggedUpdate, Outcome, decode_body
+from mixdown.store.chunk import Chunk, LoggedSegment, Outcome, decode_body
+from mixdown.store.history import HistoryFeed, Span
 from mixdown.store.protocols import FoldResult, ProfileKey, RefusedRecord, Store
 
 GROUP_LIMIT_RECORDS: Final = 100_000
@@ -60,12 +62,19 @@ _arrival: Final = lru_cache(maxsize=1024)(iso_seconds)
 _NAMES: Final = {code: name for name, code in OPERATOR_NAMES.items()}
 
 
-class Step(msgspec.Struct, gc=False):
-    """One record on its way into a profile: where it stands in the log, and its chunk's time."""
+class Step(msgspec.Struct, gc=False, array_like=True):
+    """One record on its way into a profile, in the shape in which history keeps it (`HistoryRecord`).
+
+    Where it stands in the log, its chunk's time, "endpoint SDK", and what of a `LoggedUpdate` is not its id.
+    """
 
     position: int
     time_ms: int
-    update: LoggedUpdate
+    source: str
+    record_ms: int
+    flags: int
+    geo: Properties | None
+    operations: list[tuple[int, msgspec.Raw]]
 
 
 class _Tally(msgspec.Struct):
@@ -73,6 +82,14 @@ class _Tally(msgspec.Struct):
 
     profiles: int = 0
     failed: int = 0
+
+
+class _Writes(msgspec.Struct):
+    """What folding the profiles of a step gives beside their documents; no `history` where none is kept."""
+
+    properties: PropertyChanges
+    failures: list[RefusedRecord]
+    history: HistoryFeed | None
 
 
 class Folded(msgspec.Struct, frozen=True):
@@ -115,8 +132,8 @@ class _Taken(msgspec.Struct):
     plan: _Plan | None = None
 
 
-def _only_shrinks(update: LoggedUpdate) -> bool:
-    return all(code in SHRINKING for code, _ in update.operations)
+def _only_shrinks(step: Step) -> bool:
+    return all(code in SHRINKING for code, _ in step.operations)
 
 
 class ProfileFold:
@@ -129,11 +146,13 @@ class ProfileFold:
         max_records: int = GROUP_LIMIT_RECORDS,
         max_bytes: int = GROUP_LIMIT_BYTES,
         apply: Callable[..., Properties | None] = apply_operations,
+        history: bool = True,
     ) -> None:
         self._store = store
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._apply = apply
+        self._keeps_history = history
         self._watermark = store.state.watermark()
         self._uncertain = False
         self._ahead: _Taken | None = None
@@ -217,6 +236,7 @@ class ProfileFold:
                         position += len(segment.updates)
                         continue
                     fresh[segment.key] = (time_ms, segment.outcome)
+                source = f"{segment.endpoint} {segment.sdk}"
                 for update in segment.updates:
                     key = update.key
                     if key is not None:
@@ -228,11 +248,20 @@ class ProfileFold:
                     if update.project != pair[0] or update.group_key != pair[1]:
                         pair = (update.project, update.group_key)
                         profiles = groups.setdefault(pair, {})
+                    step = Step(
+                        position,
+                        time_ms,
+                        source,
+                        update.time_ms,
+                        update.flags,
+                        update.geo,
+                        update.operations,
+                    )
                     steps = profiles.get(update.id)
                     if steps is None:
-                        profiles[update.id] = [Step(position, time_ms, update)]
+                        profiles[update.id] = [step]
                     else:
-                        steps.append(Step(position, time_ms, update))
+                        steps.append(step)
                     position += 1
         taken.decoded = []
         keys = [(key, at, outcome) for key, (at, outcome) in fresh.items()]
@@ -247,13 +276,13 @@ class ProfileFold:
     def _write(self, taken: _Taken, plan: _Plan, tally: _Tally) -> None:
         """Fold and write the profiles of a step; many of them in two threads."""
         failures: list[RefusedRecord] = []
-        properties = PropertyChanges(self._store.state.uncounted())
+        writes = _Writes(PropertyChanges(self._store.state.uncounted()), failures, self._history_of(taken))
 
         def fold(keys: Sequence[ProfileKey], documents: list[bytes | None]) -> Changed:
             changed: Changed = []
             for key, stored in zip(keys, documents, strict=True):
                 steps = plan.groups[key[0], key[1]].pop(key[2])
-                folded = self._fold_carefully(stored, steps, failures, properties)
+                folded = self._fold_carefully(key, stored, steps, writes)
                 if folded != stored:
                     changed.append((key, folded))
             tally.profiles += len(changed)
@@ -263,9 +292,20 @@ class ProfileFold:
             if failures:
                 tally.failed = len(failures)
                 self._keep(failures)
+            if writes.history is not None:
+                writes.history.close()
 
         def write(profiles: Iterator[tuple[ProfileKey, bytes | None]]) -> None:
-            self._store.state.write(FoldResult(taken.end, profiles, plan.keys, taken.last_ms, properties.all))
+            self._store.state.write(
+                FoldResult(
+                    taken.end,
+                    profiles,
+                    plan.keys,
+                    taken.last_ms,
+                    writes.properties.all,
+                    writes.history,
+                )
+            )
 
         def profiles() -> Iterator[tuple[ProfileKey, bytes | None]]:
             for keys, documents in self._read(plan.order):
@@ -285,6 +325,11 @@ class ProfileFold:
             meanwhile=lambda: self._take_ahead(taken),
         )
 
+    def _history_of(self, taken: _Taken) -> HistoryFeed | None:
+        if not self._keeps_history:
+            return None
+        return HistoryFeed(Span(taken.begin, taken.end, taken.first_ms, taken.last_ms))
+
     def _read(self, order: Sequence[ProfileKey]) -> Iterator[Documents]:
         """The documents of `order`, read in the transaction that changes them; few where they are large."""
         return documents_in_batches(
@@ -296,7 +341,7 @@ class ProfileFold:
         )
 
     def _fold_profile(
-        self, stored: bytes | None, steps: Sequence[Step], properties: PropertyChanges
+        self, key: ProfileKey, stored: bytes | None, steps: Sequence[Step], writes: _Writes
     ) -> tuple[bytes | None, list[Step]]:
         """The document after these records, and those of them that a full profile does not take.
 
@@ -307,84 +352,97 @@ class ProfileFold:
         plain = doc is not None and LAST_SEEN in doc
         before = None if doc is None or plain else doc.copy()
         changed: list[str] = []
+        begun = doc
+        was = None if doc is None or writes.history is None else doc.copy()
+        touched: Collection[str] = ()
+        within: Within = {}
         size = at_most = 0 if stored is None else len(stored)
         crowd: Crowd | None = None
         turned_away: list[Step] = []
         for step in steps:
-            update = step.update
             if at_most >= PROFILE_LIMIT_BYTES:
                 at_most = 0 if doc is None else len(_encode(doc))
-                if at_most >= PROFILE_LIMIT_BYTES and not _only_shrinks(update):
+                if at_most >= PROFILE_LIMIT_BYTES and not _only_shrinks(step):
                     turned_away.append(step)
                     continue
             operations = []
-            for code, payload in update.operations:
+            for code, payload in step.operations:
                 raw = memoryview(payload)
                 size += len(raw)
                 at_most += GROWTH_FACTOR * len(raw)
-                operations.append((code, orjson.loads(raw)))
-            if update.geo is not None:
+                content = orjson.loads(raw)
+                operations.append((code, content))
+                if was is not None:
+                    if code:  # deleting is known by the object that comes after
+                        touched = {*touched, *content} if touched else content
+                    if code in IN_PLACE and doc is not None and doc is begun:
+                        note_within(within, was, doc, content)
+            if step.geo is not None:
                 size += 200
+                touched = {*touched, *step.geo}
             at_most += RECORD_OVERHEAD_BYTES
             arrival = _arrival(step.time_ms)
             seen: str | None = arrival
-            if update.flags & IGNORE_TIME:
+            if step.flags & IGNORE_TIME:
                 seen = None
-            elif 0 < update.time_ms < step.time_ms:  # a time in the future is no time (contract 3.1)
-                seen = iso_seconds(update.time_ms)
+            elif 0 < step.record_ms < step.time_ms:  # a time in the future is no time (contract 3.1)
+                seen = iso_seconds(step.record_ms)
             if size > ROOMY_BYTES and crowd is None:
                 crowd = Crowd()
             if (
                 plain
                 and doc is not None
-                and (crowd is not None or not kept(doc, operations, update.geo, changed))
+                and (crowd is not None or not kept(doc, operations, step.geo, changed))
             ):
                 plain, before = False, doc.copy()
-            doc = self._apply(doc, operations, geo=update.geo, seen=seen, arrival=arrival, crowd=crowd)
+            doc = self._apply(doc, operations, geo=step.geo, seen=seen, arrival=arrival, crowd=crowd)
         folded = None if doc is None else _encode(doc)
         if changed or not plain:
-            properties.note(update, changed, before, None if plain else doc)
+            writes.properties.note(key, changed, before, None if plain else doc)
+        if writes.history is not None and (folded != stored or len(steps) > 1):
+            applied = [step for step in steps if step not in turned_away] if turned_away else steps
+            if applied:
+                taken = None
+                if was is not None:
+                    taken = taken_from(was, doc or {}, touched if doc is begun else None, within)
+                writes.history.add(key, taken, applied, large=crowd is not None)
         return folded, turned_away
 
     def _fold_carefully(
-        self,
-        stored: bytes | None,
-        steps: Sequence[Step],
-        failures: list[RefusedRecord],
-        properties: PropertyChanges,
+        self, key: ProfileKey, stored: bytes | None, steps: Sequence[Step], writes: _Writes
     ) -> bytes | None:
         """Fold all records but those that raise, found by halving: they become refusals."""
         try:
-            folded, turned_away = self._fold_profile(stored, steps, properties)
+            folded, turned_away = self._fold_profile(key, stored, steps, writes)
         except Exception as error:  # noqa: BLE001 - one record must not stop its neighbours
             if len(steps) == 1:
                 at = steps[0].position
                 message = f"{texts.INTERNAL} at position {at}: {type(error).__name__}"
-                failures.append(self._refusal(steps[0], message))
+                writes.failures.append(self._refusal(key, steps[0], message))
                 return stored
         else:
-            failures += [self._refusal(step, _FULL) for step in turned_away]
+            writes.failures += [self._refusal(key, step, _FULL) for step in turned_away]
             return folded
         half = len(steps) // 2
-        stored = self._fold_carefully(stored, steps[:half], failures, properties)
-        return self._fold_carefully(stored, steps[half:], failures, properties)
+        stored = self._fold_carefully(key, stored, steps[:half], writes)
+        return self._fold_carefully(key, stored, steps[half:], writes)
 
-    def _refusal(self, step: Step, message: str) -> RefusedRecord:
-        update = step.update
-        record: dict[str, object] = {"$token": self._token(update.project)}
-        if update.group_key:
-            record |= {"$group_key": update.group_key, "$group_id": update.id}
+    def _refusal(self, key: ProfileKey, step: Step, message: str) -> RefusedRecord:
+        project, group_key, profile_id = key
+        record: dict[str, object] = {"$token": self._token(project)}
+        if group_key:
+            record |= {"$group_key": group_key, "$group_id": profile_id}
         else:
-            record["$distinct_id"] = update.id
-        for code, payload in update.operations:
+            record["$distinct_id"] = profile_id
+        for code, payload in step.operations:
             record[_NAMES[code]] = payload
-        if update.time_ms:
-            record["$time"] = update.time_ms
-        if update.flags & IGNORE_TIME:
+        if step.record_ms:
+            record["$time"] = step.record_ms
+        if step.flags & IGNORE_TIME:
             record["$ignore_time"] = True
         return RefusedRecord(
-            project=update.project,
-            endpoint="groups" if update.group_key else "engage",
+            project=project,
+            endpoint="groups" if group_key else "engage",
             index=0,
             field="",
             message=message,

@@ -13,8 +13,7 @@ from typing import Final
 
 from mixdown.model.kinds import DATETIME, DATETIME_CHARS, DATETIME_T_AT, kind_of, kind_of_type
 from mixdown.model.operators import LAST_SEEN, Operation, Operator, Properties
-from mixdown.store.chunk import LoggedUpdate
-from mixdown.store.protocols import PropertyChange
+from mixdown.store.protocols import ProfileKey, PropertyChange
 
 Pair = tuple[int, str]
 Changed = list[str]
@@ -95,30 +94,30 @@ class PropertyChanges:
         self._same: dict[tuple[int, str, tuple[str, ...]], int] = {}
 
     def note(
-        self, update: LoggedUpdate, changed: Changed, before: Properties | None, after: Properties | None
+        self, key: ProfileKey, changed: Changed, before: Properties | None, after: Properties | None
     ) -> None:
-        """The profile that `update` names: what `kept` found, then how it was before and after the rest.
+        """The profile that `key` names: what `kept` found, then how it was before and after the rest.
 
         A value that is the same object before and after is not looked at.
         """
-        if self._uncounted and not self._is_counted(update):
+        if self._uncounted and not self._is_counted(key):
             return
         if before is not after:
             if before:
                 _compare(before, after or _NOTHING, changed)
             elif after:
-                self._make(update, after)
+                self._make(key, after)
         if changed:
-            way = (update.project, update.group_key, tuple(changed))
+            way = (*key[:2], tuple(changed))
             self._same[way] = self._same.get(way, 0) + 1
             if len(self._same) > _SHAPES_HELD:
                 self._take_apart()
 
-    def _is_counted(self, update: LoggedUpdate) -> bool:
-        counted_to = self._uncounted.get((update.project, update.group_key))
-        return counted_to is None or update.id <= counted_to
+    def _is_counted(self, key: ProfileKey) -> bool:
+        counted_to = self._uncounted.get(key[:2])
+        return counted_to is None or key[2] <= counted_to
 
-    def _make(self, update: LoggedUpdate, new: Properties) -> None:
+    def _make(self, key: ProfileKey, new: Properties) -> None:
         dates = [
             name
             for name, value in new.items()
@@ -129,8 +128,7 @@ class PropertyChanges:
             and kind_of(value) == DATETIME
         ]
         shape = (
-            update.project,
-            update.group_key,
+            *key[:2],
             tuple(new),
             tuple(map(type, new.values())),
             tuple(dates),

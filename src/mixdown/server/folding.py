@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from mixdown.fold.loop import run_fold
 from mixdown.fold.profiles import Folded
+from mixdown.fold.upkeep import HistoryKept
 from mixdown.http.metrics import FoldMetrics, count_as
 from mixdown.server import logs, telemetry
 from mixdown.server.family import METRICS_FOLDER, Inheritance
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mixdown.server.tracing import Tracing
 
 _HOUR_MS = 3_600_000
+_GB = 1_000_000_000
 # Updates and documents form no cycles: looking for some among 100,000 records would take a tenth of the time.
 _GC_THRESHOLDS: Final = (100_000, 50, 1000)
 _SWITCH_S: Final = 0.0005  # how long the writing thread may wait for the folding one, at each statement
@@ -106,6 +108,7 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
                 drain_s=settings.shutdown_timeout_s,
                 events=_Reports(FoldMetrics(), tracing),
                 backups=BackupWatch(settings.data_dir),
+                history=HistoryKept(settings.history_retention_days, settings.history_limit_gb * _GB),
             )
         finally:
             wake.close()

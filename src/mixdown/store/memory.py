@@ -21,11 +21,14 @@ from mixdown.model.kinds import kind_of
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store import account_checks as checks
 from mixdown.store import bounds
+from mixdown.model.history import Change
 from mixdown.store.chunk import Chunk, Outcome, join_segments
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.memory_cohorts import MemoryCohorts
 from mixdown.store.memory_privacy import MemoryPrivacyJobs
 from mixdown.store.privacy import Rewritten, redact
+from mixdown.store.history import HistoryRange, HistorySize
+from mixdown.store.memory_history import MemoryHistory
 from mixdown.store.protocols import (
     Account,
     Append,
@@ -238,6 +241,7 @@ class MemoryState(_Part):
         self._documents: dict[ProfileKey, bytes] = {}
         self._keys: dict[bytes, tuple[int, Outcome | None]] = {}
         self._group_keys: dict[int, dict[str, int]] = {}
+        self._history = MemoryHistory()
 
     def watermark(self) -> int:
         with self._use():
@@ -263,7 +267,10 @@ class MemoryState(_Part):
 
     def write(self, result: FoldResult) -> None:
         with self._use():
-            for key, document in list(result.profiles):  # first all: what it raises changes nothing
+            profiles = list(result.profiles)  # first all: what it raises changes nothing
+            if profiles or result.history is not None:
+                self._history.keep(result.history)
+            for key, document in profiles:
                 if document is None:
                     self._documents.pop(key, None)
                 else:
@@ -345,6 +352,43 @@ class MemoryState(_Part):
     def count_properties(self, limit: int) -> int:
         del limit
         return 0
+
+    def standing(self, key: ProfileKey) -> tuple[int, bytes | None]:
+        with self._use():
+            return self._watermark, self._documents.get(key)
+
+    def history(self, key: ProfileKey, *, below: int, since_ms: int = 0) -> Iterator[Change]:
+        with self._use():
+            return iter(self._history.of(key, below, since_ms))
+
+    def history_between(
+        self, project: int, group_key: str, begin: str, end: str | None, *, since_ms: int
+    ) -> HistoryRange:
+        with self._use():
+            ids = sorted(
+                key[2]
+                for key in {*self._documents, *self._history.keys()}
+                if key[:2] == (project, group_key) and key[2] >= begin and (end is None or key[2] < end)
+            )
+            keys = [(project, group_key, profile_id) for profile_id in ids]
+            documents = {key[2]: self._documents[key] for key in keys if key in self._documents}
+            changes = {key[2]: self._history.of(key, self._watermark, since_ms) for key in keys}
+            return HistoryRange(end, documents, {name: found for name, found in changes.items() if found})
+
+    def id_after(self, project: int, group_key: str, begin: str, count: int) -> str | None:
+        return next(iter([name for name in self._ids(project, group_key) if name >= begin][count:]), None)
+
+    def history_size(self) -> HistorySize:
+        with self._use():
+            return self._history.size()
+
+    def tend_history(self, *, keep_from_ms: int, limit_bytes: int) -> bool:
+        with self._use():
+            return self._history.tend(keep_from_ms, limit_bytes)
+
+    def forget_history(self, keys: Sequence[ProfileKey]) -> int:
+        with self._use():
+            return self._history.forget(keys)
 
     def key_window(self) -> tuple[int, int]:
         with self._use():

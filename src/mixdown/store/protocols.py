@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
+from mixdown.model.history import Change
 from mixdown.store.chunk import Chunk, Outcome
+from mixdown.store.history import HistoryFeed, HistoryRange, HistorySize
 from mixdown.store.selection import Selection
 
 if TYPE_CHECKING:
@@ -166,6 +168,7 @@ class FoldResult(msgspec.Struct, frozen=True):
     undoes the transaction. `keys` are (idempotency key, chunk time in ms, outcome or None).
     `property_changes` is asked once all profiles are written; without it, the properties of all users or
     groups among which one was written are counted anew, a piece at a time, by `State.count_properties`.
+    `history` is what the profiles' changes are kept as; without it, what was kept ends here.
     """
 
     watermark: int
@@ -173,6 +176,7 @@ class FoldResult(msgspec.Struct, frozen=True):
     keys: Sequence[tuple[bytes, int, Outcome | None]]
     now_ms: int
     property_changes: Callable[[], Iterable[PropertyChange]] | None = None
+    history: HistoryFeed | None = None
 
 
 class PropertyCounts(msgspec.Struct, frozen=True):
@@ -259,6 +263,37 @@ class State(Protocol):
 
         Only the process that folds may ask, between two writes.
         """
+
+    def standing(self, key: ProfileKey) -> tuple[int, bytes | None]:
+        """The watermark, and the document of a profile as it stands there (None: there is none)."""
+
+    def history(self, key: ProfileKey, *, below: int, since_ms: int = 0) -> Iterator[Change]:
+        """What changed in a profile, newest first: the steps whose records stand below a position.
+
+        Those that ended before `since_ms` (chunk time) need not come. Reads little at once, and no transaction
+        stays open between: what the fold writes meanwhile stands above `below`. Raises `CorruptStoreError`.
+        """
+
+    def history_between(
+        self, project: int, group_key: str, begin: str, end: str | None, *, since_ms: int
+    ) -> HistoryRange:
+        """Profiles with ids from `begin` to before `end`, and what changed in them in steps since `since_ms`."""
+
+    def id_after(self, project: int, group_key: str, begin: str, count: int) -> str | None:
+        """The id that stands `count` places behind the first from `begin` on; None where there are no more."""
+
+    def history_size(self) -> HistorySize:
+        """How much history there is, and how far back it reaches."""
+
+    def tend_history(self, *, keep_from_ms: int, limit_bytes: int) -> bool:
+        """Do a little of what keeps history quick to read and within bounds; whether there was anything to do.
+
+        What ended before a chunk time goes, and the oldest of what is above a number of bytes (0: no bound).
+        Only the process that folds may ask.
+        """
+
+    def forget_history(self, keys: Sequence[ProfileKey]) -> int:
+        """Take all history of these profiles away, in one transaction; how many steps of it there were."""
 
     def key_window(self) -> tuple[int, int]:
         """How many idempotency keys of retries are held, and the chunk time (ms) of the oldest (0: none)."""

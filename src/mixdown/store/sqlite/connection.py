@@ -220,6 +220,17 @@ class ThreadConnections:
 
 
 @contextmanager
+def snapshot(connection: apsw.Connection) -> Iterator[None]:
+    """A read transaction: all that is read within is of one moment. To be short, for the sake of checkpoints."""
+    rows(connection, "BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            rows(connection, "COMMIT")
+
+
+@contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
     """A write transaction: committed at the end, rolled back when the block raises."""
     rows(connection, "BEGIN IMMEDIATE")

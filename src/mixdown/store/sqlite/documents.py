@@ -99,6 +99,20 @@ def _find_one_by_one(
     return found
 
 
+def between(
+    connection: apsw.Connection, project: int, group_id: int | None, begin: str, end: str | None
+) -> list[tuple[str, bytes]]:
+    """(id, document) of the profiles whose ids stand from `begin` to before `end` (None: all)."""
+    if group_id is None:
+        return []
+    return sqlite.rows(
+        connection,
+        "SELECT id, CAST(document AS BLOB) FROM profiles WHERE project_id = ?1 AND data_group_id = ?2"
+        " AND id >= ?3 AND (?4 IS NULL OR id < ?4) ORDER BY id",
+        (project, group_id, begin, end),
+    )
+
+
 def put(
     connection: apsw.Connection, project: int, group_id: int, rows: Sequence[tuple[bytes, bytes]]
 ) -> None:

@@ -17,13 +17,15 @@ from typing import Any, Final
 import apsw
 
 from mixdown.model.errors import StoreError, TooMuchAtOnceError
+from mixdown.model.history import Change
 from mixdown.store.chunk import Outcome
 from mixdown.store.group_ids import group_id_of, next_group_id
+from mixdown.store.history import HistoryFeed, HistoryRange, HistorySize, change_of
 from mixdown.store.protocols import FoldResult, ProfileKey, PropertyCounts
 from mixdown.store.selection import Selection
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import documents as stored
-from mixdown.store.sqlite import properties
+from mixdown.store.sqlite import history, history_upkeep, properties
 from mixdown.store.sqlite.checkpoints import Checkpoints, Pace
 from mixdown.store.sqlite.keys import find_keys, key_window, redact_outcomes, write_keys
 from mixdown.store.sqlite.scanning import Scanner
@@ -131,9 +133,7 @@ class SqliteState:
             finally:
                 self._writing = 0
                 self._rowids.clear()
-            share = _SMALL_CHECKPOINT_SHARE if written < _SMALL_STEP_PROFILES else 1
-            pace = Pace(_CHECKPOINT_PAGES // share, _CHECKPOINT_EVERY_S)
-            checkpoints.committed(writer, self._wal_pages, result.watermark, pace)
+            checkpoints.committed(writer, self._wal_pages, result.watermark, self._pace(written))
 
     def checkpoint(self) -> int:
         with self._guard, sqlite.store_errors(self._what):
@@ -251,6 +251,60 @@ class SqliteState:
             with sqlite.transaction(writer):
                 return properties.count_some(writer, limit)
 
+    def standing(self, key: ProfileKey) -> tuple[int, bytes | None]:
+        connection = self._readers.get()
+        with sqlite.store_errors(self._what), sqlite.snapshot(connection):
+            position = sqlite.value(connection, "SELECT position FROM watermarks WHERE reader = 'profiles'")
+            return int(position), self.documents([key])[0]
+
+    def history(self, key: ProfileKey, *, below: int, since_ms: int = 0) -> Iterator[Change]:
+        with sqlite.store_errors(self._what):
+            for line in history.newest_first(self._readers.get(), key, below, since_ms):
+                yield self._change_of(key, line)
+
+    def history_between(
+        self, project: int, group_key: str, begin: str, end: str | None, *, since_ms: int
+    ) -> HistoryRange:
+        with sqlite.store_errors(self._what):
+            connection = self._readers.get()
+            with sqlite.snapshot(connection):
+                found, end = history.ranged(connection, (project, group_key), begin, end, since_ms)
+                rows = stored.between(connection, project, self._group_id(project, group_key), begin, end)
+            changes = {
+                profile_id: [self._change_of((project, group_key, profile_id), line) for line in lines]
+                for profile_id, lines in found.items()
+            }
+        return HistoryRange(end, dict(rows), changes)
+
+    def id_after(self, project: int, group_key: str, begin: str, count: int) -> str | None:
+        with sqlite.store_errors(self._what):
+            found: str | None = sqlite.value(
+                self._readers.get(),
+                "SELECT id FROM profiles WHERE project_id = ? AND data_group_id = ? AND id >= ?"
+                " ORDER BY id LIMIT 1 OFFSET ?",
+                (project, self._group_id(project, group_key), begin, count),
+            )
+            return found
+
+    def history_size(self) -> HistorySize:
+        with sqlite.store_errors(self._what):
+            return history.size(self._readers.get())
+
+    def forget_history(self, keys: Sequence[ProfileKey]) -> int:
+        with self._guard, sqlite.store_errors(self._what):
+            writer, _ = self._open_writer()
+            with sqlite.transaction(writer):
+                return history.forget(writer, keys)
+
+    def tend_history(self, *, keep_from_ms: int, limit_bytes: int) -> bool:
+        with self._guard, sqlite.store_errors(self._what):
+            writer, checkpoints = self._open_writer()
+            with sqlite.transaction(writer):
+                history_upkeep.retire(writer, keep_from_ms, limit_bytes)
+                more = history_upkeep.merge_some(writer) or history_upkeep.drop_some(writer)
+            checkpoints.committed(writer, self._wal_pages, self.watermark(), self._pace(0))
+            return more
+
     def key_window(self) -> tuple[int, int]:
         with sqlite.store_errors(self._what):
             return key_window(self._readers.get())
@@ -265,6 +319,14 @@ class SqliteState:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
+
+    @staticmethod
+    def _pace(written: int) -> Pace:
+        share = _SMALL_CHECKPOINT_SHARE if written < _SMALL_STEP_PROFILES else 1
+        return Pace(_CHECKPOINT_PAGES // share, _CHECKPOINT_EVERY_S)
+
+    def _change_of(self, key: ProfileKey, line: bytes) -> Change:
+        return change_of(line, lambda digest: history.value_apart(self._readers.get(), key, digest))
 
     def _get(self, sql: str, bindings: tuple[int | None, ...] = ()) -> int:
         with sqlite.store_errors(self._what):
@@ -309,20 +371,24 @@ class SqliteState:
         """Write profiles and what they change in the counts of properties; how many profiles."""
         pairs: set[tuple[int, str]] = set()
         if result.property_changes is None:
-            written = self._write_documents(writer, _noting(result.profiles, pairs))
+            written = self._write_documents(writer, _noting(result.profiles, pairs), result.history)
             for pair in pairs:
                 properties.forget(writer, pair[0], _select_group_id(writer, *pair))
             return written
-        written = self._write_documents(writer, result.profiles)
+        written = self._write_documents(writer, result.profiles, result.history)
         changes = list(result.property_changes())
         numbers = {pair: _select_group_id(writer, *pair) for pair in {change[:2] for change in changes}}
         properties.add(writer, [(change[0], numbers[change[:2]], *change[2:]) for change in changes])
         return written
 
     def _write_documents(
-        self, writer: apsw.Connection, profiles: Iterable[tuple[ProfileKey, bytes | None]]
+        self,
+        writer: apsw.Connection,
+        profiles: Iterable[tuple[ProfileKey, bytes | None]],
+        feed: HistoryFeed | None,
     ) -> int:
-        """Write profiles, thousands in one statement, fewer where they are large; how many."""
+        """Write profiles and their history, thousands in one statement, fewer where they are large; how many."""
+        changes = None if feed is None else history.HistoryWriter(writer, feed)
         some: list[tuple[ProfileKey, bytes | None]] = []
         size = written = 0
         for profile in profiles:
@@ -331,9 +397,15 @@ class SqliteState:
             size += len(profile[1] or b"")
             if len(some) == _PROFILES_AT_ONCE or size > _PROFILE_BYTES_AT_ONCE:
                 self._write_some(writer, some)
+                if changes is not None:
+                    changes.write_some()
                 some.clear()
                 size = 0
         self._write_some(writer, some)
+        if changes is not None:
+            changes.finish()
+        elif written:
+            history.break_off(writer)
         return written
 
     def _write_some(

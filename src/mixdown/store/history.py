@@ -1,0 +1,289 @@
+"""History as it is kept: a line for what a step of the fold did to a profile, lines in compressed blocks.
+
+A line is a compact JSON array: id, whether there was a profile, what was taken from it (`model.history.Taken`),
+the records as they stood in the log, and which values stand elsewhere. The lines of a block belong to one group
+key, in the order of ids, those of an id from old to new. Each stands between newlines, which compact JSON never
+holds: an id is found without decoding the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+import orjson
+import zstandard
+
+from mixdown.model.errors import CorruptStoreError
+from mixdown.model.history import Applied, Change, Taken
+from mixdown.model.operators import Properties
+
+BLOCK_BYTES: Final = 32 * 1024
+"""A block is closed when its lines are so long."""
+BLOCK_LIMIT_BYTES: Final = 256 * 1024 * 1024
+"""No block is longer: a step takes 64 MB of records at most, or one request."""
+LARGE_VALUE_BYTES: Final = 8192
+"""A longer value stands apart, and once, however often it comes and goes."""
+_LEVEL: Final = 1
+
+ProfileKey = tuple[int, str, str]
+
+
+class HistoryRecord(msgspec.Struct, array_like=True, gc=False):
+    """A record within a line: its place in the log, its chunk's time, "endpoint SDK", and what it says."""
+
+    position: int
+    time_ms: int
+    source: str
+    record_ms: int
+    flags: int
+    geo: Properties | None
+    operations: list[tuple[int, msgspec.Raw]]
+
+
+class Span(msgspec.Struct, frozen=True):
+    """The records that a step folds: positions `first` to `end - 1`, chunk times from `first_ms` to `last_ms`."""
+
+    first: int
+    end: int
+    first_ms: int
+    last_ms: int
+
+
+class Block(msgspec.Struct, frozen=True):
+    """Lines of one group key, compressed; `first_id` is the id of the first."""
+
+    project: int
+    group_key: str
+    first_id: str
+    data: bytes
+
+
+class LargeValue(msgspec.Struct, frozen=True):
+    """A value that stands apart from the lines of its profile, compressed, under its digest in hexadecimal."""
+
+    project: int
+    group_key: str
+    id: str
+    digest: str
+    data: bytes
+
+
+class HistorySize(msgspec.Struct, frozen=True):
+    """How much history there is: bytes as stored, segments, and since when it is whole (ms; None: none is kept)."""
+
+    size_bytes: int
+    segments: int
+    since_ms: int | None
+
+
+class HistoryRange(msgspec.Struct, frozen=True):
+    """Profiles whose ids stand before `end` (None: all that are left), and what changed in them, newest first.
+
+    Ids of `changes` without a document are those of profiles that are gone.
+    """
+
+    end: str | None
+    documents: dict[str, bytes]
+    changes: dict[str, list[Change]]
+
+
+class _Line(msgspec.Struct, array_like=True):
+    id: str
+    existed: bool
+    taken: tuple[dict[str, Any], list[str], list[tuple[str, str, Any]]]
+    records: list[HistoryRecord]
+    apart: list[tuple[int, int, str, str]] = []
+
+
+class _LineHead(msgspec.Struct, array_like=True):
+    id: str
+
+
+_encoder: Final = msgspec.json.Encoder()
+_encode_into: Final = _encoder.encode_into
+_decode_line: Final = msgspec.json.Decoder(_Line).decode
+_decode_head: Final = msgspec.json.Decoder(_LineHead).decode
+_TAKEN: Final = -1
+
+
+class HistoryFeed:
+    """The lines of one step, on their way from the thread that folds to the one that writes.
+
+    The first calls `add` for each profile, in the order of project, group key and id, then `close`; the other
+    takes `blocks` now and then, and what is left, with the large values, at the end.
+    """
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self._full: deque[tuple[int, str, str, bytes]] = deque()
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+        self._values: deque[LargeValue] = deque()
+        self._of: tuple[int, str] = (0, "")
+        self._first_id = ""
+        self._buffer = bytearray()
+
+    def add(
+        self, key: ProfileKey, taken: Taken | None, records: Sequence[msgspec.Struct], *, large: bool
+    ) -> None:
+        """Add what `records`, shaped as `HistoryRecord`, did to a profile; `taken` is None where there was none.
+
+        `large` says whether there may be values above `LARGE_VALUE_BYTES` among them.
+        """
+        line: tuple[object, ...]
+        if large:
+            line = self._apart(key, taken, records)
+        else:
+            line = (key[2], taken is not None, taken or _NONE, records)
+        buffer = self._buffer
+        if not buffer or self._of != key[:2]:
+            self.close()
+            self._of = key[:2]
+            self._first_id = key[2]
+        buffer += b"\n"
+        _encode_into(line, buffer, -1)
+        if len(buffer) >= BLOCK_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        """Close the block: to be called when all is added."""
+        if self._buffer:
+            self._buffer += b"\n"
+            self._full.append((*self._of, self._first_id, bytes(self._buffer)))
+            self._buffer.clear()
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks that are full by now."""
+        while self._full:
+            project, group_key, first_id, lines = self._full.popleft()
+            yield Block(project, group_key, first_id, self._compressor.compress(lines))
+
+    def values(self) -> Iterator[LargeValue]:
+        """The values that stand apart."""
+        while self._values:
+            yield self._values.popleft()
+
+    def _apart(
+        self, key: ProfileKey, taken: Taken | None, records: Sequence[Any]
+    ) -> tuple[str, bool, Taken, Sequence[Any], list[tuple[int, int, str, str]]]:
+        """A line whose large values stand apart: null stands for them, and where, in the line."""
+        where: list[tuple[int, int, str, str]] = []
+        kept = taken or _NONE
+        values = dict(kept.values)
+        for name, value in kept.values.items():
+            values[name] = self._keep_apart(key, where, (_TAKEN, 0, name), value)
+        shortened = []
+        for number, record in enumerate(records):
+            operations = []
+            for place, (code, payload) in enumerate(record.operations):
+                content = (
+                    orjson.loads(memoryview(payload))
+                    if len(memoryview(payload)) > LARGE_VALUE_BYTES
+                    else None
+                )
+                if type(content) is dict:
+                    payload = {  # noqa: PLW2901 - the rest of it stays
+                        name: self._keep_apart(key, where, (number, place, name), value)
+                        for name, value in content.items()
+                    }
+                operations.append((code, payload))
+            shortened.append(msgspec.structs.replace(record, operations=operations))
+        return key[2], taken is not None, kept._replace(values=values), shortened, where
+
+    def _keep_apart(
+        self, key: ProfileKey, where: list[tuple[int, int, str, str]], place: tuple[int, int, str], value: Any
+    ) -> Any:
+        encoded = _encoder.encode(value)
+        if len(encoded) <= LARGE_VALUE_BYTES:
+            return value
+        digest = blake2b(encoded, digest_size=16).hexdigest()
+        self._values.append(LargeValue(*key, digest, self._compressor.compress(encoded)))
+        where.append((*place, digest))
+        return None
+
+
+_NONE: Final = Taken({}, [], [])
+
+
+def lines_of(data: bytes) -> list[bytes]:
+    """The lines of a block. Raises `CorruptStoreError`."""
+    return _decompressed(data)[1:-1].split(b"\n")
+
+
+def lines_with(data: bytes, profile_id: str) -> list[bytes]:
+    """The lines of a block that are about one profile, from old to new. Raises `CorruptStoreError`."""
+    lines = _decompressed(data)
+    found = []
+    begin = b"\n[%b," % _encoder.encode(profile_id)
+    at = lines.find(begin)
+    while at >= 0:
+        end = lines.index(b"\n", at + 1)
+        found.append(lines[at + 1 : end])
+        at = lines.find(begin, end)
+    return found
+
+
+def id_of(line: bytes) -> str:
+    """The id of the profile that a line is about."""
+    end = line.index(b'"', 2)
+    start = line[2:end]
+    return _decode_head(line).id if b"\\" in start else start.decode()
+
+
+def pack(project: int, group_key: str, lines: Sequence[bytes]) -> Block:
+    """A block of lines."""
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+    data = compressor.compress(b"\n%b\n" % b"\n".join(lines))
+    return Block(project, group_key, id_of(lines[0]), data)
+
+
+def change_of(line: bytes, value: Callable[[str], bytes]) -> Change:
+    """What a line says; `value` gives a value that stands apart, compressed. Raises `CorruptStoreError`."""
+    try:
+        decoded = _decode_line(line)
+        records = [
+            (record, [(code, orjson.loads(memoryview(payload))) for code, payload in record.operations])
+            for record in decoded.records
+        ]
+        for number, place, name, digest in decoded.apart:
+            content = orjson.loads(_decompressed(value(digest)))
+            target = decoded.taken[0] if number == _TAKEN else records[number][1][place][1]
+            target[name] = content
+    except (msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
+        raise CorruptStoreError(f"a line of the history cannot be read: {error}") from error
+    return Change(
+        decoded.existed, Taken(*decoded.taken), tuple(_applied(record, ops) for record, ops in records)
+    )
+
+
+def span_of(line: bytes) -> tuple[int, int]:
+    """The positions of a line's first and last record. Raises `CorruptStoreError`."""
+    try:
+        records = _decode_line(line).records
+    except msgspec.MsgspecError as error:
+        raise CorruptStoreError(f"a line of the history cannot be read: {error}") from error
+    return records[0].position, records[-1].position
+
+
+def _applied(record: HistoryRecord, operations: list[tuple[int, Any]]) -> Applied:
+    endpoint, _, sdk = record.source.partition(" ")
+    return Applied(
+        position=record.position,
+        time_ms=record.time_ms,
+        endpoint=endpoint,
+        sdk=sdk,
+        operations=tuple(operations),
+        record_ms=record.record_ms,
+        flags=record.flags,
+        geo=record.geo,
+    )
+
+
+def _decompressed(data: bytes) -> bytes:
+    try:
+        return zstandard.ZstdDecompressor().decompress(data, max_output_size=BLOCK_LIMIT_BYTES)
+    except zstandard.ZstdError as error:
+        raise CorruptStoreError(f"a block of the history cannot be read: {error}") from error

@@ -1,0 +1,76 @@
+"""History in memory: the part of the model store that keeps it, plain where the others are quick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mixdown.model.history import Change
+from mixdown.store.history import (
+    HistoryFeed,
+    HistorySize,
+    ProfileKey,
+    Span,
+    change_of,
+    id_of,
+    lines_of,
+)
+
+
+class MemoryHistory:
+    """What `MemoryState` keeps of what changed; its guard is held by whoever calls."""
+
+    def __init__(self) -> None:
+        self._lines: dict[ProfileKey, list[tuple[Span, bytes]]] = {}
+        self._values: dict[ProfileKey, dict[str, bytes]] = {}
+        self._since_ms: int | None = 0
+
+    def keep(self, feed: HistoryFeed | None) -> None:
+        """Keep what a step changed; without it, what was kept ends."""
+        if feed is None:
+            self._lines.clear()
+            self._since_ms = None
+            return
+        if self._since_ms is None:
+            self._since_ms = feed.span.last_ms
+        for block in feed.blocks():
+            for line in lines_of(block.data):
+                key = (block.project, block.group_key, id_of(line))
+                self._lines.setdefault(key, []).append((feed.span, line))
+        for value in feed.values():
+            of_profile = self._values.setdefault((value.project, value.group_key, value.id), {})
+            of_profile[value.digest] = value.data
+
+    def of(self, key: ProfileKey, below: int, since_ms: int) -> list[Change]:
+        """What changed in a profile, newest first (`State.history`)."""
+        return [
+            change_of(line, lambda digest: self._values[key][digest])
+            for span, line in reversed(self._lines.get(key, []))
+            if span.first < below and span.last_ms >= since_ms
+        ]
+
+    def keys(self) -> Iterator[ProfileKey]:
+        """The profiles of which something is kept."""
+        return (key for key, lines in self._lines.items() if lines)
+
+    def size(self) -> HistorySize:
+        """How much there is."""
+        size = sum(len(line) for lines in self._lines.values() for _, line in lines)
+        return HistorySize(size, len(self._lines), self._since_ms)
+
+    def tend(self, keep_from_ms: int, limit_bytes: int) -> bool:
+        """Drop what is too old, or the oldest step of too much (`State.tend_history`)."""
+        spans = {span.first: span for lines in self._lines.values() for span, _ in lines}
+        gone = {first for first, span in spans.items() if span.last_ms < keep_from_ms}
+        if limit_bytes and self.size().size_bytes > limit_bytes:
+            gone.add(min(spans))
+        for key, lines in list(self._lines.items()):
+            self._lines[key] = [(span, line) for span, line in lines if span.first not in gone]
+        if gone and self._since_ms is not None:
+            self._since_ms = max(self._since_ms, *(spans[first].last_ms for first in gone))
+        return bool(gone)
+
+    def forget(self, keys: Sequence[ProfileKey]) -> int:
+        """Forget profiles; how many steps of them there were."""
+        for key in keys:
+            self._values.pop(key, None)
+        return sum(len(self._lines.pop(key, [])) for key in keys)
