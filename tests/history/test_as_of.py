@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixdown.fold.profiles import ProfileFold
-from mixdown.query.history import _entries, all_as_of, as_of, restoring
+from mixdown.query.history import all_as_of, as_of
 from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import Store
 from mixdown.store.sqlite import open_store
@@ -55,7 +55,8 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     operations = draw(OPERATIONS)
     if draw(st.integers(0, 3)) == 0:
         operations = {**draw(OPERATIONS), **operations}
-    extra = draw(st.sampled_from([{}, {}, {"ignore_time": True}, {"time": 1_700_000_000}]))
+    extras: list[dict[str, Any]] = [{}, {}, {"ignore_time": True}, {"time": 1_700_000_000}]
+    extra = draw(st.sampled_from(extras))
     return record(draw(st.sampled_from(["u1", "u1", 'u"2'])), **operations, **extra)
 
 

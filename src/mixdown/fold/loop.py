@@ -58,7 +58,7 @@ class BackupsSeen(Protocol):
         """Whether folding on would make the state's WAL grow past its bound."""
 
 
-def run_fold(
+def run_fold(  # noqa: PLR0913 - each is one thing that the process has
     store: Store,
     wake: Wake,
     *,
@@ -189,7 +189,7 @@ def _trim(store: Store, retention_ms: int, events: FoldEvents | None) -> None:
 
 
 def catch_up(store: Store, *, history: bool = True) -> int:
-    """Fold all that waits, in this process (no server runs); how many records. `history`: whether it is kept."""
+    """Fold all that waits, in this process (no server runs), with or without `history`; how many records."""
     fold = ProfileFold(store, history=history)
     records = 0
     while (folded := fold.step()) is not None:

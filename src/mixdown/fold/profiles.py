@@ -6,7 +6,7 @@ the more load, the fewer page writes a record costs. It never stops on a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
@@ -19,7 +19,7 @@ from mixdown.fold.overlap import Changed, Documents, write_overlapped
 from mixdown.fold.properties import PropertyChanges, kept
 from mixdown.model import texts
 from mixdown.model.errors import CorruptStoreError, StoreError
-from mixdown.model.history import IN_PLACE, Within, note_within, taken_from
+from mixdown.model.history import Trace
 from mixdown.model.limits import KEY_WINDOW_MS, PROFILE_LIMIT_BYTES
 from mixdown.model.operators import (
     LAST_SEEN,
@@ -352,10 +352,7 @@ class ProfileFold:
         plain = doc is not None and LAST_SEEN in doc
         before = None if doc is None or plain else doc.copy()
         changed: list[str] = []
-        begun = doc
-        was = None if doc is None or writes.history is None else doc.copy()
-        touched: Collection[str] = ()
-        within: Within = {}
+        trace = None if doc is None or writes.history is None else Trace(doc)
         size = at_most = 0 if stored is None else len(stored)
         crowd: Crowd | None = None
         turned_away: list[Step] = []
@@ -370,16 +367,9 @@ class ProfileFold:
                 raw = memoryview(payload)
                 size += len(raw)
                 at_most += GROWTH_FACTOR * len(raw)
-                content = orjson.loads(raw)
-                operations.append((code, content))
-                if was is not None:
-                    if code:  # deleting is known by the object that comes after
-                        touched = {*touched, *content} if touched else content
-                    if code in IN_PLACE and doc is not None and doc is begun:
-                        note_within(within, was, doc, content)
+                operations.append((code, orjson.loads(raw)))
             if step.geo is not None:
                 size += 200
-                touched = {*touched, *step.geo}
             at_most += RECORD_OVERHEAD_BYTES
             arrival = _arrival(step.time_ms)
             seen: str | None = arrival
@@ -395,17 +385,16 @@ class ProfileFold:
                 and (crowd is not None or not kept(doc, operations, step.geo, changed))
             ):
                 plain, before = False, doc.copy()
+            if trace is not None and doc is not None:
+                trace.follow(doc, operations, step.geo)
             doc = self._apply(doc, operations, geo=step.geo, seen=seen, arrival=arrival, crowd=crowd)
         folded = None if doc is None else _encode(doc)
         if changed or not plain:
             writes.properties.note(key, changed, before, None if plain else doc)
         if writes.history is not None and (folded != stored or len(steps) > 1):
             applied = [step for step in steps if step not in turned_away] if turned_away else steps
-            if applied:
-                taken = None
-                if was is not None:
-                    taken = taken_from(was, doc or {}, touched if doc is begun else None, within)
-                writes.history.add(key, taken, applied, large=crowd is not None)
+            taken = None if trace is None else trace.taken(doc)
+            writes.history.add(key, taken, applied, large=crowd is not None)
         return folded, turned_away
 
     def _fold_carefully(

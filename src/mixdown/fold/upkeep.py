@@ -1,4 +1,4 @@
-"""The upkeep of history between two steps of the fold: segments merged, old ones dropped, a little at a time."""
+"""The upkeep of history between steps of the fold: segments merged, old ones dropped, a little at a time."""
 
 from __future__ import annotations
 

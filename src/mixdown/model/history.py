@@ -1,9 +1,9 @@
 """What changed in a profile: what is kept to take changes back, and how they are taken back. Pure.
 
-Of the records that a step of the fold applies to a profile, history keeps the records as they stand in the log
-and, of the profile, what they took from it: `Taken`. With the profile as it stands after them, `unwind` gives
-it as it stood before; `replay` applies the records to that again, one by one, with the fold's own operators.
-So before and after of each record are rebuilt on reading, and the fold says no more than it must.
+Of the records that a step of the fold applies to a profile, history keeps the records as they stand in the
+log and, of the profile, what they took from it: `Taken`. With the profile as it stands after them, `unwind`
+gives it as it stood before; `replay` applies the records to that again, one by one, with the fold's own
+operators. So before and after of each record are rebuilt on reading, and the fold says no more than it must.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ LIST: Final = "l"
 OBJECT: Final = "o"
 """How to make an old object of the new: [members that were, names of members that were not]."""
 
-IN_PLACE: Final = frozenset({Operator.MERGE, Operator.UNION, Operator.APPEND})
+IN_PLACE: Final = frozenset({int(Operator.MERGE), int(Operator.UNION), int(Operator.APPEND)})
 """Operators that change a stored list or object itself; all others put a new value in its place."""
 
-Within = dict[str, Any]
-"""Of what is changed in place: a list's length, or a copy of an object, before the first change."""
+Undo = tuple[str, str, Any]
 _ABSENT: Final = object()
+_NOBODY: Final[Properties] = {}
+_DELETE: Final = int(Operator.DELETE)
 
 
 class Taken(NamedTuple):
@@ -47,56 +48,78 @@ class Taken(NamedTuple):
 
     values: Mapping[str, Any]
     absent: list[str]
-    more: list[tuple[str, str, Any]]
+    more: list[Undo]
 
 
-NOTHING: Final = Taken({}, [], [])
+class Trace:
+    """Follows records on their way into a profile that is there, for what they take from it.
 
-
-def note_within(within: Within, before: Properties, doc: Properties, payload: Iterable[str]) -> None:
-    """Note lists and objects of `before` that an operator of `IN_PLACE` is about to change within `doc`."""
-    for name in payload:
-        stored = doc.get(name)
-        if name not in within and stored is before.get(name):
-            if type(stored) is list:
-                within[name] = len(stored)
-            elif type(stored) is dict:
-                within[name] = stored.copy()
-
-
-def taken_from(
-    before: Properties, after: Properties, touched: Collection[str] | None, within: Within
-) -> Taken:
-    """What made `after` of `before`, which differ in the properties `touched` and `$last_seen` (None: anywhere).
-
-    `before` is a shallow copy that was taken first, `within` what `note_within` noted meanwhile.
+    `follow` comes before each is applied. That costs little: scalars are told by a shallow copy that is taken
+    first, and only lists and objects that are changed in place are looked at before.
     """
-    values: Properties = {}
-    absent: list[str] = []
-    more: list[tuple[str, str, Any]] = []
-    for name in before.keys() | after.keys() if touched is None else touched:
-        was = before.get(name, _ABSENT)
-        if was is _ABSENT:
-            if name in after:
-                absent.append(name)
-            continue
-        now = after.get(name, _ABSENT)
-        if type(was) is list:
-            _take_list(name, was, now, within.get(name, len(was)), values, more)
-        elif type(was) is dict:
-            _take_object(name, was, now, within.get(name), values, more)
-        elif now is not was:
-            values[name] = was
-    if touched is not None and LAST_SEEN not in touched:
-        if LAST_SEEN in before:
-            values[LAST_SEEN] = before[LAST_SEEN]
-        elif LAST_SEEN in after:
-            absent.append(LAST_SEEN)
-    return Taken(values, absent, more)
+
+    __slots__ = ("_before", "_doc", "_touched", "_within")
+
+    def __init__(self, doc: Properties) -> None:
+        self._doc = doc
+        self._before = doc.copy()
+        self._touched: Collection[str] = ()
+        self._within: dict[str, Any] = {}
+        """Of what is changed in place: a list's length, or a copy of an object, before the first change."""
+
+    def follow(self, doc: Properties, operations: Iterable[Operation], geo: Properties | None) -> None:
+        """The next record is about to be applied to `doc`."""
+        if doc is not self._doc:
+            return  # it was deleted meanwhile: everything is looked at then
+        touched = self._touched
+        for operator, payload in operations:
+            if operator == _DELETE:
+                continue
+            touched = {*touched, *payload} if touched else payload
+            if operator in IN_PLACE:
+                self._note_within(payload)
+        self._touched = {*touched, *geo} if geo else touched
+
+    def _note_within(self, payload: Iterable[str]) -> None:
+        for name in payload:
+            stored = self._doc.get(name)
+            if name not in self._within and stored is self._before.get(name):
+                if type(stored) is list:
+                    self._within[name] = len(stored)
+                elif type(stored) is dict:
+                    self._within[name] = stored.copy()
+
+    def taken(self, doc: Properties | None) -> Taken:
+        """What the records took, which left `doc`."""
+        before, within = self._before, self._within
+        after = doc if doc is not None else _NOBODY
+        touched = self._touched if doc is self._doc else before.keys() | after.keys()
+        values: Properties = {}
+        absent: list[str] = []
+        more: list[Undo] = []
+        for name in touched:
+            was = before.get(name, _ABSENT)
+            if was is _ABSENT:
+                if name in after:
+                    absent.append(name)
+                continue
+            kind = type(was)
+            if kind is list:
+                _take_list(name, was, after.get(name), within.get(name, len(was)), values, more)
+            elif kind is dict:
+                _take_object(name, was, after.get(name), within.get(name), values, more)
+            elif after.get(name, _ABSENT) is not was:
+                values[name] = was
+        if LAST_SEEN not in touched:
+            if LAST_SEEN in before:
+                values[LAST_SEEN] = before[LAST_SEEN]
+            elif LAST_SEEN in after:
+                absent.append(LAST_SEEN)
+        return Taken(values, absent, more)
 
 
 def _take_list(
-    name: str, was: list[Any], now: Any, length: int, values: Properties, more: list[tuple[str, str, Any]]
+    name: str, was: list[Any], now: Any, length: int, values: Properties, more: list[Undo]
 ) -> None:
     if now is was:
         if length < len(was):
@@ -126,7 +149,7 @@ def _take_object(
     now: Any,
     copy: Properties | None,
     values: Properties,
-    more: list[tuple[str, str, Any]],
+    more: list[Undo],
 ) -> None:
     if now is not was:
         values[name] = was if copy is None else copy
@@ -198,7 +221,7 @@ def replay(doc: Properties | None, records: Iterable[Applied]) -> Iterator[Prope
 
 
 def seen_and_arrival(time_ms: int, record_ms: int, flags: int) -> tuple[str | None, str]:
-    """`$last_seen` that a record gives, None where it says `$ignore_time`, and what it gives to a new profile.
+    """`$last_seen` as a record gives it (None: it says `$ignore_time`), and as it gives it to a new profile.
 
     `time_ms` is the time of its chunk, `record_ms` its own `$time` or 0; one in the future is no time
     (contract ingestion §3.1).

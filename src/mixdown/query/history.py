@@ -37,9 +37,9 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 class HistoryEntry(msgspec.Struct, frozen=True):
     """What one record changed in one property.
 
-    `old` and `new` are there where the property was, or is. Of a list that lost or gained elements and kept its
-    others, and of an object, `added` and `removed` say the same in short; else both are None. `whole` marks that
-    the profile itself came to be ("created") or went ("deleted") with it.
+    `old` and `new` are there where the property was, or is. Of a list that lost or gained elements and kept
+    its others, and of an object, `added` and `removed` say the same in short; else both are None. `whole`
+    marks that the profile itself came to be ("created") or went ("deleted") with it.
     """
 
     position: int
@@ -115,7 +115,7 @@ def history_rows(
     since_ms: int = 0,
     until_ms: int | None = None,
 ) -> Iterator[tuple[str, HistoryEntry]]:
-    """(id, entry) of all changes of these profiles (None: of all), from a time to a time, newest first for each.
+    """(id, entry) of all changes of these profiles (None: of all) between two times, newest first for each.
 
     Streams: little is held at once. Blocks.
     """
@@ -302,7 +302,7 @@ def _operator(record: Applied, name: str) -> str:
 
 
 def _inside(was: Any, now: Any) -> tuple[Any, Any]:
-    """What was added to, and removed from, a list that kept its other elements; likewise members of an object."""
+    """What was added to, and removed from, a list that kept its other elements; likewise of an object."""
     if type(was) is list and type(now) is list:
         kept = 0
         removed = []

@@ -1,9 +1,9 @@
 """History as it is kept: a line for what a step of the fold did to a profile, lines in compressed blocks.
 
-A line is a compact JSON array: id, whether there was a profile, what was taken from it (`model.history.Taken`),
-the records as they stood in the log, and which values stand elsewhere. The lines of a block belong to one group
-key, in the order of ids, those of an id from old to new. Each stands between newlines, which compact JSON never
-holds: an id is found without decoding the others.
+A line is a compact JSON array: id, whether there was a profile, what was taken from it (`Taken` of
+`model.history`), the records as they stood in the log, and which values stand elsewhere. The lines of a block
+belong to one group key, in the order of ids, those of an id from old to new. Each stands between newlines,
+which compact JSON never holds: an id is found without decoding the others.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class HistoryRecord(msgspec.Struct, array_like=True, gc=False):
 
 
 class Span(msgspec.Struct, frozen=True):
-    """The records that a step folds: positions `first` to `end - 1`, chunk times from `first_ms` to `last_ms`."""
+    """The records that a step folds: positions `first` to `end - 1`, chunk times `first_ms` to `last_ms`."""
 
     first: int
     end: int
@@ -63,7 +63,7 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class LargeValue(msgspec.Struct, frozen=True):
-    """A value that stands apart from the lines of its profile, compressed, under its digest in hexadecimal."""
+    """A value that stands apart from the lines of its profile, compressed, under its digest in hex."""
 
     project: int
     group_key: str
@@ -73,7 +73,7 @@ class LargeValue(msgspec.Struct, frozen=True):
 
 
 class HistorySize(msgspec.Struct, frozen=True):
-    """How much history there is: bytes as stored, segments, and since when it is whole (ms; None: none is kept)."""
+    """How much history there is: bytes, segments, and since when it is whole (ms; None: none is kept)."""
 
     size_bytes: int
     segments: int
@@ -81,7 +81,7 @@ class HistorySize(msgspec.Struct, frozen=True):
 
 
 class HistoryRange(msgspec.Struct, frozen=True):
-    """Profiles whose ids stand before `end` (None: all that are left), and what changed in them, newest first.
+    """Profiles whose ids stand before `end` (None: all that are left), and their changes, newest first.
 
     Ids of `changes` without a document are those of profiles that are gone.
     """
@@ -129,11 +129,13 @@ class HistoryFeed:
     def add(
         self, key: ProfileKey, taken: Taken | None, records: Sequence[msgspec.Struct], *, large: bool
     ) -> None:
-        """Add what `records`, shaped as `HistoryRecord`, did to a profile; `taken` is None where there was none.
+        """Add what `records`, shaped as `HistoryRecord`s, did to a profile (`taken` None: there was none).
 
         `large` says whether there may be values above `LARGE_VALUE_BYTES` among them.
         """
         line: tuple[object, ...]
+        if not records:
+            return
         if large:
             line = self._apart(key, taken, records)
         else:

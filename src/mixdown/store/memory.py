@@ -17,18 +17,18 @@ import orjson
 
 from mixdown.model.errors import CatalogError, StoreError
 from mixdown.model.expression import document_values
+from mixdown.model.history import Change
 from mixdown.model.kinds import kind_of
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store import account_checks as checks
 from mixdown.store import bounds
-from mixdown.model.history import Change
 from mixdown.store.chunk import Chunk, Outcome, join_segments
 from mixdown.store.group_ids import group_id_of, next_group_id
+from mixdown.store.history import HistoryRange, HistorySize
 from mixdown.store.memory_cohorts import MemoryCohorts
+from mixdown.store.memory_history import MemoryHistory
 from mixdown.store.memory_privacy import MemoryPrivacyJobs
 from mixdown.store.privacy import Rewritten, redact
-from mixdown.store.history import HistoryRange, HistorySize
-from mixdown.store.memory_history import MemoryHistory
 from mixdown.store.protocols import (
     Account,
     Append,

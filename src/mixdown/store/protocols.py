@@ -270,23 +270,23 @@ class State(Protocol):
     def history(self, key: ProfileKey, *, below: int, since_ms: int = 0) -> Iterator[Change]:
         """What changed in a profile, newest first: the steps whose records stand below a position.
 
-        Those that ended before `since_ms` (chunk time) need not come. Reads little at once, and no transaction
+        Those that ended before `since_ms` (chunk time) need not come. Reads little at once; no transaction
         stays open between: what the fold writes meanwhile stands above `below`. Raises `CorruptStoreError`.
         """
 
     def history_between(
         self, project: int, group_key: str, begin: str, end: str | None, *, since_ms: int
     ) -> HistoryRange:
-        """Profiles with ids from `begin` to before `end`, and what changed in them in steps since `since_ms`."""
+        """Profiles with ids from `begin` to before `end`, and their changes in steps since `since_ms`."""
 
     def id_after(self, project: int, group_key: str, begin: str, count: int) -> str | None:
-        """The id that stands `count` places behind the first from `begin` on; None where there are no more."""
+        """The id `count` places behind the first from `begin` on; None where there are no more."""
 
     def history_size(self) -> HistorySize:
         """How much history there is, and how far back it reaches."""
 
     def tend_history(self, *, keep_from_ms: int, limit_bytes: int) -> bool:
-        """Do a little of what keeps history quick to read and within bounds; whether there was anything to do.
+        """Do a little of what keeps history quick to read and within bounds; whether anything was to do.
 
         What ended before a chunk time goes, and the oldest of what is above a number of bytes (0: no bound).
         Only the process that folds may ask.

@@ -221,7 +221,7 @@ class ThreadConnections:
 
 @contextmanager
 def snapshot(connection: apsw.Connection) -> Iterator[None]:
-    """A read transaction: all that is read within is of one moment. To be short, for the sake of checkpoints."""
+    """A read transaction, so that all is of one moment: to be short, for the sake of checkpoints."""
     rows(connection, "BEGIN")
     try:
         yield

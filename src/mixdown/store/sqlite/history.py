@@ -85,7 +85,7 @@ class HistoryWriter:
 
 
 def break_off(connection: apsw.Connection) -> None:
-    """Profiles were written without history: what there is of it cannot be followed back from them any more."""
+    """Profiles were written without history: nothing leads from them back into what there is of it."""
     if not sqlite.value(connection, "SELECT broken FROM history_reach"):
         sqlite.rows(connection, "UPDATE history_reach SET broken = 1")
         sqlite.rows(connection, "UPDATE history_segments SET state = ?", (GOING,))
@@ -163,9 +163,10 @@ def value_apart(connection: apsw.Connection, key: ProfileKey, digest: str) -> by
 def ranged(
     connection: apsw.Connection, pair: tuple[int, str], begin: str, end: str | None, since_ms: int
 ) -> tuple[dict[str, list[bytes]], str | None]:
-    """The lines about ids from `begin` to before `end` (None: all) in segments that end at `since_ms` or later.
+    """The lines about ids from `begin` to before `end` (None: all), of segments that reach `since_ms`.
 
-    Within the caller's snapshot. Returns them by id, newest first, and the end of what they are whole for: `end`, or less where that is much.
+    Within the caller's snapshot. Returns them by id, newest first, and the end of what they are whole for:
+    `end`, or less where that is much.
     """
     segments = sqlite.rows(
         connection,
@@ -201,7 +202,7 @@ def _blocks_from(
     end: str | None,
     at_once: int,
 ) -> tuple[list[bytes], str | None]:
-    """Blocks of a segment with ids from `begin` to before `end`, and the first id of the first left unread."""
+    """Blocks of a segment with ids from `begin` to before `end`, and the first id of what is left unread."""
     before = sqlite.rows(
         connection,
         "SELECT data FROM history_blocks WHERE segment = ? AND project_id = ? AND group_key = ?"
@@ -219,7 +220,7 @@ def _blocks_from(
 
 
 def forget(connection: apsw.Connection, keys: Iterable[ProfileKey]) -> int:
-    """Take everything about these profiles out of the history, within the caller's transaction; how many lines.
+    """Take all about these profiles out of the history, within the caller's transaction; how many lines.
 
     It looks into each segment, also those that are being merged or about to go, and rewrites blocks that hold
     some of it. Where they are to leave the disk, the caller sees to `secure_delete` and the WAL.
@@ -266,7 +267,7 @@ def _forget_in(connection: apsw.Connection, segment: int, key: ProfileKey) -> in
 
 
 def _places_with(connection: apsw.Connection, segment: int, key: ProfileKey) -> list[tuple[str, int, bytes]]:
-    """(first id, number, data) of the blocks of a segment that may hold lines of a profile, the last first."""
+    """(first id, number, data) of blocks of a segment that may hold lines of a profile, the last first."""
     where = "FROM history_blocks WHERE segment = ? AND project_id = ? AND group_key = ?"
     same = sqlite.rows(
         connection,

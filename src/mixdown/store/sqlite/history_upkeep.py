@@ -1,7 +1,8 @@
 """The upkeep of history in `state.db`: segments merged so that few are left to look into, old ones dropped.
 
-Enters: an open connection within a transaction, and how much may stay. Each call does one small piece, so that
-no fold waits long for it. What is half merged is not read; it counts once the segments that it is made of go.
+Enters: an open connection within a transaction, and how much may stay. Each call does one small piece, so
+that no fold waits long for it. What is half merged is not read; it counts once the segments that it is made
+of go.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ def _begin(connection: apsw.Connection, merge: Merge) -> int:
     sqlite.rows(
         connection,
         "INSERT INTO history_segments"
-        " (segment, state, first_position, last_position, first_ms, last_ms, bytes) VALUES (?, ?, ?, ?, ?, ?, 0)",
+        " (segment, state, first_position, last_position, first_ms, last_ms, bytes)"
+        " VALUES (?, ?, ?, ?, ?, ?, 0)",
         (target, MERGING, merge.first_position, merge.last_position, merge.first_ms, merge.last_ms),
     )
     return target
@@ -236,19 +238,18 @@ def _lines_behind(connection: apsw.Connection, segment: int, done: _Place) -> It
         " ORDER BY project_id DESC, group_key DESC, first_id DESC, number DESC LIMIT 1",
         (segment, *done),
     ) or (0, "", "", -1)
-    comparison = ">="
     while True:
         row = sqlite.value(
             connection,
             "SELECT project_id, group_key, first_id, number, data FROM history_blocks WHERE segment = ?"
-            f" AND (project_id, group_key, first_id, number) {comparison} (?, ?, ?, ?)"
+            " AND (project_id, group_key, first_id, number) >= (?, ?, ?, ?)"
             " ORDER BY project_id, group_key, first_id, number LIMIT 1",
             (segment, *at),
         )
         if row is None:
             return
         *position, data = row
-        at, comparison = tuple(position), ">"
+        at = (*position[:3], position[3] + 1)
         for line in lines_of(data):
             place = (row[0], row[1], id_of(line))
             if place > done:

@@ -387,7 +387,7 @@ class SqliteState:
         profiles: Iterable[tuple[ProfileKey, bytes | None]],
         feed: HistoryFeed | None,
     ) -> int:
-        """Write profiles and their history, thousands in one statement, fewer where they are large; how many."""
+        """Write profiles and their history, thousands at once, fewer where they are large; how many."""
         changes = None if feed is None else history.HistoryWriter(writer, feed)
         some: list[tuple[ProfileKey, bytes | None]] = []
         size = written = 0
