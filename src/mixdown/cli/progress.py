@@ -43,6 +43,8 @@ class ProgressLine:
 class ProgressBar:
     """Shown on stderr: how much is done, the rows, their rate, and the time that remains. Use as a context.
 
+    What takes less than half a second shows none.
+
     `total` is in any unit, None where it is not known (yet). `what` are the rows: "profiles".
     """
 
@@ -56,6 +58,9 @@ class ProgressBar:
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
+        return self
+
+    def _show(self) -> None:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -72,7 +77,6 @@ class ProgressBar:
             )
             self._bar.start()
             self._task = self._bar.add_task(self._title, total=self._total, rows="")
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
@@ -83,6 +87,8 @@ class ProgressBar:
         if self._first < 0:
             self._first = rows
             self._began = time.monotonic()
+        if self._bar is None and time.monotonic() - self._began > TELL_EVERY_S:
+            self._show()
         if self._bar is not None and self._task is not None:
             rate = (rows - self._first) / max(time.monotonic() - self._began, 1e-3)
             told = f"{rows:,} {self._what}, {rate:,.0f}/s"

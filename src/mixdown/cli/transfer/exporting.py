@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mixdown.store.protocols import State, Store
 
 SAVE_EVERY_S: Final = 2.0
+MANY_PROFILES: Final = 100_000
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -177,8 +178,9 @@ class _Run:
         if form.format == "parquet":
             from mixdown.cli.transfer.parquet import write_parquet
 
-            note("writing Parquet …")
             held.close()
+            if held.progress.profiles >= MANY_PROFILES:
+                note("all profiles are read; writing Parquet …")
             write_parquet(
                 held.rows, columns, held.made, count=held.progress.profiles, compression=form.compression
             )
@@ -283,4 +285,4 @@ def _tell(asked: Asked, target: Path, profiles: int, seconds: float) -> None:
     if asked.as_json:
         emit({"file": asked.file, "profiles": profiles, "size_bytes": size})
     else:
-        note(f"exported {profiles} profiles to {printable(asked.file)}: {size_text(size)}, {seconds:.1f} s")
+        note(f"exported {profiles} profiles to {printable(asked.file)}: {size_text(size)}, {seconds:.2f} s")
