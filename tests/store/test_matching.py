@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from array import array
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import State
 from mixdown.store.selection import Selection, value_bytes
 from mixdown.store.sorting import Keyed, Sorter
-from mixdown.store.sqlite import SqliteStore, scanning
+from mixdown.store.sqlite import SqliteStore, open_store, scanning
 from tests.store.support import user, write
 
 CONTEXT = Context(now_s=1_773_187_200)
@@ -186,23 +187,30 @@ def test_values_sort_by_kind_then_by_value_in_both_directions() -> None:
         assert all(value_bytes(value, descending=descending) < nothing for value in ordered)
 
 
-@pytest.fixture
-def many(opened: SqliteStore) -> Iterator[tuple[SqliteStore, MemoryStore]]:
-    """20,000 profiles in an order that is not that of their ids, in both stores."""
+def fill(state: State) -> None:
+    """7,000 profiles in an order that is not that of their ids, and some of other kinds."""
     chance = random.Random(1)
-    numbers = chance.sample(range(100_000), 20_000)
+    numbers = chance.sample(range(100_000), 7_000)
     profiles = {
         f"u{number:05}": {"n": number, "plan": chance.choice(["pro", "free", 7]), "é": number % 10}
         for number in numbers
     }
-    memory = MemoryStore()
-    for store in (opened, memory):
-        names = list(profiles)
-        for start in range(0, len(names), 5000):
-            put(store.state, {name: profiles[name] for name in names[start : start + 5000]})
-        put(store.state, {f"u{number}": {"n": 5} for number in range(300)}, project=2)
-        put(store.state, {f"g{number}": {"n": number} for number in range(300)}, group_key="Company")
-    yield opened, memory
+    put(state, profiles)
+    put(state, {f"u{number}": {"n": 5} for number in range(300)}, project=2)
+    put(state, {f"g{number}": {"n": number} for number in range(300)}, group_key="Company")
+
+
+@pytest.fixture(scope="module")
+def many(
+    new_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[SqliteStore, MemoryStore]]:
+    """Many profiles in both stores, to be read alone."""
+    folder = shutil.copytree(new_folder, tmp_path_factory.mktemp("many") / "data")
+    sqlite, memory = open_store(Path(folder), role="fold", create=False), MemoryStore()
+    for store in (sqlite, memory):
+        fill(store.state)
+    yield sqlite, memory
+    sqlite.close()
     memory.close()
 
 
@@ -248,14 +256,15 @@ def test_a_read_that_takes_too_long_ends(many: tuple[SqliteStore, MemoryStore]) 
         state.tally(1, "", SELECTIONS * 20)
 
 
-def test_a_long_read_holds_no_snapshot(many: tuple[SqliteStore, MemoryStore]) -> None:
+def test_a_long_read_holds_no_snapshot(opened: SqliteStore) -> None:
     """A checkpoint completes while a result is being read."""
-    state = many[0].state
+    state = opened.state
+    fill(state)
     found = state.matching(1, "", SELECTIONS[6])
     next(found)
     write(state, [(user("later"), b'{"n":1}')], watermark=5)
     assert state.checkpoint() == 5
-    assert len(list(found)) == 19_999
+    assert len(list(found)) == 6_999
 
 
 def test_an_index_narrows_what_is_read(

@@ -43,7 +43,7 @@ class Sorter(Generic[_Item]):
     def add(self, items: Sequence[_Item]) -> None:
         """Take some items. Raises `OSError` where the disk is full."""
         self._held.extend(items)
-        self._held_bytes += sum(map(_size_bytes, items))
+        self._held_bytes += _size_bytes(items)
         if self._held_bytes > HELD_LIMIT_BYTES:
             self._spill()
 
@@ -77,8 +77,8 @@ class Sorter(Generic[_Item]):
             yield from self._decoder.decode(zlib.decompress(run.read(*_SIZE.unpack(head))))
 
 
-def _size_bytes(item: str | Keyed) -> int:
-    """About what an item takes in memory."""
-    if isinstance(item, str):
-        return len(item) + _ITEM_OVERHEAD_BYTES
-    return len(item[0]) + len(item[1]) + _PAIR_OVERHEAD_BYTES
+def _size_bytes(items: Sequence[str] | Sequence[Keyed]) -> int:
+    """About what items of one kind take in memory."""
+    if items and isinstance(items[0], tuple):
+        return sum([len(item[0]) + len(item[1]) for item in items]) + _PAIR_OVERHEAD_BYTES * len(items)
+    return sum(map(len, items)) + _ITEM_OVERHEAD_BYTES * len(items)
