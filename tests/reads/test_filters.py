@@ -93,6 +93,32 @@ def test_an_expression_with_an_error_is_refused_with_the_position(
     assert "position" in reply.json()["error"]
 
 
+INJECTIONS = (
+    "x' OR 1=1 --",
+    'x\\") OR 1=1 --',
+    "$.plan",
+    "plan[0]",
+    "x') UNION SELECT id FROM profiles --",
+    "?1",
+    "{filter}",
+    "x\\u0000y",
+)
+
+
+@pytest.mark.parametrize("text", INJECTIONS)
+def test_no_text_of_a_query_becomes_sql(people: World, text: str) -> None:
+    for parameters, found in (
+        ({"where": f'properties["{text}"] == "pro"'}, []),
+        ({"where": f'properties["plan"] == "{text}"'}, []),
+        ({"where": f'"{text}" in properties["plan"]'}, []),
+        ({"where": f'defined(properties["{text}"]) or properties["{text}"] > 1'}, []),
+        ({"sort_key": f'properties["{text}"]'}, ["ada", "bob", "cyd", "dan"]),
+        ({"search": text}, []),
+        ({"data_group_id": "Company", "search": text}, []),
+    ):
+        assert ids_of(people.page(**parameters)) == found, parameters
+
+
 def test_the_position_counts_from_the_start_of_the_text_as_it_was_sent(plain_world: World) -> None:
     reply = plain_world.get(ENGAGE, params={"where": '   properties["é"] = 1'})
     assert reply.json()["error"].endswith("at position 19")
