@@ -36,9 +36,21 @@ def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Every file as it is, and every blob and text of every database, unpacked where it is packed."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            yield path.name, path.read_bytes()
+            content = path.read_bytes()
+            yield path.name, content
+            for unpacked in _deflated_in(content):
+                yield path.name, unpacked
     for path in sorted(folder.glob("*.db")):
         yield from _of_database(path)
+
+
+def _deflated_in(content: bytes) -> Iterator[bytes]:
+    """What lies compressed anywhere in a file, rows that are deleted included: as much as can be unpacked."""
+    for header in re.finditer(rb"\x78[\x01\x5e\x9c\xda]", content):
+        try:
+            yield zlib.decompressobj().decompress(content[header.start() : header.start() + 2**16])
+        except zlib.error:
+            continue
 
 
 def _of_database(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -165,6 +165,8 @@ def targets_of(deletions: Iterable[Deletion]) -> dict[tuple[int, str], dict[str,
     """What these jobs erase: of an id that several name, the latest counts."""
     found: dict[tuple[int, str], dict[str, int]] = {}
     for deletion in deletions:
+        if not deletion.ids:
+            continue
         held = found.setdefault((deletion.project, deletion.group_key), {})
         for each in deletion.ids:
             held[each] = max(held.get(each, 0), deletion.position)
