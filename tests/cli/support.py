@@ -84,7 +84,7 @@ class Cli:
                 if not read:
                     break
                 shown += read
-                if typed and b"> " in shown:
+                if typed and (b"> " in shown or b"]: " in shown):
                     os.write(main, typed.encode())
                     typed = ""
             process.wait(5)

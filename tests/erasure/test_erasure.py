@@ -8,12 +8,9 @@ import orjson
 import pytest
 
 from tests.erasure.people import (
-    DELETIONS,
     RETRIEVALS,
     Crowd,
     ask_erasure,
-    authorization,
-    job_of,
     wait_until_erased,
 )
 from tests.erasure.raw import found
@@ -153,78 +150,6 @@ def test_a_retrieval_is_forgotten_with_its_people(crowd: Crowd) -> None:
     assert server.get(f"{RETRIEVALS}/{task}", token=server.token).status == 404
 
 
-def test_numbers_and_repeated_ids_are_taken_and_bad_calls_are_refused(crowd: Crowd) -> None:
-    server = crowd.server
-    job = ask_erasure(server, [17, "17", "never seen"])  # type: ignore[list-item]
-    assert job["distinct_id_count"] == 2
-    wait_until_erased(server, job["task_id"])
-    bad: tuple[tuple[dict[str, object], str], ...] = (
-        ({}, "distinct_ids"),
-        ({"distinct_ids": []}, "distinct_ids"),
-        ({"distinct_ids": [""]}, "distinct_ids"),
-        ({"distinct_ids": [{}]}, "distinct_ids"),
-        ({"distinct_ids": [str(number) for number in range(2001)]}, "distinct_ids"),
-        ({"distinct_ids": ["a"], "compliance_type": "HIPAA"}, "compliance_type"),
-    )
-    for body, named in bad:
-        reply = server.post(f"{DELETIONS}?token={server.token}", body, server.authorization())
-        assert reply.status == 400, (body, reply)
-        assert reply.json()["error"].startswith(named)
-
-
-def test_unknown_jobs_are_404_and_a_started_one_cannot_be_cancelled(crowd: Crowd) -> None:
-    server = crowd.server
-    token = {"token": server.token}
-    for path in (
-        f"{DELETIONS}/{'0' * 32}",
-        f"{RETRIEVALS}/x",
-        f"{RETRIEVALS}/x/file",
-        f"{DELETIONS}/{'9' * 500}",
-    ):
-        assert server.get(path, **token).status == 404
-    job = ask_erasure(server, ["p-uncancelled-id"])
-    wait_until_erased(server, job["task_id"])
-    path = f"{DELETIONS}/{job['task_id']}?token={server.token}"
-    reply = server.request("DELETE", path, headers=server.authorization())
-    assert reply.status == 405
-    assert reply.header("Allow") == "GET"
-    assert server.request("DELETE", f"{DELETIONS}/none", headers=server.authorization()).status in (400, 404)
-
-
-def test_only_admins_of_the_project_erase_and_retrieve(crowd: Crowd) -> None:
-    server = crowd.server
-    body = {"distinct_ids": ["nobody"]}
-    target = f"?token={server.token}"
-    other = server.command("project", "create", "elsewhere", "--json")
-    made = {
-        role: server.command(
-            "account", "create", f"{role}-eraser", "--project", "1", "--role", role, "--json"
-        )
-        for role in ("consumer", "analyst", "admin")
-    }
-    admin = (made["admin"]["username"], made["admin"]["password"])
-    allowed = {
-        "none": (None, 401),
-        "the token": ((server.token, ""), 401),
-        "the secret": ((server.secret, ""), 403),
-        "consumer": ((made["consumer"]["username"], made["consumer"]["password"]), 403),
-        "analyst": ((made["analyst"]["username"], made["analyst"]["password"]), 403),
-        "admin": (admin, 201),
-    }
-    for who, (account, status) in allowed.items():
-        headers = {} if account is None else authorization(account)
-        for path in (DELETIONS, RETRIEVALS):
-            reply = server.post(path + target, body, headers)
-            assert reply.status == status, (who, path, reply)
-            wrong = server.post(f"{path}?token={other['token']}", body, headers)
-            assert wrong.status == (403 if status == 201 else status), (who, wrong)
-    job = ask_erasure(server, ["p-hidden-id"])
-    reply = server.request(
-        "GET", f"{DELETIONS}/{job['task_id']}?token={other['token']}", headers=server.authorization()
-    )
-    assert reply.status == 404, "a job of one project is none of another's"
-
-
 def test_the_data_of_a_person_comes_as_one_file_with_credentials(crowd: Crowd) -> None:
     server = crowd.server
     person = "p-retrieved-id"
@@ -249,28 +174,3 @@ def test_the_data_of_a_person_comes_as_one_file_with_credentials(crowd: Crowd) -
     assert (
         fetched.header("Content-Disposition") == f'attachment; filename="mixdown-{results["task_id"]}.json"'
     )
-
-
-def test_the_tail_and_the_page_show_no_tombstones(crowd: Crowd) -> None:
-    server = crowd.server
-    person = "p-tombstone-id"
-    crowd.post([{"$token": server.token, "$distinct_id": person, "$set": {"plan": "pro"}}])
-    wait_until_erased(server, ask_erasure(server, [person])["task_id"])
-    reply = server.get("/api/mixdown/records", limit=1000)
-    assert reply.status == 200
-    assert all(record["project_id"] for record in reply.json()["results"])
-    assert person not in reply.body.decode()
-
-
-def test_a_job_can_wait_and_be_cancelled_while_it_does(start_server: StartServer) -> None:
-    server = start_server(environment={"MIXDOWN_ERASURE_DELAY_MINUTES": "60"})
-    crowd = Crowd(server, "w", 3)
-    crowd.send(1)
-    job = ask_erasure(server, crowd.ids)
-    assert job["status"] == "PENDING"
-    assert job_of(server, job["task_id"])["distinct_ids"] == crowd.ids
-    path = f"{DELETIONS}/{job['task_id']}?token={server.token}"
-    assert server.request("DELETE", path, headers=server.authorization()).status == 204
-    revoked = job_of(server, job["task_id"])
-    assert (revoked["status"], revoked["distinct_ids"]) == ("REVOKED", [])
-    assert set(server.profiles()) == set(crowd.ids)

@@ -12,9 +12,11 @@ import pytest
 from mixdown.fold import erasure
 from mixdown.fold.erasure import Eraser, erase_all
 from mixdown.fold.loop import catch_up
+from mixdown.store.chunk import Chunk
 from mixdown.store.privacy import STARTED, SUCCESS
 from mixdown.store.sqlite import SqliteStore
 from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite.folder import make_file
 from mixdown.store.sqlite.log import SqliteLog
 from mixdown.store.sqlite.rebuild import integrity_faults
 from mixdown.store.sqlite.refusals import SqliteRefusals
@@ -96,7 +98,7 @@ def erase_all_folded(store: SqliteStore) -> None:
     erase_all(store)
 
 
-def _chunks(store: SqliteStore) -> list[object]:
+def _chunks(store: SqliteStore) -> list[Chunk]:
     return list(store.log.read(0, max_records=10**9, max_bytes=2**40))
 
 
@@ -310,19 +312,19 @@ def test_the_writer_does_not_write_back_what_was_swept(tmp_path: Path) -> None:
     import random
 
     path = tmp_path / "busy.db"
-    sqlite.make_file(path)
+    make_file(path)
     writer = sqlite.connect(path, sqlite.STATE)
     writer.execute(f"PRAGMA application_id = {sqlite.SWEPT_MARK}").fetchall()
     writer.execute("CREATE TABLE p (id TEXT PRIMARY KEY, document TEXT)").fetchall()
     chance = random.Random(3)
     for _ in range(20):
+        numbers = [chance.randrange(1200) for _ in range(200)]
+        rows = [
+            (f"key-{number:05d}", f"val-{number:05d} " * chance.choice((20, 50, 60, 90)))
+            for number in numbers
+        ]
         with writer:
-            for _ in range(200):
-                number = chance.randrange(1200)
-                writer.execute(
-                    "INSERT OR REPLACE INTO p VALUES (?, ?)",
-                    (f"key-{number:05d}", f"val-{number:05d} " * chance.choice((20, 50, 60, 90))),
-                ).fetchall()
+            writer.executemany("INSERT OR REPLACE INTO p VALUES (?, ?)", rows)
     gone = list(range(0, 1500, 2))
     with writer:
         writer.executemany("DELETE FROM p WHERE id = ?", [(f"key-{number:05d}",) for number in gone])
