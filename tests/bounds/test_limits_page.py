@@ -99,6 +99,7 @@ def test_every_row_says_what_happens_and_why() -> None:
         ),
         ("cohorts of a project", [bounds.COHORTS_PER_PROJECT]),
         ("ids that a cohort lists", [bounds.COHORT_IDS]),
+        ("indexes of a project", [bounds.INDEXES_PER_PROJECT]),
         (
             "query sessions of a project",
             [bounds.SESSIONS_PER_PROJECT, bounds.SESSION_LIFE_MS // bounds.DAY_MS],

@@ -21,6 +21,7 @@ SHORTEST_REST_S: Final = 0.0001
 LONGEST_REST_S: Final = 0.005
 _HISTORY: Final = HistoryKept()
 COUNTED_AT_ONCE: Final = 1000
+LOOK_EVERY_S: Final = 1.0
 COUNTING_SHARE: Final = 10
 """While records come in, one part in so many of the time goes to counting what was never counted."""
 
@@ -136,30 +137,36 @@ class _Pace:
 
 
 class _Counting:
-    """Counts the properties of profiles that were stored without, a few between two steps, until all are."""
+    """Counts and indexes what was stored without, a few profiles between two steps, until nothing is left.
+
+    Indexes may be asked for at any time: every second it looks whether one was.
+    """
 
     def __init__(self, store: Store, events: FoldEvents | None) -> None:
         self._store = store
         self._events = events
         self._due = 0.0
-        self._done = False
+        self._counted = False
 
     def go_on(self, *, busy: bool) -> bool:
-        """Count some, if it is time to; whether any were left to be counted."""
+        """Do some, if it is time to; whether there was anything to be done."""
         began = time.monotonic()
-        if self._done or began < self._due:
+        if began < self._due:
             return False
+        state = self._store.state
         try:
-            counted = self._store.state.count_properties(COUNTED_AT_ONCE)
+            self._counted = self._counted or not state.count_properties(COUNTED_AT_ONCE)
+            more = not self._counted or state.build_indexes(COUNTED_AT_ONCE)
         except Exception as error:  # noqa: BLE001 - a full disk, perhaps: the fold comes first
             if self._events is not None:
                 self._events.failed(error)
             self._due = began + RETRY_S
             return False
-        self._done = not counted
-        if busy:
+        if not more:
+            self._due = began + LOOK_EVERY_S
+        elif busy:
             self._due = time.monotonic() + (COUNTING_SHARE - 1) * (time.monotonic() - began)
-        return not self._done
+        return more
 
 
 def _step(fold: ProfileFold, events: FoldEvents | None) -> int:

@@ -32,6 +32,7 @@ CALL_KEYS_HELD: Final = 10_000_000
 CALL_KEYS_PER_BUCKET: Final = CALL_KEYS_HELD // 8
 
 SESSIONS_PER_PROJECT: Final = 100
+INDEXES_PER_PROJECT: Final = 16
 SESSION_LIFE_MS: Final = 7 * DAY_MS
 SESSION_TOUCH_MS: Final = 60_000  # a session's last use is known to the minute
 

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-import orjson
 
 from mixdown.model.errors import CatalogError, StoreError
 from mixdown.model.expression import document_values
 from mixdown.model.history import Change
-from mixdown.model.kinds import kind_of
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store import account_checks as checks
 from mixdown.store import bounds
@@ -28,6 +25,7 @@ from mixdown.store.history import HistoryRange, HistorySize
 from mixdown.store.memory_cohorts import MemoryCohorts
 from mixdown.store.memory_history import MemoryHistory
 from mixdown.store.memory_privacy import MemoryPrivacyJobs
+from mixdown.store.memory_properties import MemoryProperties
 from mixdown.store.privacy import Rewritten, redact
 from mixdown.store.protocols import (
     Account,
@@ -36,7 +34,6 @@ from mixdown.store.protocols import (
     FoldResult,
     ProfileKey,
     Project,
-    PropertyCounts,
     RefusedRecord,
     Session,
 )
@@ -232,11 +229,12 @@ class MemoryLog(_Part):
             return self._refusals.newest_ms
 
 
-class MemoryState(_Part):
+class MemoryState(_Part, MemoryProperties):
     """`State` in memory."""
 
     def __init__(self) -> None:
-        super().__init__()
+        _Part.__init__(self)
+        MemoryProperties.__init__(self)
         self._watermark = 0
         self._documents: dict[ProfileKey, bytes] = {}
         self._keys: dict[bytes, tuple[int, Outcome | None]] = {}
@@ -334,24 +332,6 @@ class MemoryState(_Part):
     def group_keys(self, project: int) -> dict[str, int]:
         with self._use():
             return dict(sorted(self._group_keys.get(project, {}).items()))
-
-    def property_counts(self, project: int, group_key: str, *, limit: int) -> PropertyCounts:
-        """Counted when asked: this state has nothing to be spared."""
-        with self._use():
-            counts: dict[str, Counter[str]] = defaultdict(Counter)
-            for key, document in self._documents.items():
-                if key[:2] == (project, group_key):
-                    for name, value in orjson.loads(document).items():
-                        counts[name][kind_of(value)] += 1
-        ranked = sorted(counts.items(), key=lambda item: (-item[1].total(), item[0]))
-        return PropertyCounts({name: dict(kinds) for name, kinds in ranked[:limit]}, complete=True)
-
-    def uncounted(self) -> Mapping[tuple[int, str], str]:
-        return {}
-
-    def count_properties(self, limit: int) -> int:
-        del limit
-        return 0
 
     def standing(self, key: ProfileKey) -> tuple[int, bytes | None]:
         with self._use():

@@ -189,6 +189,20 @@ class PropertyCounts(msgspec.Struct, frozen=True):
     complete: bool
 
 
+class PropertyIndex(msgspec.Struct, frozen=True):
+    """An index on a property of a project's users (group key "") or groups of one key.
+
+    It is used once it is `complete`; `profiles` says how many it has taken in.
+    """
+
+    number: int
+    project: int
+    group_key: str
+    name: str
+    complete: bool = False
+    profiles: int = 0
+
+
 class State(Protocol):
     """Profiles as the fold writes and readers read them."""
 
@@ -294,6 +308,24 @@ class State(Protocol):
 
     def forget_history(self, keys: Sequence[ProfileKey]) -> int:
         """Take all history of these profiles away, in one transaction; how many steps of it there were."""
+
+    def property_indexes(self, project: int) -> list[PropertyIndex]:
+        """A project's indexes, oldest first. They make reads quicker and never change an answer."""
+
+    def add_property_index(self, project: int, group_key: str, name: str) -> PropertyIndex:
+        """Ask for an index, from any process; the fold builds it, a piece at a time, and keeps it.
+
+        Raises `CatalogError` where there is one already, too many, or no such group key.
+        """
+
+    def drop_property_index(self, project: int, group_key: str, name: str) -> None:
+        """Use an index no more, from any process. Raises `CatalogError` where there is none."""
+
+    def build_indexes(self, limit: int) -> bool:
+        """Take in at most `limit` further profiles; whether there was anything to do.
+
+        Only the process that folds may ask, between two writes.
+        """
 
     def key_window(self) -> tuple[int, int]:
         """How many idempotency keys of retries are held, and the chunk time (ms) of the oldest (0: none)."""

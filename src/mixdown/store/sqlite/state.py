@@ -16,16 +16,16 @@ from typing import Any, Final
 
 import apsw
 
-from mixdown.model.errors import StoreError, TooMuchAtOnceError
+from mixdown.model.errors import CatalogError, StoreError, TooMuchAtOnceError
 from mixdown.model.history import Change
 from mixdown.store.chunk import Outcome
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.history import HistoryFeed, HistoryRange, HistorySize, change_of
-from mixdown.store.protocols import FoldResult, ProfileKey, PropertyCounts
+from mixdown.store.protocols import FoldResult, ProfileKey, PropertyCounts, PropertyIndex
 from mixdown.store.selection import Selection
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import documents as stored
-from mixdown.store.sqlite import history, history_upkeep, properties
+from mixdown.store.sqlite import history, history_upkeep, indexes, properties
 from mixdown.store.sqlite.checkpoints import Checkpoints, Pace
 from mixdown.store.sqlite.keys import find_keys, key_window, redact_outcomes, write_keys
 from mixdown.store.sqlite.scanning import Scanner
@@ -59,12 +59,13 @@ class SqliteState:
         self._path = path = folder / sqlite.STATE.file_name
         self._what = str(path)
         self._readers = sqlite.ThreadConnections(path, sqlite.STATE)
-        self._scanner = Scanner(path)
+        self._scanner = Scanner(path, indexes.narrow)
         self._group_keys: dict[tuple[int, str], int] = {}
         self._guard = threading.Lock()
         self._writer: apsw.Connection | None = None
         self._writing = 0
         self._rowids: dict[tuple[int, str], stored.Rowids] = {}
+        self._indexes: indexes.Indexes = {}
         self._wal_pages = 0
         self._checkpoints: Checkpoints | None = None
         if writes:
@@ -121,6 +122,7 @@ class SqliteState:
             self._writing = threading.get_ident()
             try:
                 with sqlite.transaction(writer):
+                    self._indexes = indexes.to_keep(writer)
                     written = self._write_profiles(writer, result)
                     write_keys(writer, result.keys, result.now_ms)
                     sqlite.rows(
@@ -247,9 +249,11 @@ class SqliteState:
 
     def count_properties(self, limit: int) -> int:
         with self._guard, sqlite.store_errors(self._what):
-            writer, _ = self._open_writer()
+            writer, checkpoints = self._open_writer()
             with sqlite.transaction(writer):
-                return properties.count_some(writer, limit)
+                counted = properties.count_some(writer, limit)
+            checkpoints.committed(writer, self._wal_pages, self.watermark(), self._pace(0))
+            return counted
 
     def standing(self, key: ProfileKey) -> tuple[int, bytes | None]:
         connection = self._readers.get()
@@ -304,6 +308,40 @@ class SqliteState:
                 more = history_upkeep.merge_some(writer) or history_upkeep.drop_some(writer)
             checkpoints.committed(writer, self._wal_pages, self.watermark(), self._pace(0))
             return more
+
+    def property_indexes(self, project: int) -> list[PropertyIndex]:
+        with sqlite.store_errors(self._what):
+            return indexes.listing(self._readers.get(), project)
+
+    def add_property_index(self, project: int, group_key: str, name: str) -> PropertyIndex:
+        group_id = self._group_id(project, group_key)
+        if group_id is None:
+            raise CatalogError(
+                f"there is no group key {group_key!r}", hint="A group key is made by its first group."
+            )
+        with self._guard, sqlite.store_errors(self._what):
+            connection = self._writer or self._readers.get()
+            with sqlite.transaction(connection):
+                number = indexes.add(connection, project, group_id, name)
+        return PropertyIndex(number, project, group_key, name)
+
+    def drop_property_index(self, project: int, group_key: str, name: str) -> None:
+        group_id = self._group_id(project, group_key)
+        with self._guard, sqlite.store_errors(self._what):
+            connection = self._writer or self._readers.get()
+            with sqlite.transaction(connection):
+                indexes.drop(connection, project, group_id, name)
+
+    def build_indexes(self, limit: int) -> bool:
+        with sqlite.store_errors(self._what):
+            if not indexes.work_left(self._readers.get()):
+                return False
+        with self._guard, sqlite.store_errors(self._what):
+            writer, checkpoints = self._open_writer()
+            with sqlite.transaction(writer):
+                indexes.work_on(writer, limit)
+            checkpoints.committed(writer, self._wal_pages, self.watermark(), self._pace(0))
+        return True
 
     def key_window(self) -> tuple[int, int]:
         with sqlite.store_errors(self._what):
@@ -433,6 +471,19 @@ class SqliteState:
             group_id = _select_group_id(writer, project, group_key)
             if group_id is not None:
                 stored.delete(writer, project, group_id, ids)
+        if self._indexes:
+            self._keep_indexes(writer, profiles)
+
+    def _keep_indexes(
+        self, writer: apsw.Connection, profiles: Sequence[tuple[ProfileKey, bytes | None]]
+    ) -> None:
+        rows: dict[tuple[int, str], list[tuple[bytes, bytes | None]]] = defaultdict(list)
+        for (project, group_key, profile_id), document in profiles:
+            rows[project, group_key].append((profile_id.encode(), document))
+        for pair, changed in rows.items():
+            group_id = _select_group_id(writer, *pair)
+            if group_id is not None and (pair[0], group_id) in self._indexes:
+                indexes.keep(writer, self._indexes[pair[0], group_id], changed)
 
     def _count_pages(self, connection: apsw.Connection, name: str, pages: int) -> int:
         del connection, name
