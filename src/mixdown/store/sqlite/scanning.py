@@ -58,6 +58,8 @@ _FEW_SAMPLES: Final = 8
 _IDS_AT_ONCE: Final = 10_000
 _LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789 !#$%&'()*+,-./:;<=>?@[]^_`{|}~")
 
+# apart, since SQLite goes through the table where one statement asks for both
+_ENDS: Final = "SELECT (SELECT min(rowid) FROM profiles), (SELECT max(rowid) FROM profiles)"
 _IN_RANGE: Final = (
     "FROM profiles AS p WHERE p.rowid > ? AND p.rowid <= ? AND +p.project_id = ? AND +p.data_group_id = ?"
 )
@@ -293,7 +295,7 @@ class Scanner:
             if selection is not None and selection.where and self._narrow is not None:
                 rowids = self._narrow(connection, project, group_id, selection.where, selection.context)
             if rowids is None:
-                low, high = sqlite.value(connection, "SELECT min(rowid), max(rowid) FROM profiles")
+                low, high = sqlite.value(connection, _ENDS)
                 if low is None:
                     return None, _Rows(0, 0)
                 if not _is_few(connection, project, group_id, low, high):
