@@ -60,14 +60,14 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 def judge(
-    rows: Sequence[Row | Unreadable],
+    rows: Sequence[Row | Unreadable | Update],
     hostile: Sequence[bool],
     target: Import,
     key: bytes,
     *,
     keep_refusals: bool,
 ) -> Judged:
-    """Judge every row. Pure.
+    """Judge every row that is no update yet. Pure.
 
     `hostile` says of each whether its texts may hold NUL or lone surrogates. `keep_refusals` puts the rows
     that are refused among the project's refusals.
@@ -82,8 +82,13 @@ def judge(
     refusals: list[Refusal] = []
     records: list[Any] = []
     for index, row in enumerate(rows):
-        record = row if isinstance(row, Unreadable) else _record(row, target)
-        result = read_update(record, index, careful if hostile[index] else quick)
+        record: Any = None
+        result: Update | Refusal
+        if isinstance(row, Update):
+            result = row
+        else:
+            record = row if isinstance(row, Unreadable) else _record(row, target)
+            result = read_update(record, index, careful if hostile[index] else quick)
         if type(result) is Update:
             if target.replace:
                 updates.append(Update(result.project, result.group_key, result.id, [(Operator.DELETE, None)]))

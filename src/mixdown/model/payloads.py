@@ -98,7 +98,7 @@ def _is_plain(operator: int, payload: Properties, limit_bytes: int, *, keep_last
         if len(name) > NAME_LIMIT_CHARS:
             return False
         if name in DROPPED_NAMES:
-            if keep_last_seen and name == LAST_SEEN and _is_canonical(value):
+            if keep_last_seen and name == LAST_SEEN and is_canonical(value):
                 continue
             return False
         kind = type(value)
@@ -121,7 +121,8 @@ def _is_plain(operator: int, payload: Properties, limit_bytes: int, *, keep_last
     return True
 
 
-def _is_canonical(value: Any) -> bool:
+def is_canonical(value: Any) -> bool:
+    """Whether a given `$last_seen` stands in the form in which it is stored."""
     return type(value) is str and canonical_timestamp(value) == value
 
 

@@ -20,7 +20,7 @@ from msgspec import UNSET, Meta, field
 
 from mixdown.model.limits import INT_MAX, INT_MIN, NAME_LIMIT_CHARS, Limits
 from mixdown.model.operators import LAST_SEEN, Operator
-from mixdown.model.payloads import DROPPED_NAMES
+from mixdown.model.payloads import DROPPED_NAMES, is_canonical
 from mixdown.model.times import MILLISECONDS_FROM, epoch_ms
 from mixdown.model.updates import IGNORE_ALIAS, IGNORE_TIME, Update, is_true, record_key
 
@@ -39,6 +39,7 @@ _APPEND: Final = int(Operator.APPEND)
 _REMOVE: Final = int(Operator.REMOVE)
 _IP: Final = "$ip"  # Go's SDK leaves the record's address inside `$set` (contract ingestion §5.1)
 _CLEAN: Final = DROPPED_NAMES.isdisjoint
+_CLEAN_BUT_SEEN: Final = (DROPPED_NAMES - {LAST_SEEN}).isdisjoint
 
 
 class QuickRecord(msgspec.Struct, kw_only=True, gc=False):
@@ -175,27 +176,86 @@ def _operations(record: QuickRecord, flags: int) -> list[tuple[int, Any]] | None
     return found if found and record.merge is UNSET else None
 
 
+_WHOLE: Final[Any] = Annotated[int, Meta(ge=INT_MIN, le=INT_MAX)]
+
+
+class _Types(msgspec.Struct, frozen=True):
+    """The types of plain payloads: names alone, and objects of numbers, of lists, of any values."""
+
+    names: Any
+    numbers: Any
+    lists: Any
+    values: Any
+
+
+def _types(limit_chars: int) -> _Types:
+    """Those whose strings have at most so many characters (0: any number)."""
+    name = Annotated[str, Meta(max_length=NAME_LIMIT_CHARS)]
+    text = Annotated[str, Meta(max_length=limit_chars)] if limit_chars else str
+    level: Any = text | _WHOLE | float | bool | None
+    for _ in range(3):
+        level = text | _WHOLE | float | bool | None | list[level] | dict[name, level]
+    return _Types(list[name], dict[name, _WHOLE | float], dict[name, list[level]], dict[name, level])
+
+
+class _PlainRow(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """`{"$distinct_id": …, "$properties": {…}}`."""
+
+    owner: str
+    properties: Any
+
+
+def row_reader(project: int, group_key: str, operator: Operator) -> Callable[[bytes], Update | None]:
+    """A function from a row's JSON text to its update, or None where the row wants a closer look.
+
+    The row is one profile as it is exported, its strings may have any length, and it keeps its own
+    `$last_seen`: what `read_update` says of `$set` or `$set_once` (`operator`) with `$ignore_time`.
+    """
+    shape: Any = msgspec.defstruct(
+        "PlainRow",
+        [
+            ("owner", Annotated[str, Meta(min_length=1)], field(name="$distinct_id")),
+            ("properties", _types(0).values, field(name="$properties")),
+        ],
+        bases=(_PlainRow,),
+        gc=False,
+    )
+    decode: Callable[[bytes], _PlainRow] = msgspec.json.Decoder(shape).decode
+    code = int(operator)
+    assert code in (_SET, _SET_ONCE)
+
+    def read(text: bytes) -> Update | None:
+        if _ESCAPE in text:
+            return None
+        try:
+            row = decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        properties = row.properties
+        if not _CLEAN(properties) and (
+            not _CLEAN_BUT_SEEN(properties) or not is_canonical(properties[LAST_SEEN])
+        ):
+            return None
+        return Update(project, group_key, row.owner, [(code, properties)], 0, IGNORE_TIME)
+
+    return read
+
+
 @lru_cache(maxsize=8)
 def _decoder(limit_chars: int, *, group: bool) -> Decode:
     """A decoder of plain records whose strings have at most so many characters (0: any number)."""
-    name = Annotated[str, Meta(max_length=NAME_LIMIT_CHARS)]
-    text = Annotated[str, Meta(max_length=limit_chars)] if limit_chars else str
-    whole = Annotated[int, Meta(ge=INT_MIN, le=INT_MAX)]
-    level: Any = text | whole | float | bool | None
-    for _ in range(3):
-        level = text | whole | float | bool | None | list[level] | dict[name, level]
-    payload: Any = dict[name, level]
+    types = _types(limit_chars)
     operators = {
-        "unset": ("$unset", list[name]),
-        "set_once": ("$set_once", payload),
-        "set": ("$set", payload),
-        "add": ("$add", dict[name, whole | float]),
-        "union": ("$union", dict[name, list[level]]),
-        "append": ("$append", payload),
-        "remove": ("$remove", payload),
+        "unset": ("$unset", types.names),
+        "set_once": ("$set_once", types.values),
+        "set": ("$set", types.values),
+        "add": ("$add", types.numbers),
+        "union": ("$union", types.lists),
+        "append": ("$append", types.values),
+        "remove": ("$remove", types.values),
     }
     wire = "$group_id" if group else "$distinct_id"
-    fields: list[Any] = [("owner", str | whole, field(name=wire))]
+    fields: list[Any] = [("owner", str | _WHOLE, field(name=wire))]
     if group:
         fields.append(("group_key", Annotated[str, Meta(min_length=1)], field(name="$group_key")))
     else:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mixdown.cli.transfer.mixpanel import MixpanelSource
     from mixdown.cli.transfer.reading import Batch, Source
     from mixdown.ingest.rows import Import, Row
-    from mixdown.model.updates import Unreadable
+    from mixdown.model.updates import Unreadable, Update
     from mixdown.store.protocols import Store
 
 OPERATORS: Final = ("set", "set_once", "merge", "add", "union", "append", "remove")
@@ -192,6 +192,7 @@ class _Run:
         self._salt = f" {asked.where!r} {sorted(self._names or ())} {self._names is None}"
         if asked.again:
             self._salt += f" {time.time_ns()}"
+        self._quick = _quick_reader(source, target, asked)
         self._gate = Gate(store.log, store.state, settings.data_dir, gate_limits_of(settings))
         self._looked = 0.0
         self._wake = WakeSender(settings.data_dir)
@@ -226,7 +227,7 @@ class _Run:
         if before is None:
             judged = judge(
                 rows,
-                [*map(self._source.hostile, raws)],
+                self._hostile(rows, raws),
                 self._target,
                 key,
                 keep_refusals=not self._refused.wanted,
@@ -246,12 +247,23 @@ class _Run:
             future = self._thread.submit(append, self._store, self._target, appended)
         self._next(batch, future)
 
-    def _wanted(self, batch: Batch) -> tuple[list[int], list[Any], list[Row | Unreadable]]:
-        """The rows of a batch that are wanted: their numbers, as they were read, and as (id, properties)."""
+    def _wanted(self, batch: Batch) -> tuple[list[int], list[Any], list[Row | Unreadable | Update]]:
+        """The rows of a batch that are wanted: their numbers, as they were read, and as (id, properties).
+
+        Plain rows come as updates already.
+        """
         numbers: list[int] = []
         raws: list[Any] = []
-        rows: list[Row | Unreadable] = []
-        read, keep, names = self._source.row, self._keep, self._names
+        rows: list[Row | Unreadable | Update] = []
+        read, keep, names, quick = self._source.row, self._keep, self._names, self._quick
+        if quick is not None:
+            found = [quick(raw) if type(raw) is bytes else None for raw in batch.raws]
+            pairs = zip(found, batch.raws, strict=True)
+            return (
+                batch.numbers,
+                batch.raws,
+                [read(raw) if update is None else update for update, raw in pairs],
+            )
         for number, raw in zip(batch.numbers, batch.raws, strict=True):
             row = read(raw)
             if type(row) is tuple and type(row[1]) is dict:
@@ -264,6 +276,11 @@ class _Run:
             raws.append(raw)
             rows.append(row)
         return numbers, raws, rows
+
+    def _hostile(self, rows: list[Any], raws: list[Any]) -> list[bool]:
+        """For each row whether its texts want a closer look; updates had theirs."""
+        hostile = self._source.hostile
+        return [type(row) is tuple and hostile(raw) for row, raw in zip(rows, raws, strict=True)]
 
     def _next(self, batch: Batch, future: Future[None] | None) -> None:
         self._finish()
@@ -304,6 +321,20 @@ class _Run:
                 else:
                     time.sleep(_LOOK_EVERY_S)
                 self._gate.look()
+
+
+def _quick_reader(source: Source, target: Import, asked: Asked) -> Callable[[bytes], Update | None] | None:
+    """A function that reads plain lines in one step, where all of a line is wanted as it is."""
+    from mixdown.cli.transfer.reading import Lines
+    from mixdown.model.operators import Operator
+    from mixdown.model.quick import row_reader
+
+    plain = asked.operator in ("set", "set_once") and not (
+        asked.where.strip() or asked.properties is not None
+    )
+    if not isinstance(source, Lines) or not plain or asked.id_column or target.string_limit_bytes:
+        return None
+    return row_reader(target.project, target.group_key, Operator[asked.operator.upper()])
 
 
 class Progress:

@@ -64,21 +64,22 @@ class FileSource:
 
     def batches(self) -> Iterator[Batch]:
         """All rows, `BATCH_ROWS` at a time, fewer where they are large."""
-        batch, size, state = Batch([], []), 0, blake2b(digest_size=16)
+        batch, size, first = Batch([], []), 0, 0
+        texts: list[bytes] = []
         for place, (number, raw, text) in enumerate(self._rows()):
             if not batch.raws:
-                state.update(f"{place}:".encode())
+                first = place
             batch.numbers.append(number)
             batch.raws.append(raw)
-            state.update(b"%d:" % len(text))
-            state.update(text)
+            texts.append(text)
             size += len(text)
             if len(batch.raws) == BATCH_ROWS or size >= BATCH_BYTES:
-                batch.identity = state.hexdigest()
+                batch.identity = _identity(first, texts)
                 yield batch
-                batch, size, state = Batch([], []), 0, blake2b(digest_size=16)
+                batch, size = Batch([], []), 0
+                texts.clear()
         if batch.raws:
-            batch.identity = state.hexdigest()
+            batch.identity = _identity(first, texts)
             yield batch
 
     def done(self, batch: Batch) -> None:
@@ -280,6 +281,13 @@ class ParquetTable(Table):
         from mixdown.cli.transfer.parquet import json_like
 
         return {name: json_like(value) for name, value in zip(self.columns, raw, strict=True)}
+
+
+def _identity(first: int, texts: list[bytes]) -> str:
+    """What tells a batch apart: where it begins among the rows, and all that is in it."""
+    digest = blake2b(f"{first}:{list(map(len, texts))}:".encode(), digest_size=16)
+    digest.update(b"".join(texts))
+    return digest.hexdigest()
 
 
 class _Stream(io.RawIOBase):
