@@ -16,7 +16,7 @@ SOURCES := src tests scripts examples $(wildcard bench contrib)
 # contrib patches other people's classes, which is just what mypy is there to forbid
 TYPED := $(filter-out contrib,$(SOURCES))
 
-.PHONY: help install serve test test-slow torture fuzz lint format types imports docs-check check bench bench-full bounds lock build clean
+.PHONY: help install serve test test-slow torture fuzz lint format types imports docs-check check bench bench-full bench-reads bounds lock build clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +66,9 @@ check: lint types imports docs-check test test-slow ## all of the checks and tes
 
 bench: $(STAMP) ## measure this machine, in about five minutes (ARGS="--only ack,fold --keys zipf ...")
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-reads: $(STAMP) ## reads of a million profiles, quiet and under load, in about ten minutes
+	@$(BIN)/python -m bench.reads $(ARGS)
 
 bench-full: $(STAMP) ## and other databases, growth to 10 M profiles, a slower disk: about an hour
 	@$(BIN)/python -m bench --full $(ARGS)

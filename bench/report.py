@@ -69,15 +69,16 @@ def markdown(result: Result, *, heading: str = "##") -> str:
     return "\n\n".join(parts)
 
 
-def machine_words(result: Result) -> str:
+def machine_words(result: Result, *, loads: bool = True) -> str:
     """The machine in one sentence."""
     machine, options = result["machine"], result["options"]
+    length = f"loads of {options['seconds']:g} s, " if loads else ""
     return (
         f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gib']:g} GiB, Linux"
         f" {machine['kernel']}, {machine['file_system']}, Python {machine['python']},"
         f" SQLite {machine['sqlite']};"
         f" Mixdown {machine['mixdown']} ({machine['commit']}), {machine['at'][:10]};"
-        f" {options['profiles']:,} profiles in place, loads of {options['seconds']:g} s, the load generator"
+        f" {options['profiles']:,} profiles in place, {length}the load generator"
         f" on the same cores.{_databases(machine)}"
     )
 
@@ -252,6 +253,88 @@ _LINES: Final = {
 }
 
 
+# --- reads
+
+
+_READS: Final = {
+    "by id": ("one profile by its id", 2.0),
+    "two properties": ("a filter on two properties, first page of 1,000", 1500.0),
+    "next page": ("its next pages", 20.0),
+    "properties": ("`engage/properties`", 50.0),
+    "count": ("`engage/stats`, count() of a filter", None),
+    "one company": ('`properties["company"] == …`, one in 5,000, first page', None),
+    "one plan": ('`properties["plan"] == …` and another, one in 8, first page', None),
+}
+"""Kinds of reads: their words, and the aim in ms where nothing else goes on (under load twice as much)."""
+_FOLDS: Final = {
+    "neither": "without history and indexes",
+    "history": "with history, as it comes",
+    "history and index": "with history, and an index on `score`",
+}
+
+
+def reads(result: Result) -> str:
+    """The tables of `bench.reads`."""
+    parts = [machine_words(result, loads=False), _read_table(result)]
+    built = ", ".join(f"`{name}` {cell['built_s']:g} s" for name, cell in result["indexes"].items())
+    exports = ", ".join(
+        f"{form} {cell['seconds']:g} s ({cell['mib']:,.0f} MiB)" for form, cell in result["exports"].items()
+    )
+    load = result["reads"]["plain"]["load"]
+    parts.append(
+        f"Under load: {load['records_s']:,} updates/s came in, their p99 {load['p99_ms']:,.0f} ms."
+        f" Properties of all these profiles, stored without counting, were counted in"
+        f" {result['counting_s']:g} s."
+        f" Indexes were built in: {built}. A whole export took: {exports}."
+    )
+    head = ["the fold alone, records/s", *(f"{keys}" for keys in ("zipf", "uniform"))]
+    head += [f"µs of processor a record, {keys}" for keys in ("zipf", "uniform")]
+    rows = [
+        [
+            words,
+            *[
+                result["fold"][name][keys][field]
+                for field in ("records_s", "cpu_us_a_record")
+                for keys in ("zipf", "uniform")
+            ],
+        ]
+        for name, words in _FOLDS.items()
+    ]
+    return "\n\n".join([*parts, table(head, rows)])
+
+
+def _read_table(result: Result) -> str:
+    head = ["read", "aim ms", "quiet p50 ms", "p99 ms", "server's mean ms"]
+    head += ["under load p50 ms", "p99 ms", "server's mean ms"]
+    rows = []
+    for way, words in (("plain", ""), ("indexed", ", with an index")):
+        measured = result["reads"][way]
+        for kind, (name, aim) in _READS.items():
+            if kind in measured["quiet"]:
+                cells = [
+                    measured[state][kind][field]
+                    for state in ("quiet", "loaded")
+                    for field in ("p50_ms", "p99_ms", "server_ms")
+                ]
+                rows.append([name + words, aim, *cells])
+    return table(head, rows)
+
+
+def save_reads(name: str, result: Result) -> Path:
+    """Keep a result of `bench.reads`, and its tables; the first of them."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
+    path.with_suffix(".md").write_text(reads(result) + "\n")
+    return path
+
+
+def published_reads() -> Result | None:
+    """The kept result of `bench.reads`, None where there is none."""
+    path = RESULTS / "reads.json"
+    return orjson.loads(path.read_bytes()) if path.exists() else None
+
+
 # --- documents
 
 
@@ -275,20 +358,27 @@ BLOCKS: Final[dict[str, tuple[str, Callable[[Result], str]]]] = {
 }
 
 
-def documents(result: Result | None) -> dict[Path, str]:
-    """Each document that quotes results, with the figures of `result` in it (None: there are none)."""
-    return {
+READS_DOCUMENT: Final = "docs/performance.md"
+READS_UNMEASURED: Final = "Not measured yet: `python -m bench.reads --save`, then `python -m bench.report`."
+
+
+def documents(result: Result | None, read: Result | None = None) -> dict[Path, str]:
+    """Each document that quotes results, with the figures of `result` and `read` in it (None: none)."""
+    texts = {
         ROOT / name: filled(
             (ROOT / name).read_text(encoding="utf-8"), block, make(result) if result else UNMEASURED
         )
         for name, (block, make) in BLOCKS.items()
     }
+    path = ROOT / READS_DOCUMENT
+    texts[path] = filled(texts[path], "reads", reads(read) if read else READS_UNMEASURED)
+    return texts
 
 
 def main() -> None:
     """Write the published figures into the documents."""
     result = published()
-    for path, text in documents(result).items():
+    for path, text in documents(result, published_reads()).items():
         path.write_text(text, encoding="utf-8")
         print(f"{path.relative_to(ROOT)}: {result['machine']['at'] if result else 'not measured'}")
 

@@ -36,7 +36,7 @@ RESULT: dict[str, Any] = {
 @pytest.mark.parametrize("name", report.BLOCKS)
 def test_a_document_has_the_figures_of_the_kept_results(name: str) -> None:
     path = report.ROOT / name
-    expected = report.documents(report.published())[path]
+    expected = report.documents(report.published(), report.published_reads())[path]
     assert path.read_text(encoding="utf-8") == expected, "run: .venv/bin/python -m bench.report"
 
 
@@ -53,6 +53,13 @@ def test_kept_tables_are_those_of_the_kept_results() -> None:
         if "disks" in result:  # other programs keep theirs here as well
             kept = path.with_suffix(".md").read_text(encoding="utf-8")
             assert kept == report.markdown(result) + "\n", path.name
+
+
+def test_the_kept_table_of_reads_is_that_of_the_kept_result() -> None:
+    read = report.published_reads()
+    if read is not None:
+        kept = (report.RESULTS / "reads.md").read_text(encoding="utf-8")
+        assert kept == report.reads(read) + "\n"
 
 
 def test_the_summary_sets_the_disks_side_by_side() -> None:
