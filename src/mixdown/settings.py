@@ -143,6 +143,29 @@ class Settings:
             advanced=True,
         ),
     ] = 60
+    sql_timeout_s: Annotated[
+        int,
+        _About(help="Seconds that an SQL query over HTTP may take.", low=1, high=600, advanced=True),
+    ] = 10
+    sql_memory_bytes: Annotated[
+        int,
+        _About(
+            help="Memory that an SQL query over HTTP may take.", low=16 * _MIB, high=64 * _GIB, advanced=True
+        ),
+    ] = 256 * _MIB
+    sql_rows: Annotated[
+        int,
+        _About(help="Most rows in an answer to SQL over HTTP.", low=1, high=10_000_000, advanced=True),
+    ] = 100_000
+    sql_processes: Annotated[
+        int,
+        _About(
+            help="SQL queries over HTTP that one worker runs at a time, each in a process of its own.",
+            low=1,
+            high=64,
+            advanced=True,
+        ),
+    ] = 2
     string_limit_bytes: Annotated[
         int,
         _About(

@@ -46,6 +46,7 @@ TABLE: Final[dict[str, frozenset[str]]] = {
     "/api/mixdown/records": READERS,
     "/api/mixdown/refusals": READERS,
     "/api/mixdown/refusals/resend": ADMINS,
+    "/api/mixdown/sql": READERS,
     "GET /api/mixdown/projects": READERS,
     "POST /api/mixdown/projects": OWNERS,
     "GET /api/mixdown/projects/{project_id}": READERS,

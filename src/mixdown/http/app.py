@@ -30,6 +30,7 @@ from mixdown.http import (
     own,
     privacy,
     reports,
+    sql,
 )
 from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
 from mixdown.http.cors import preflight_reply
@@ -78,6 +79,7 @@ def make_app(
         routes += engage_stats.routes(services)
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
         routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]
+        routes += sql.routes(services)
     handlers: dict[int | type[Exception], Handler] = {
         404: _not_found,
         405: _method_not_allowed,

@@ -23,6 +23,7 @@ from mixdown.http import (
     openapi_reading,
     openapi_reports,
     openapi_site,
+    openapi_sql,
 )
 from mixdown.http.auxiliary import Auxiliary
 from mixdown.http.ingestion import IDEMPOTENCY_KEY_LIMIT_CHARS
@@ -94,6 +95,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         openapi_own.operations,
         openapi_admin.operations,
         openapi_privacy.operations,
+        openapi_sql.operations,
         openapi_site.operations,
     )
     found: dict[str, dict[str, Operation]] = {}

@@ -1,0 +1,125 @@
+"""SQL over one project: each query in a process of its own, ended at its limits (DESIGN G6, G7).
+
+A query enters; its answer leaves, or `QueryError` with what SQLite says of it. `store/sqlite/guarded.py` is
+what runs there and keeps a query within its project. At most so many processes run at a time, and at most a
+few queries wait for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from mixdown.model.errors import QueryError, ReadTimeoutError
+from mixdown.store.sqlite import guarded
+
+ANSWER_LIMIT_BYTES: Final = 16 * 1024 * 1024
+WAITING_LIMIT: Final = 16
+FORMATS: Final = ("json", "ndjson", "csv")
+ENDED: Final = "the query was ended: it took more time or memory than it may use"
+BUSY: Final = "too many SQL queries at once: ask again when others are done"
+_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "LANG", "LC_ALL")
+_GRACE_S: Final = 1.0
+
+
+class SqlLimits(NamedTuple):
+    """What a query may take."""
+
+    timeout_s: float
+    memory_bytes: int
+    rows: int
+    answer_bytes: int = ANSWER_LIMIT_BYTES
+
+
+class SqlQuery(NamedTuple):
+    """A query, its parameters by place or by name, and the form of the answer (one of `FORMATS`)."""
+
+    project: int
+    text: str
+    params: Sequence[Any] | dict[str, Any]
+    form: str
+
+
+class SqlAnswer(NamedTuple):
+    """Rows as JSON (an array), lines of JSON, or CSV; `more`: there were more than the limits allow."""
+
+    columns: list[str]
+    rows: int
+    more: bool
+    body: bytes
+
+
+class SqlProcesses:
+    """Runs queries on the files of one folder. For one event loop."""
+
+    def __init__(self, folder: Path, limits: SqlLimits, *, at_once: int) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._room = at_once + WAITING_LIMIT
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="sql")
+
+    async def answer(self, query: SqlQuery) -> SqlAnswer:
+        """The answer. Raises `QueryError` (400), and `ReadTimeoutError` where no process was free in time."""
+        if not self._room:
+            raise ReadTimeoutError(BUSY)
+        self._room -= 1
+        asked = time.monotonic()
+        try:
+            loop = asyncio.get_running_loop()
+            done = await loop.run_in_executor(self._threads, self._run, query, asked)
+        finally:
+            self._room += 1
+        return _answer(done)
+
+    def _run(self, query: SqlQuery, asked: float) -> bytes:
+        """What the process writes, b"" where it was ended. Blocks."""
+        limits = self._limits
+        if time.monotonic() - asked > limits.timeout_s:
+            raise ReadTimeoutError(BUSY)
+        job = {
+            "folder": str(self._folder),
+            "project": query.project,
+            "query": query.text,
+            "params": query.params,
+            "format": query.form,
+            "timeout_s": limits.timeout_s,
+            "memory_bytes": limits.memory_bytes,
+            "rows": limits.rows,
+            "bytes": limits.answer_bytes,
+        }
+        # exec'd anew, with none of this process's descriptors, threads or variables
+        with subprocess.Popen(
+            [sys.executable, "-I", str(Path(guarded.__file__))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            cwd="/",
+        ) as process:
+            try:
+                return process.communicate(orjson.dumps(job), limits.timeout_s + _GRACE_S)[0]
+            except subprocess.TimeoutExpired:
+                return b""
+            finally:
+                process.kill()
+
+
+def _answer(written: bytes) -> SqlAnswer:
+    line, _, body = written.partition(b"\n")
+    if not line:
+        raise QueryError(f"query, {ENDED}", status=400)
+    head = orjson.loads(line)
+    if head.get("error") == guarded.UNREADABLE:
+        raise ReadTimeoutError(guarded.UNREADABLE)
+    if "error" in head:
+        raise QueryError(f"query, {head['error']}", status=400)
+    return SqlAnswer(head["columns"], head["rows"], head["more"], body)
