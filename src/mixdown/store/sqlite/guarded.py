@@ -64,7 +64,6 @@ _MODULES: Final = (
     "stmt",
 )
 FUNCTIONS: Final = frozenset(
-    # fmt: off
     {
         "->",
         "->>",
@@ -186,7 +185,6 @@ FUNCTIONS: Final = frozenset(
         "unlikely",
         "upper",
     }
-    # fmt: on
 )
 """What a query may call; all else that SQLite has is refused."""
 
@@ -232,6 +230,7 @@ class Guard:
             self._known |= {table.lower() for (table,) in tables}
         self._make_views(apart=False)
         connection.set_progress_handler(self._late, _STEPS)
+        connection.authorizer = self._authorize
 
     def close_in(self) -> None:
         """From here on the process opens nothing, starts nothing, and has so much memory and time."""
@@ -246,7 +245,6 @@ class Guard:
             (resource.RLIMIT_NOFILE, 0),
         ):
             resource.setrlimit(kind, (limit, limit))
-        self.connection.authorizer = self._authorize
 
     def run(self, query: str, params: Sequence[Any] | dict[str, Any]) -> tuple[list[str], Iterator[Any]]:
         """The columns of a query, and its rows as they are read. Raises `RefusedError`."""
