@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from starlette.routing import Route
 
-from mixdown.http.auth import ADMINS, OWNERS, READERS
+from mixdown.http.auth import ADMINS, ANALYSTS, OWNERS, READERS
 from mixdown.store.credentials import secret_hash
 from mixdown.store.protocols import Account
 from tests.reads.support import (
@@ -29,9 +29,11 @@ ANALYST: Final = "analyst.mp-service-account"
 SPARE: Final = "spare.mp-service-account"
 ANYBODY: Final = READERS | {"ingest"}
 _READS: Final = (
+    "cohorts/list",
     "engage",
     "engage/properties",
     "engage/query",
+    "engage/stats",
     "events/names",
     "events/properties/top",
     "export",
@@ -47,6 +49,9 @@ TABLE: Final[dict[str, frozenset[str]]] = {
     "/api/mixdown/refusals": READERS,
     "/api/mixdown/refusals/resend": ADMINS,
     "/api/mixdown/sql": READERS,
+    "GET /api/mixdown/cohorts": READERS,
+    "POST /api/mixdown/cohorts": ANALYSTS,
+    "DELETE /api/mixdown/cohorts": ANALYSTS,
     "GET /api/mixdown/projects": READERS,
     "POST /api/mixdown/projects": OWNERS,
     "GET /api/mixdown/projects/{project_id}": READERS,
@@ -58,6 +63,11 @@ TABLE: Final[dict[str, frozenset[str]]] = {
     "/api/mixdown/accounts/{account_id}": ADMINS,
     "/api/mixdown/accounts/{account_id}/rotate-password": ADMINS,
     "/api/mixdown/accounts/{account_id}/projects/{project_id}": ADMINS,
+    "/api/app/data-deletions/v3.0": ADMINS,
+    "/api/app/data-deletions/v3.0/{tracking_id}": ADMINS,
+    "/api/app/data-retrievals/v3.0": ADMINS,
+    "/api/app/data-retrievals/v3.0/{tracking_id}": ADMINS,
+    "/api/app/data-retrievals/v3.0/{tracking_id}/file": ADMINS,
     "/api/app/me": READERS,
     "/api/app/projects/metadata/index": READERS,
     "/api/app/projects/{project_id}/workspaces/public": READERS,

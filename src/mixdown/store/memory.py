@@ -13,53 +13,32 @@ from typing import Any
 
 import msgspec
 
-from mixdown.model.errors import CatalogError, StoreError
 from mixdown.model.expression import document_values
 from mixdown.model.history import Change
 from mixdown.model.limits import KEY_WINDOW_MS
-from mixdown.store import account_checks as checks
 from mixdown.store import bounds
 from mixdown.store.chunk import Chunk, Outcome, join_segments
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.history import HistoryRange, HistorySize
+from mixdown.store.memory_catalog import MemoryCatalog
 from mixdown.store.memory_cohorts import MemoryCohorts
 from mixdown.store.memory_history import MemoryHistory
+from mixdown.store.memory_part import Part
 from mixdown.store.memory_privacy import MemoryPrivacyJobs
 from mixdown.store.memory_properties import MemoryProperties
 from mixdown.store.privacy import Rewritten, redact
 from mixdown.store.protocols import (
-    Account,
     Append,
     Appended,
     FoldResult,
     ProfileKey,
-    Project,
     RefusedRecord,
     Session,
 )
 from mixdown.store.selection import Selection, judge, sort_key_of
 
 
-class _Part:
-    """What can be closed, and then raises on use; `_guard` makes each method atomic."""
-
-    def __init__(self) -> None:
-        self._guard = threading.RLock()
-        self._closed = False
-
-    def close(self) -> None:
-        """Release nothing, but refuse further use as a store on disk does."""
-        self._closed = True
-
-    @contextmanager
-    def _use(self) -> Iterator[None]:
-        with self._guard:
-            if self._closed:
-                raise StoreError("this store was closed")
-            yield
-
-
-class MemoryRefusals(_Part):
+class MemoryRefusals(Part):
     """`Refusals` in memory."""
 
     def __init__(self) -> None:
@@ -126,7 +105,7 @@ class MemoryRefusals(_Part):
             del self._kept[refusal.id]
 
 
-class MemoryLog(_Part):
+class MemoryLog(Part):
     """`Log` in memory."""
 
     def __init__(self, refusals: MemoryRefusals) -> None:
@@ -229,7 +208,7 @@ class MemoryLog(_Part):
             return self._refusals.newest_ms
 
 
-class MemoryState(_Part, MemoryProperties):
+class MemoryState(Part, MemoryProperties):
     """`State` in memory."""
 
     def __init__(self) -> None:
@@ -404,157 +383,7 @@ class MemoryState(_Part, MemoryProperties):
                 del self._keys[key]
 
 
-class MemoryCatalog(_Part):
-    """`Catalog` in memory."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._version = 1
-        self._next_id = 1
-        self._projects: dict[int, Project] = {}
-        self._next_account = 1
-        self._accounts: dict[str, Account] = {}
-        self._facts: dict[str, bytes] = {}
-
-    def version(self) -> int:
-        with self._use():
-            return self._version
-
-    def projects(self) -> list[Project]:
-        with self._use():
-            return list(self._projects.values())
-
-    def accounts(self) -> list[Account]:
-        with self._use():
-            return [self._accounts[username] for username in sorted(self._accounts)]
-
-    def create_project(
-        self, name: str, *, token: str, secret_hash: bytes, id_merge: str, now_ms: int
-    ) -> Project:
-        with self._use():
-            project = Project(self._next_id, name, token, secret_hash, id_merge, now_ms)
-            self._put(project)
-            self._next_id += 1
-            return project
-
-    def change_project(
-        self,
-        project_id: int,
-        *,
-        name: str | None = None,
-        token: str | None = None,
-        secret_hash: bytes | None = None,
-        id_merge: str | None = None,
-    ) -> Project:
-        given = {"name": name, "token": token, "secret_hash": secret_hash, "id_merge": id_merge}
-        with self._use():
-            changes = {field: value for field, value in given.items() if value is not None}
-            project = msgspec.structs.replace(self._known(project_id), **changes)
-            self._put(project)
-            return project
-
-    def limit_project(
-        self,
-        project_id: int,
-        *,
-        records_per_s: int | None,
-        requests_per_s: int | None,
-        queries_per_hour: int | None,
-    ) -> Project:
-        with self._use():
-            project = msgspec.structs.replace(
-                self._known(project_id),
-                rate_limit_records_per_s=records_per_s,
-                rate_limit_requests_per_s=requests_per_s,
-                rate_limit_queries_per_hour=queries_per_hour,
-            )
-            self._put(project)
-            return project
-
-    def delete_project(self, project_id: int) -> None:
-        with self._use():
-            self._known(project_id)
-            del self._projects[project_id]
-            for username, account in list(self._accounts.items()):
-                left = account.revoked(project_id)
-                if left != account and not left.project_id:
-                    del self._accounts[username]
-                else:
-                    self._accounts[username] = left
-            self._version += 1
-
-    def create_account(self, account: Account) -> Account:
-        account = checks.checked(account)
-        with self._use():
-            for project_id, _ in account.grants:
-                self._known(project_id)
-            if account.username in self._accounts:
-                raise CatalogError("this name is taken by another account", hint="Choose another.")
-            made = msgspec.structs.replace(
-                account, id=self._next_account, others=tuple(sorted(account.others))
-            )
-            self._next_account += 1
-            return self._put_account(made)
-
-    def grant_account(self, username: str, project_id: int, role: str) -> Account:
-        with self._use():
-            account = self._known_account(username)
-            self._known(project_id)
-            return self._put_account(checks.granted(account, project_id, role))
-
-    def revoke_account(self, username: str, project_id: int) -> Account:
-        with self._use():
-            return self._put_account(checks.revoked(self._known_account(username), project_id))
-
-    def change_password(self, username: str, password_hash: bytes) -> Account:
-        with self._use():
-            account = self._known_account(username)
-            return self._put_account(msgspec.structs.replace(account, password_hash=password_hash))
-
-    def delete_account(self, username: str) -> None:
-        with self._use():
-            del self._accounts[self._known_account(username).username]
-            self._version += 1
-
-    def fact(self, name: str) -> bytes | None:
-        with self._use():
-            return self._facts.get(name)
-
-    def set_fact(self, name: str, value: bytes) -> None:
-        with self._use():
-            self._facts[name] = value
-
-    def _known(self, project_id: int) -> Project:
-        if project_id not in self._projects:
-            raise CatalogError(f"there is no project {project_id}", hint="`mixdown project list` shows all.")
-        return self._projects[project_id]
-
-    def _known_account(self, username: str) -> Account:
-        if username not in self._accounts:
-            raise checks.no_account(username)
-        return self._accounts[username]
-
-    def _put_account(self, account: Account) -> Account:
-        self._accounts[account.username] = account
-        self._version += 1
-        return account
-
-    def _put(self, project: Project) -> None:
-        for other in self._projects.values():
-            if other.id == project.id:
-                continue
-            for field, value in (
-                ("name", project.name == other.name),
-                ("token", project.token == other.token),
-                ("secret", bool(project.secret_hash) and project.secret_hash == other.secret_hash),
-            ):
-                if value:
-                    raise CatalogError(f"this {field} is taken by another project", hint="Choose another.")
-        self._projects[project.id] = project
-        self._version += 1
-
-
-class MemorySessions(_Part):
+class MemorySessions(Part):
     """`Sessions` in memory."""
 
     def __init__(self) -> None:
