@@ -212,7 +212,7 @@ class MemoryState(Part, MemoryProperties):
     """`State` in memory."""
 
     def __init__(self) -> None:
-        _Part.__init__(self)
+        Part.__init__(self)
         MemoryProperties.__init__(self)
         self._watermark = 0
         self._documents: dict[ProfileKey, bytes] = {}
