@@ -66,30 +66,34 @@ def test_a_long_drive_finds_nothing_undescribed(described: Server, signed_in: bo
     assert faults == []
 
 
-def typed_parameters() -> list[tuple[str, str, dict[str, Any]]]:
-    """Each integer that a read takes in its query: path, name and schema, as the document has them."""
+def typed_parameters() -> list[tuple[str, dict[str, Any], str, dict[str, Any]]]:
+    """Each integer that a read takes in its query: path, what else it needs, name and schema."""
     from mixdown.http import openapi
     from mixdown.http.openapi_operations import operations
     from mixdown.settings import Settings
 
     document = openapi.document(Settings(), {path: {"GET"} for path in operations(Settings())})
-    return [
-        (path, parameter["name"], parameter["schema"])
-        for path, item in document["paths"].items()
-        for parameter in item.get("get", {}).get("parameters", ())
-        if parameter["in"] == "query" and parameter["schema"].get("type") == "integer"
-    ]
+    found = []
+    for path, item in document["paths"].items():
+        parameters = [told for told in item.get("get", {}).get("parameters", ()) if told["in"] == "query"]
+        needed = {told["name"]: told["example"] for told in parameters if told.get("required")}
+        found += [
+            (path, needed, told["name"], told["schema"])
+            for told in parameters
+            if told["schema"].get("type") == "integer"
+        ]
+    return found
 
 
 def test_a_number_outside_its_described_range_is_refused_and_one_inside_is_not(described: Server) -> None:
     found = typed_parameters()
     assert len(found) > 15
-    for path, name, schema in found:
+    for path, needed, name, schema in found:
         low, high = schema["minimum"], schema["maximum"]
         for value in (low - 1, high + 1, "x", "1.5", "0x1", "1e3", "true", '"', "9" * 40):
-            answer = described.get(path, **{"project_id": 1, name: value})
+            answer = described.get(path, **{"project_id": 1, **needed, name: value})
             assert answer.status == 400, (path, name, value, answer)
             assert json.loads(answer.body)["error"].startswith(f"{name}, ")
         if name != "project_id":
             for value in (low, high):
-                assert described.get(path, **{"project_id": 1, name: value}).status == 200
+                assert described.get(path, **{"project_id": 1, **needed, name: value}).status == 200

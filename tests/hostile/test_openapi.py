@@ -94,15 +94,18 @@ def test_every_path_and_method_that_is_served_is_described_and_no_other(worker: 
         assert found == served
 
 
-def test_the_application_answers_405_to_the_methods_that_are_not_described(
+def test_the_application_answers_405_and_those_allowed_to_methods_that_are_not_described(
     worker: Worker, document: Document
 ) -> None:
     worker.app = whole(worker)
     described = {(path, method) for path, method, _ in operations_of(document)}
     for path, item in document["paths"].items():
         for method in METHODS:
-            status = worker.ask(method.upper(), re.sub(r"\{\w+\}", "x", path)).status
-            assert (status != 405) == ((path, method) in described), (path, method, item.keys())
+            answer = worker.ask(method.upper(), re.sub(r"\{\w+\}", "x", path))
+            assert (answer.status != 405) == ((path, method) in described), (path, method, item.keys())
+            if answer.status == 405:
+                allowed = set(answer.headers["allow"].lower().split(", "))
+                assert allowed == {method for method in METHODS if method in item}, path
 
 
 def read_parameters() -> set[str]:

@@ -12,11 +12,10 @@ from typing import Any, Final, Literal
 
 import structlog
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as PageRequest
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from mixdown.http import (
     admin,
@@ -233,8 +232,13 @@ async def _internal_error(request: PageRequest, error: Exception) -> Response:
 
 
 async def _method_not_allowed(request: PageRequest, error: Exception) -> Response:
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    """A method that a path does not take; `Allow` names those of all routes that the path has."""
+    del error
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    path = next(route.path for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    taken = {method for route in routes if route.path == path for method in route.methods or ()}
+    allow = ", ".join(sorted(taken))
     if request.scope["path"].startswith("/api/"):
         text = METHOD_NOT_ALLOWED.format(method=request.method)
-        return read_error(request.scope, text, status=405, headers=headers)
-    return _response(not_allowed(headers.get("Allow", "")))
+        return read_error(request.scope, text, status=405, headers={"Allow": allow})
+    return _response(not_allowed(allow))
