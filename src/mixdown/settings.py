@@ -247,7 +247,7 @@ class Settings:
     rate_limit_queries_per_hour: Annotated[
         int,
         _About(
-            help="Profile queries an hour that one project may ask (Mixpanel's limit is 60); beyond it: 429. "
+            help="Queries an hour that one project may ask (Mixpanel's limit is 60); beyond it: 429. "
             "0 sets no limit.",
             high=10**9,
             advanced=True,

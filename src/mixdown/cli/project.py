@@ -167,7 +167,7 @@ def _limit(context: click.Context, option: click.Parameter, given: str | None) -
 @click.option(
     "--rate-limit-requests-per-s", metavar="N", callback=_limit, help="Requests of writes a second."
 )
-@click.option("--rate-limit-queries-per-hour", metavar="N", callback=_limit, help="Profile queries an hour.")
+@click.option("--rate-limit-queries-per-hour", metavar="N", callback=_limit, help="Queries an hour.")
 @json_flag
 @data_dir_flag
 def set_project(
