@@ -54,6 +54,9 @@ def fill(folder: Path) -> None:
     append_raw(store, rules, "engage", [_refused(number) for number in range(0, PEOPLE, 5)], sdk="t")
     _append_with_key(store, [_record(0, chance), _record(1, chance), _refused(0)], "import-1")
     catch_up(store)
+    store.state.add_property_index(1, "", "name")
+    while store.state.build_indexes(50):
+        pass
     session = Session("s" * 32, 1, "", 0, 10, now_ms())
     store.sessions.create(session, map(person, range(PEOPLE)))
     store.cohorts.create(Cohort(1, "listed"), map(person, range(PEOPLE)))
@@ -67,6 +70,7 @@ def stir(store: SqliteStore) -> None:
         records = [_record(number, chance) for number in range(PEOPLE)]
         append_raw(store, rules_of(Settings()), "engage", records, sdk="t")
         catch_up(store)
+    store.state.drop_property_index(1, "", "name")  # its values are not taken away yet
     store.sessions.create(Session("u" * 32, 1, "", 0, 10, now_ms()), map(person, range(PEOPLE)))
 
 

@@ -16,17 +16,15 @@ from typing import Any
 import apsw
 import zstandard
 
-_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def found(folder: Path, markers: Iterable[str]) -> dict[str, set[str]]:
     """By place (a file, or a table's column), the markers that it holds."""
-    pattern = re.compile(
-        b"|".join(re.escape(marker.encode()) for marker in sorted(markers, key=_longest_first))
-    )
+    wanted = [(marker, marker.encode()) for marker in markers]
     places: dict[str, set[str]] = {}
     for place, content in contents(folder):
-        here = {match.decode() for match in pattern.findall(content)}
+        here = {marker for marker, encoded in wanted if encoded in content}
         if here:
             places.setdefault(place, set()).update(here)
     return places
@@ -50,6 +48,12 @@ def _deflated_in(content: bytes) -> Iterator[bytes]:
         try:
             yield zlib.decompressobj().decompress(content[header.start() : header.start() + 2**16])
         except zlib.error:
+            continue
+    for magic in re.finditer(re.escape(_ZSTD), content):
+        try:
+            reader = zstandard.ZstdDecompressor().decompressobj()
+            yield reader.decompress(content[magic.start() : magic.start() + 2**20])
+        except zstandard.ZstdError:
             continue
 
 
@@ -83,7 +87,3 @@ def _zstd(value: bytes) -> bytes:
         return zstandard.ZstdDecompressor().decompress(value, max_output_size=1 << 28)
     except zstandard.ZstdError as error:
         raise ValueError from error
-
-
-def _longest_first(marker: str) -> tuple[int, str]:
-    return -len(marker), marker

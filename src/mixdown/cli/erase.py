@@ -120,7 +120,7 @@ def _erase_here(settings: Settings) -> None:
     with held:
         folding = open_store(settings.data_dir, role="fold", create=False)
         try:
-            catch_up(folding)
+            catch_up(folding, history=settings.history_retention_days > 0)
             erase_all(folding)
         finally:
             folding.close()

@@ -9,7 +9,8 @@ twice. It must never write an id to a log line, a metric or a report.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -40,6 +41,8 @@ BUSY_SHARE: Final = 4
 HELD_UP_S: Final = 0.05
 RETRY_S: Final = 1.0
 _REFUSALS_AT_ONCE: Final = 10
+_HISTORIES_AT_ONCE: Final = 10
+_COUNTED_AT_ONCE: Final = 1000
 _CHUNKS_AT_ONCE: Final = 200
 _CHUNK_BYTES_AT_ONCE: Final = 2 * 1024 * 1024
 _DAMAGED_TOLD: Final = 100
@@ -68,6 +71,7 @@ class _Tally(msgspec.Struct):
     records: int = 0
     chunks: int = 0
     refusals: int = 0
+    history: int = 0
 
 
 class Eraser:
@@ -169,9 +173,10 @@ class Eraser:
             self._events.erased(len(jobs), people, tally.records, time.monotonic() - began)
 
     def _forget(self, targets: Targets, tally: _Tally) -> Iterator[bool]:
-        """What is read of them but the log: sessions, cohorts, retrievals, refusals."""
+        """What is read of them but the log: history, sessions, cohorts, retrievals, refusals."""
         store, folded_ms = self._store, self._now_ms()
         for (project, group_key), held in targets.items():
+            yield from self._forget_history(project, group_key, held, tally)
             ids = list(held)
             store.cohorts.forget(project, group_key, ids)
             store.privacy.forget_retrievals(project, group_key, ids)
@@ -179,6 +184,23 @@ class Eraser:
                 project, group_key, held.keys(), until_ms=folded_ms, now_ms=self._now_ms()
             )
             yield from self._forget_refusals(project, group_key, frozenset(held), tally)
+
+    def _forget_history(
+        self, project: int, group_key: str, held: Mapping[str, int], tally: _Tally
+    ) -> Iterator[bool]:
+        """What changed in their profiles, a few of them at once."""
+        state = self._store.state
+        while state.uncounted().get((project, group_key)) in held:  # one says how far the counting has come
+            state.count_properties(_COUNTED_AT_ONCE)
+            yield True
+        of_position: dict[int, list[str]] = defaultdict(list)
+        for each, position in held.items():
+            of_position[position].append(each)
+        for position, ids in of_position.items():
+            for at in range(0, len(ids), _HISTORIES_AT_ONCE):
+                keys = [(project, group_key, each) for each in ids[at : at + _HISTORIES_AT_ONCE]]
+                tally.history += state.forget_history(keys, below=position)
+                yield True
 
     def _forget_refusals(
         self, project: int, group_key: str, ids: frozenset[str], tally: _Tally
@@ -271,6 +293,7 @@ class Eraser:
                 "records": counted.records,
                 "chunks": counted.chunks,
                 "refusals": counted.refusals,
+                "history": counted.history,
                 "finished": iso_seconds(now_ms),
                 "not_reached": list(NOT_REACHED),
                 "damaged_chunks": damaged,

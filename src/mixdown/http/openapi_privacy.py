@@ -61,6 +61,7 @@ _REPORT: Final[Mapping[str, Any]] = {
     "records": 12,
     "chunks": 3,
     "refusals": 1,
+    "history": 12,
     "finished": "2026-01-02T03:04:06",
     "not_reached": ["exports, and whatever other systems have read"],
     "damaged_chunks": [],
@@ -81,6 +82,7 @@ _FILE: Final[Mapping[str, Any]] = {
     "group_key": None,
     "ids": ["ada"],
     "profiles": [{"$distinct_id": "ada", "$properties": {"plan": "pro"}}],
+    "history": [],
     "cohorts": [],
     "refusals": [],
     "records": [],
@@ -242,8 +244,8 @@ def _retrieved() -> Operation:
         "fetchRetrieval",
         _TAG,
         "Fetch people's data",
-        "One JSON object: their profiles, the cohorts that list them, refused records that name them, and "
-        "the records that still stand in the log.",
+        "One JSON object: their profiles and history, the cohorts that list them, refused records that name "
+        "them, and the records that still stand in the log.",
         _errors(path, job=True)
         | {
             "200": response(

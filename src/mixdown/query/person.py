@@ -1,7 +1,7 @@
 """All that is kept of some people or groups, as one JSON file, written as it is read.
 
-A store and ids enter; pieces of one JSON object leave: profiles, refused records, and the records that still
-stand in the log. It never holds more than a few documents or one chunk at a time.
+A store and ids enter; pieces of one JSON object leave: profiles, their history, refused records, and the
+records that still stand in the log. It never holds more than a few documents or one chunk at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mixdown.model.errors import CorruptStoreError
 from mixdown.model.mentions import mentions
 from mixdown.model.operators import OPERATOR_NAMES
 from mixdown.model.times import iso_seconds
+from mixdown.query.history import history_rows
 from mixdown.store.batches import documents_in_batches
 from mixdown.store.chunk import LoggedUpdate, decode_body
 from mixdown.store.privacy import hashes_of
@@ -31,7 +32,7 @@ def person_file(
     """The pieces of the file. Raises `StoreError` in the middle of it where the store fails.
 
     The object has `project_id`, `created`, `group_key` (null for users), `ids`, and the lists `profiles`,
-    `cohorts`, `refusals` and `records`.
+    `history`, `cohorts`, `refusals` and `records`.
     """
     head = {
         "project_id": project.id,
@@ -42,6 +43,7 @@ def person_file(
     yield orjson.dumps(head)[:-1]
     sections: tuple[tuple[str, Callable[[], Iterable[bytes]]], ...] = (
         ("profiles", lambda: _profiles(store, project.id, group_key, ids)),
+        ("history", lambda: _history(store, project.id, group_key, ids)),
         ("cohorts", lambda: _cohorts(store, project.id, group_key, ids)),
         ("refusals", lambda: _refusals(store, project.id, group_key, frozenset(ids))),
         ("records", lambda: _records(store, project.id, group_key, frozenset(ids))),
@@ -63,6 +65,14 @@ def _profiles(store: Store, project: int, group_key: str, ids: Sequence[str]) ->
         for key, document in zip(some, documents, strict=True):
             if document is not None:
                 yield b'{"$distinct_id":%b,"$properties":%b}' % (orjson.dumps(key[2]), document)
+
+
+def _history(store: Store, project: int, group_key: str, ids: Sequence[str]) -> Iterator[bytes]:
+    """What changed in their profiles, newest first for each."""
+    for profile_id, entry in history_rows(store, project, group_key, ids):
+        told = msgspec.to_builtins(entry)
+        del told["time_ms"]
+        yield msgspec.json.encode({"id": profile_id, "time": iso_seconds(entry.time_ms), **told})
 
 
 def _cohorts(store: Store, project: int, group_key: str, ids: Sequence[str]) -> Iterator[bytes]:

@@ -270,6 +270,36 @@ def span_of(line: bytes) -> tuple[int, int]:
     return records[0].position, records[-1].position
 
 
+def line_since(line: bytes, position: int) -> bytes | None:
+    """What is left of a line without the records below a position; None where that is nothing.
+
+    What stood below is to be forgotten: the profile begins with what is left. Raises `CorruptStoreError`.
+    """
+    try:
+        decoded = _decode_line(line)
+    except msgspec.MsgspecError as error:
+        raise CorruptStoreError(f"a line of the history cannot be read: {error}") from error
+    gone = sum(record.position < position for record in decoded.records)
+    if not gone:
+        return line
+    if gone == len(decoded.records):
+        return None
+    apart = [
+        (number - gone, place, name, digest)
+        for number, place, name, digest in decoded.apart
+        if number >= gone
+    ]
+    return _encoder.encode(_Line(decoded.id, False, ({}, [], []), decoded.records[gone:], apart))
+
+
+def digests_of(line: bytes) -> set[str]:
+    """The digests of the values of a line that stand apart. Raises `CorruptStoreError`."""
+    try:
+        return {digest for _, _, _, digest in _decode_line(line).apart}
+    except msgspec.MsgspecError as error:
+        raise CorruptStoreError(f"a line of the history cannot be read: {error}") from error
+
+
 def _applied(record: HistoryRecord, operations: list[tuple[int, Any]]) -> Applied:
     endpoint, _, sdk = record.source.partition(" ")
     return Applied(

@@ -345,9 +345,9 @@ class MemoryState(Part, MemoryProperties):
         with self._use():
             return self._history.tend(keep_from_ms, limit_bytes)
 
-    def forget_history(self, keys: Sequence[ProfileKey]) -> int:
+    def forget_history(self, keys: Sequence[ProfileKey], *, below: int) -> int:
         with self._use():
-            return self._history.forget(keys)
+            return self._history.forget(keys, below)
 
     def key_window(self) -> tuple[int, int]:
         with self._use():

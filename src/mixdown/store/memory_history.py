@@ -11,7 +11,9 @@ from mixdown.store.history import (
     ProfileKey,
     Span,
     change_of,
+    digests_of,
     id_of,
+    line_since,
     lines_of,
 )
 
@@ -69,8 +71,17 @@ class MemoryHistory:
             self._since_ms = max(self._since_ms, *(spans[first].last_ms for first in gone))
         return bool(gone)
 
-    def forget(self, keys: Sequence[ProfileKey]) -> int:
-        """Forget profiles; how many steps of them there were."""
+    def forget(self, keys: Sequence[ProfileKey], below: int) -> int:
+        """Forget what stands below a position about profiles; of how many steps."""
+        changed = 0
         for key in keys:
-            self._values.pop(key, None)
-        return sum(len(self._lines.pop(key, [])) for key in keys)
+            lines = self._lines.pop(key, [])
+            left = [(span, line_since(line, below)) for span, line in lines]
+            changed += sum(line != now for (_, line), (_, now) in zip(lines, left, strict=True))
+            kept = [(span, line) for span, line in left if line is not None]
+            needed = {digest for _, line in kept for digest in digests_of(line)}
+            values = self._values.pop(key, {})
+            if kept:
+                self._lines[key] = kept
+                self._values[key] = {name: data for name, data in values.items() if name in needed}
+        return changed

@@ -306,8 +306,12 @@ class State(Protocol):
         Only the process that folds may ask.
         """
 
-    def forget_history(self, keys: Sequence[ProfileKey]) -> int:
-        """Take all history of these profiles away, in one transaction; how many steps of it there were."""
+    def forget_history(self, keys: Sequence[ProfileKey], *, below: int) -> int:
+        """Take the history of these profiles below a position away, in one transaction; of how many steps.
+
+        And what else says that they ever were, but for the profiles themselves. Only the process that folds
+        may ask.
+        """
 
     def property_indexes(self, project: int) -> list[PropertyIndex]:
         """A project's indexes, oldest first. They make reads quicker and never change an answer."""

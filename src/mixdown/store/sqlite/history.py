@@ -17,7 +17,9 @@ from mixdown.store.history import (
     HistorySize,
     LargeValue,
     ProfileKey,
+    digests_of,
     id_of,
+    line_since,
     lines_of,
     lines_with,
     pack,
@@ -219,36 +221,58 @@ def _blocks_from(
     return [data for data, *_ in before + rows[:at_once]], unread
 
 
-def forget(connection: apsw.Connection, keys: Iterable[ProfileKey]) -> int:
-    """Take all about these profiles out of the history, within the caller's transaction; how many lines.
+def forget(connection: apsw.Connection, keys: Iterable[ProfileKey], below: int) -> int:
+    """Take what stands below a position about these profiles out of the history; how many lines that changes.
 
-    It looks into each segment, also those that are being merged or about to go, and rewrites blocks that hold
-    some of it. Where they are to leave the disk, the caller sees to `secure_delete` and the WAL.
+    Within the caller's transaction. It looks into each segment, also those that are being merged or about to
+    go, and rewrites blocks that hold some of it. That it leaves the disk, the caller sees to.
     """
-    gone = 0
+    changed = 0
     # what is half merged begins anew: it says in the clear how far it came
     sqlite.rows(
         connection, "UPDATE history_segments SET state = ?, done_id = '' WHERE state = ?", (GOING, MERGING)
     )
     segments = [number for (number,) in sqlite.rows(connection, "SELECT segment FROM history_segments")]
     for key in keys:
-        sqlite.rows(
-            connection, "DELETE FROM history_values WHERE project_id = ? AND group_key = ? AND id = ?", key
-        )
+        needed: set[str] = set()
         for segment in segments:
-            gone += _forget_in(connection, segment, key)
-    return gone
+            changed += _forget_in(connection, segment, key, below, needed)
+        held = sqlite.rows(
+            connection,
+            "SELECT digest FROM history_values WHERE project_id = ? AND group_key = ? AND id = ?",
+            key,
+        )
+        connection.executemany(
+            "DELETE FROM history_values WHERE project_id = ? AND group_key = ? AND id = ? AND digest = ?",
+            [(*key, digest) for (digest,) in held if digest not in needed],
+        )
+    return changed
 
 
-def _forget_in(connection: apsw.Connection, segment: int, key: ProfileKey) -> int:
-    """Take a profile's lines out of one segment; how many there were."""
-    gone = 0
+def _forget_in(
+    connection: apsw.Connection, segment: int, key: ProfileKey, below: int, needed: set[str]
+) -> int:
+    """Take a profile's past out of one segment; how many lines changed.
+
+    `needed` gets the digests of values that what is left of the profile names.
+    """
+    changed = 0
     for first_id, number, data in _places_with(connection, segment, key):
         lines = lines_of(data)
-        kept = [line for line in lines if id_of(line) != key[2]]
-        if len(kept) == len(lines):
+        kept: list[bytes] = []
+        changed_here = 0
+        for line in lines:
+            if id_of(line) != key[2]:
+                kept.append(line)
+                continue
+            left = line_since(line, below)
+            changed_here += left != line
+            if left is not None:
+                kept.append(left)
+                needed |= digests_of(left)
+        if not changed_here:
             continue
-        gone += len(lines) - len(kept)
+        changed += changed_here
         place = (segment, *key[:2], first_id, number)
         sqlite.rows(
             connection,
@@ -263,7 +287,7 @@ def _forget_in(connection: apsw.Connection, segment: int, key: ProfileKey) -> in
                 "INSERT INTO history_blocks VALUES (?, ?, ?, ?, ?, ?)",
                 (segment, *key[:2], block.first_id, number, block.data),
             )
-    return gone
+    return changed
 
 
 def _places_with(connection: apsw.Connection, segment: int, key: ProfileKey) -> list[tuple[str, int, bytes]]:

@@ -114,6 +114,22 @@ def forget_all(connection: apsw.Connection) -> None:
     sqlite.rows(connection, "UPDATE property_indexes SET built_to = '', complete = 0")
 
 
+def forget(connection: apsw.Connection, project: int, group_id: int, ids: Sequence[str]) -> None:
+    """Take away what says that these profiles ever were: values in indexes that are about to go, and where
+    the building of one has come to.
+    """
+    encoded = apsw.carray(tuple([profile_id.encode() for profile_id in ids]))
+    of_kind = "SELECT number FROM property_indexes WHERE project_id = ? AND data_group_id = ?"
+    for (number,) in sqlite.rows(connection, f"{of_kind} AND dropped", (project, group_id)):
+        sqlite.rows(connection, _DELETE, (number, encoded))
+    sqlite.rows(
+        connection,
+        "UPDATE property_indexes SET built_to = '' WHERE project_id = ? AND data_group_id = ?"
+        " AND built_to IN (SELECT CAST(value AS TEXT) FROM carray(?))",
+        (project, group_id, encoded),
+    )
+
+
 # --- as profiles are written
 
 
@@ -198,7 +214,9 @@ def work_on(connection: apsw.Connection, limit: int) -> None:
         return
     rows = list(_some(connection, (project, group_id, built_to, limit)))
     if not rows:
-        sqlite.rows(connection, "UPDATE property_indexes SET complete = 1 WHERE number = ?", (number,))
+        sqlite.rows(
+            connection, "UPDATE property_indexes SET complete = 1, built_to = '' WHERE number = ?", (number,)
+        )
         return
     keep(connection, [(number, name)], rows)
     sqlite.rows(

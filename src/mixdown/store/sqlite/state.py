@@ -294,11 +294,18 @@ class SqliteState:
         with sqlite.store_errors(self._what):
             return history.size(self._readers.get())
 
-    def forget_history(self, keys: Sequence[ProfileKey]) -> int:
+    def forget_history(self, keys: Sequence[ProfileKey], *, below: int) -> int:
         with self._guard, sqlite.store_errors(self._what):
             writer, _ = self._open_writer()
             with sqlite.transaction(writer):
-                return history.forget(writer, keys)
+                of_kind: dict[tuple[int, str], list[str]] = defaultdict(list)
+                for project, group_key, profile_id in keys:
+                    of_kind[project, group_key].append(profile_id)
+                for pair, ids in of_kind.items():
+                    group_id = _select_group_id(writer, *pair)
+                    if group_id is not None:
+                        indexes.forget(writer, pair[0], group_id, ids)
+                return history.forget(writer, keys, below)
 
     def tend_history(self, *, keep_from_ms: int, limit_bytes: int) -> bool:
         with self._guard, sqlite.store_errors(self._what):
