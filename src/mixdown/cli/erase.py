@@ -163,8 +163,8 @@ def retrieve(
 ) -> None:
     """Write out all that is kept of some people, as one JSON file.
 
-    It holds their profiles, the cohorts that list them, the refused records that name them, and what the log
-    still has of them. A file that is there is not overwritten.
+    It holds their profiles and history, the cohorts that list them, the refused records that name them, and
+    what the log still has of them. A file that is there is not overwritten.
 
     \b
     Examples:

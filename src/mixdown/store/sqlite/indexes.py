@@ -115,8 +115,9 @@ def forget_all(connection: apsw.Connection) -> None:
 
 
 def forget(connection: apsw.Connection, project: int, group_id: int, ids: Sequence[str]) -> None:
-    """Take away what says that these profiles ever were: values in indexes that are about to go, and where
-    the building of one has come to.
+    """Take away what says that these profiles ever were.
+
+    That is values in indexes that are about to go, and how far the building of one has come.
     """
     encoded = apsw.carray(tuple([profile_id.encode() for profile_id in ids]))
     of_kind = "SELECT number FROM property_indexes WHERE project_id = ? AND data_group_id = ?"
