@@ -174,6 +174,27 @@ def test_a_filter_and_a_choice_of_properties_hold_on_the_way_out(shop: Cli, tmp_
     assert "at position" in bad.stderr
 
 
+def test_an_export_may_be_of_a_time_that_has_passed(shop: Cli, tmp_path: Path) -> None:
+    fill(shop, {f"u{n:05}": {"n": n} for n in range(3000)})
+    exported(shop)
+    time.sleep(1.1)
+    then = str(int(time.time() * 1000) - 50)
+    fill(shop, {"u00001": {"n": -1}, "new": {"n": 0}})
+    shop("profiles", "delete", "u02500", "--project", "shop", "--yes")
+    assert exported(shop, "--where", 'properties["n"] < 1') == expected(
+        {"u00000": {"n": 0}, "u00001": {"n": -1}, "new": {"n": 0}}
+    )
+    assert exported(shop, "--as-of", then) == expected({f"u{n:05}": {"n": n} for n in range(3000)})
+    file = tmp_path / "then.ndjson"
+    arguments = ["profiles", "export", str(file), "--project", "shop", "--as-of", then]
+    environment = {**shop.environment(), "DIE_AT": "1"}
+    subprocess.run([sys.executable, "-c", CRASH, *arguments], env=environment, check=False, timeout=30)
+    assert not file.exists()
+    assert "2000 profiles were written before" in shop(*arguments).stderr
+    assert len(file.read_text().splitlines()) == 3000
+    assert "is no time" in shop("profiles", "export", "--project", "shop", "--as-of", "soon", code=1).stderr
+
+
 def test_a_filter_and_a_choice_of_properties_hold_on_the_way_in(copy: Cli, tmp_path: Path) -> None:
     fill(copy)
     file = str(tmp_path / "users.csv")
@@ -292,7 +313,7 @@ save, saves = unfinished.Unfinished.save, []
 def dying(self):
     save(self)
     saves.append(1)
-    if len(saves) == 2:
+    if len(saves) == int(os.environ.get("DIE_AT", "2")):
         self._file.write(b"torn row")
         os.kill(os.getpid(), signal.SIGKILL)
 unfinished.Unfinished.save = dying
@@ -501,6 +522,7 @@ def test_more_properties_than_columns_go_into_one(
         assert len(next(io.StringIO(text.readline())).split(",")) == 22
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_how_far_an_import_is(shop: Cli, tmp_path: Path) -> None:
     file = tmp_path / "users.ndjson"
     file.write_bytes(b"".join(b'{"$distinct_id": "u%d", "n": 1}\n' % n for n in range(60_000)))

@@ -8,11 +8,14 @@ made meanwhile comes if its id lies ahead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final
 
 import msgspec
+import orjson
 
-from mixdown.store.protocols import State
+from mixdown.query.history import all_as_of
+from mixdown.store.protocols import State, Store
 
 PAGE_PROFILES: Final = 2000
 Keep = Callable[[str, bytes], bool]
@@ -37,3 +40,15 @@ def pages(
         after = found[-1][0]
         wanted = found if keep is None else [profile for profile in found if keep(*profile)]
         yield Page(wanted, len(found), after)
+
+
+def pages_as_of(
+    store: Store, project: int, group_key: str, time_ms: int, *, after: str = "", keep: Keep | None = None
+) -> Iterator[Page]:
+    """The same, as the profiles stood at a time. Raises `QueryError` where history does not reach back."""
+    # no id holds NUL: this is the least text behind `after`
+    from_id = after + "\0" if after else ""
+    profiles = all_as_of(store, project, group_key, time_ms, from_id=from_id)
+    while found := [(name, orjson.dumps(then)) for name, then in islice(profiles, PAGE_PROFILES)]:
+        wanted = found if keep is None else [profile for profile in found if keep(*profile)]
+        yield Page(wanted, len(found), found[-1][0])

@@ -137,14 +137,16 @@ def as_of(state: State, key: ProfileKey, time_ms: int) -> Properties | None:
     return _as_of(None if document is None else orjson.loads(document), changes, time_ms)
 
 
-def all_as_of(store: Store, project: int, group_key: str, time_ms: int) -> Iterator[tuple[str, Properties]]:
-    """All profiles of users or of a group key as they stood at a time, by id: (id, properties).
+def all_as_of(
+    store: Store, project: int, group_key: str, time_ms: int, *, from_id: str = ""
+) -> Iterator[tuple[str, Properties]]:
+    """All profiles of users or of a group key as they stood at a time, from an id on: (id, properties).
 
     A thousand are held at once, and no transaction stays open between. Raises `QueryError` where history does
     not reach back so far, at once or, where it is forgotten meanwhile, then. Blocks.
     """
     require_reach(store.state, time_ms, "as_of")
-    begin: str | None = ""
+    begin: str | None = from_id
     while begin is not None:
         patience.check()
         piece = _piece(store.state, project, group_key, begin, time_ms)

@@ -16,8 +16,11 @@ _MAY_BE_JSON: Final = frozenset('-0123456789tfn"[{ \t\n\r')
 
 def cell_of(value: Any) -> str:
     """A value as the text of a cell."""
-    if type(value) is str and not _reads_as_json(value):
-        return value
+    kind = type(value)
+    if kind is int:
+        return str(value)
+    if kind is str and not _reads_as_json(value):
+        return value  # type: ignore[no-any-return]
     return orjson.dumps(value).decode()
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mixdown.cli.transfer.writing import RowWriter
     from mixdown.query.export import Keep, Page
-    from mixdown.store.protocols import State, Store
+    from mixdown.store.protocols import Store
 
 SAVE_EVERY_S: Final = 2.0
 MANY_PROFILES: Final = 100_000
@@ -42,6 +42,7 @@ class Wanted(msgspec.Struct, frozen=True):
     layout: str
     where: str = ""
     properties: tuple[str, ...] | None = None
+    as_of_ms: int | None = None
 
     def asked(self) -> dict[str, Any]:
         """The question as plain values: an unfinished export goes on only with the same one."""
@@ -60,6 +61,11 @@ class Wanted(msgspec.Struct, frozen=True):
     help="""Only profiles that match, such as 'properties["plan"] == "pro"'.""",
 )
 @click.option("--properties", metavar="A,B", help="Only these properties, separated by commas.")
+@click.option(
+    "--as-of",
+    metavar="TIME",
+    help="As the profiles stood then: 2026-01-31T12:00:00 (UTC), or seconds since 1970.",
+)
 @click.option(
     "--format", "file_format", type=click.Choice(FORMATS), help="Whatever the name says; ndjson for a pipe."
 )
@@ -89,10 +95,12 @@ def export(**flags: Any) -> None:
       mixdown profiles export --project shop | jq -r '."$distinct_id"'
     """
     from mixdown.model.expression import parse
+    from mixdown.query.history import read_time
 
     asked = Asked(**flags)
     form = form_of(asked.file, asked.file_format, asked.compression)
     parse(asked.where)
+    as_of_ms = None if asked.as_of is None else read_time(asked.as_of, "--as-of")
     to_pipe = asked.file == STANDARD
     target = Path(asked.file).absolute()
     _check(target, form, asked)
@@ -102,13 +110,19 @@ def export(**flags: Any) -> None:
         project = find_project(store, asked.project_ref)
         settle_and_tell(settings, store)
         wanted = Wanted(
-            project.id, clean_text(asked.group_key), form, asked.layout, asked.where, _names(asked.properties)
+            project.id,
+            clean_text(asked.group_key),
+            form,
+            asked.layout,
+            asked.where,
+            _names(asked.properties),
+            as_of_ms,
         )
         _check_group_key(store, wanted)
         began = time.monotonic()
         with files.temporary() if to_pipe else files.opened(target, wanted.asked()) as held:
             out = sys.stdout.buffer if to_pipe else None
-            run = _Run(store.state, wanted, held, out)
+            run = _Run(store, wanted, held, out)
             run.read()
             made = run.make()
             if out is None:
@@ -126,6 +140,7 @@ class Asked(msgspec.Struct, frozen=True):
     group_key: str
     where: str
     properties: str | None
+    as_of: str | None
     file_format: str | None
     compression: str | None
     layout: str
@@ -137,10 +152,10 @@ class Asked(msgspec.Struct, frozen=True):
 class _Run:
     """One export: `read` writes the rows, `make` gives the file that is to be published or copied."""
 
-    def __init__(self, state: State, wanted: Wanted, held: files.Unfinished, out: IO[bytes] | None) -> None:
+    def __init__(self, store: Store, wanted: Wanted, held: files.Unfinished, out: IO[bytes] | None) -> None:
         from mixdown.cli.transfer.writing import RowWriter
 
-        self._state = state
+        self._store = store
         self._wanted = wanted
         self._held = held
         self._rows: RowWriter = RowWriter(wanted.form, wanted.layout, wanted.properties, held.progress)
@@ -153,7 +168,7 @@ class _Run:
             return
         out = self._out or self._held.rows_to_write()
         packer = Packer(out, self._wanted.form.compression if self._rows.direct else "none")
-        total = self._state.count(self._wanted.project, self._wanted.group_key)
+        total = self._store.state.count(self._wanted.project, self._wanted.group_key)
         try:
             with ProgressBar("exporting", total, "profiles") as bar:
                 if not progress.looked_at and self._rows.head:
@@ -214,13 +229,13 @@ class _Run:
                 saved = time.monotonic()
 
     def _pages(self) -> Iterator[Page]:
-        from mixdown.query.export import pages
+        from mixdown.query.export import pages, pages_as_of
 
-        wanted = self._wanted
-        progress = self._held.progress
-        return pages(
-            self._state, wanted.project, wanted.group_key, after=progress.after, keep=self._filter(progress)
-        )
+        wanted, progress = self._wanted, self._held.progress
+        project, key, after, keep = wanted.project, wanted.group_key, progress.after, self._filter(progress)
+        if wanted.as_of_ms is not None:
+            return pages_as_of(self._store, project, key, wanted.as_of_ms, after=after, keep=keep)
+        return pages(self._store.state, project, key, after=after, keep=keep)
 
     def _filter(self, progress: files.Progress) -> Keep | None:
         from mixdown.model.expression import Context, document_predicate, parse
