@@ -27,6 +27,7 @@ from mixdown.query.engage import (
     ProfileQueries,
     ProfileQuery,
 )
+from mixdown.query.history import read_time
 from mixdown.query.sharing import Shared
 
 PATHS: Final = (
@@ -41,7 +42,6 @@ PROPERTIES_LIMIT: Final = 2000
 COHORT_ID_LIMIT_CHARS: Final = 16
 NOT_BUILT: Final = {
     "behaviors": "behaviors, this version keeps no events yet, and cannot count them",
-    "as_of": "as_of, this parameter is not built yet",
 }
 RAW_COHORT: Final = 'filter_by_cohort, raw_cohort is not taken: save a cohort, and name it as {"id": N}'
 TOO_LONG: Final = (
@@ -73,6 +73,10 @@ def routes(services: Services) -> list[Route]:
     async def engage(request: Request) -> Response:
         read = await begin_read(request, services)
         query = profile_query(read.project.id, read.parameters)
+        if read.parameters.given("as_of"):
+            time_ms = read_time(read.parameters.text("as_of"), "as_of")
+            answer = await in_thread(services, queries.answer_as_of, query, time_ms, now_ms=services.now_ms())
+            return json_response(answer, behind=read.behind)
         return json_response(await answer_in_time(query), behind=read.behind)
 
     return [

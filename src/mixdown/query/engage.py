@@ -21,6 +21,8 @@ import orjson
 
 from mixdown.model.errors import QueryError
 from mixdown.query.choosing import Choice, Filters, choose, listed_ids
+from mixdown.query.group_keys import group_key_of
+from mixdown.query.history import NAMED_LIMIT, as_of, require_reach
 from mixdown.query.sessions import WholeSession, is_live, live_id, read_whole
 from mixdown.store import patience
 from mixdown.store.batches import documents_in_batches
@@ -34,6 +36,10 @@ IDS_LIMIT: Final = 10_000
 ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
 REUSE_WITHIN_MS: Final = 24 * 3600 * 1000
 REUSE_LIMIT: Final = 256
+AS_OF_NAMED: Final = (
+    f"as_of, name at most {NAMED_LIMIT} profiles by distinct_id or distinct_ids, and filter by nothing else; all "
+    "profiles as they stood come from `mixdown profiles export --as-of`"
+)
 UNCACHED: Final = (
     "request for page in uncached query for params: this session_id is unknown or has expired; "
     "start again at page 0 without session_id"
@@ -113,6 +119,31 @@ class ProfileQueries:
         if query.session_id and not is_live(query.session_id, query.project):
             raise QueryError(UNCACHED, status=400)
         return _encode(self._live_page(query, now_ms), now_ms)
+
+    def answer_as_of(self, query: ProfileQuery, time_ms: int, *, now_ms: int) -> bytes:
+        """The answer to a query of named ids as they stood at a time. Raises `QueryError` (400), `StoreError`.
+
+        Pages of it are computed anew: what stood then stays what stood then.
+        """
+        state = self._store.state
+        if query.distinct_ids is None or len(query.distinct_ids) > NAMED_LIMIT or query.filters.are_given:
+            raise QueryError(AS_OF_NAMED, status=400)
+        require_reach(state, time_ms, "as_of")
+        group_key = group_key_of(state, query.project, query.filters.data_group_id)
+        render = _renderer(query.output_properties)
+        found = (
+            (profile_id, as_of(state, (query.project, group_key, profile_id), time_ms))
+            for profile_id in sorted(set(query.distinct_ids))
+        )
+        there = (
+            (each, msgspec.json.encode(properties)) for each, properties in found if properties is not None
+        )
+        rows = [render(profile_id, document) for profile_id, document in _bounded(there)]
+        if query.limit:
+            del rows[query.limit :]
+        size = query.rows_a_page
+        some = rows[query.page * size : (query.page + 1) * size]
+        return _encode(_Page(query.page, size, len(rows), live_id(query.project), some), now_ms)
 
     def _page_of_known(self, query: ProfileQuery, now_ms: int) -> _Page | None:
         whole = read_whole(query.session_id, query.project, now_ms=now_ms)

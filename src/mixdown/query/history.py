@@ -31,7 +31,7 @@ NAMED_LIMIT: Final = 1000
 """Ids that may be asked back in time by name."""
 _ABSENT: Final = object()
 _NAMES: Final = {int(operator): f"${operator.name.lower()}" for operator in Operator}
-_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_PLACE: Final = re.compile(r"(\d{1,19})-(\d{1,9})")
 
 
 class HistoryEntry(msgspec.Struct, frozen=True):
@@ -53,6 +53,45 @@ class HistoryEntry(msgspec.Struct, frozen=True):
     added: Any = None
     removed: Any = None
     whole: str = ""
+
+
+Place = tuple[int, int]
+"""Where an entry stands: the position of its record in the log, and its number within the record."""
+
+
+def place_text(place: Place) -> str:
+    """A place as callers carry it from one page to the next."""
+    return f"{place[0]}-{place[1]}"
+
+
+def place_of(text: str) -> Place:
+    """The place that `place_text` wrote. Raises `QueryError`."""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise QueryError("before, must be what `next` of a page says", status=400)
+    return int(found[1]), int(found[2])
+
+
+def entry_view(entry: HistoryEntry) -> dict[str, Any]:
+    """An entry as it is shown: `old` and `new` only where there was and is a value."""
+    shown: dict[str, Any] = {
+        "position": entry.position,
+        "time": iso_seconds(entry.time_ms),
+        "time_ms": entry.time_ms,
+        "property": entry.property,
+        "operator": entry.operator,
+        "endpoint": entry.endpoint,
+        "sdk": entry.sdk,
+    }
+    for name, value in (("old", entry.old), ("new", entry.new)):
+        if value is not msgspec.UNSET:
+            shown[name] = value
+    for name, value in (("added", entry.added), ("removed", entry.removed)):
+        if value is not None:
+            shown[name] = value
+    if entry.whole:
+        shown["profile"] = entry.whole
+    return shown
 
 
 def read_time(text: str, what: str) -> int:
@@ -94,9 +133,9 @@ def history_page(
     key: ProfileKey,
     *,
     names: Collection[str] = (),
-    before: tuple[int, int] | None = None,
+    before: Place | None = None,
     limit: int = 100,
-) -> tuple[list[HistoryEntry], tuple[int, int] | None]:
+) -> tuple[list[HistoryEntry], Place | None]:
     """A page of what changed in a profile, newest first, and where the next begins (None: that was all).
 
     `names` are properties to be shown alone; `before` is what the page before returned. Blocks.
@@ -216,21 +255,21 @@ def _as_of(
 
 
 def _behind(
-    state: State, key: ProfileKey, names: Collection[str], before: tuple[int, int] | None
-) -> Iterator[tuple[tuple[int, int], HistoryEntry]]:
+    state: State, key: ProfileKey, names: Collection[str], before: Place | None
+) -> Iterator[tuple[Place, HistoryEntry]]:
     for place, entry in _entries(state, key, 0):
         if (before is None or place < before) and (not names or entry.property in names):
             yield place, entry
 
 
-def _entries(state: State, key: ProfileKey, since_ms: int) -> Iterator[tuple[tuple[int, int], HistoryEntry]]:
+def _entries(state: State, key: ProfileKey, since_ms: int) -> Iterator[tuple[Place, HistoryEntry]]:
     """All entries of a profile, newest first, each with its place: (position, number within the record)."""
     watermark, document = state.standing(key)
     doc: Properties | None = None if document is None else orjson.loads(document)
     for change in state.history(key, below=watermark, since_ms=since_ms):
         patience.check()
         before = unwind(doc, change)
-        of_change: list[tuple[tuple[int, int], HistoryEntry]] = []
+        of_change: list[tuple[Place, HistoryEntry]] = []
         held = _copied(before)
         for record, after in zip(change.records, replay(_copied(before), change.records), strict=True):
             now = _copied(after)

@@ -1,0 +1,77 @@
+"""`/api/mixdown/history`: what changed in one profile, newest first, a page at a time.
+
+Requests with a service account or a project secret enter, JSON leaves, in the envelope of Mixdown's own API.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mixdown.http.parameters import Parameters
+from mixdown.http.read_errors import answering
+from mixdown.http.reading import begin_read, in_thread, json_response
+from mixdown.http.services import Services
+from mixdown.model.errors import QueryError
+from mixdown.model.values import clean_text
+from mixdown.query.group_keys import group_key_of
+from mixdown.query.history import PAGE_LIMIT, Place, history_page, place_of, place_text
+from mixdown.query.history import entry_view as view
+from mixdown.store.protocols import Project, Store
+
+PATH: Final = "/api/mixdown/history"
+DEFAULT_LIMIT: Final = 100
+NAMES_LIMIT: Final = 100
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """What a call asks for."""
+
+    id: str
+    data_group_id: str
+    names: tuple[str, ...]
+    before: Place | None
+    limit: int
+
+
+def routes(services: Services) -> list[Route]:
+    """The routes of this family."""
+
+    async def history(request: Request) -> Response:
+        read = await begin_read(request, services)
+        asked = _asked(read.parameters)
+        answer = await in_thread(services, _answer, services.store, read.project, asked)
+        return json_response(answer, behind=read.behind)
+
+    return [Route(PATH, answering(history), methods=["GET"])]
+
+
+def _asked(parameters: Parameters) -> _Asked:
+    profile_id = clean_text(parameters.text("distinct_id"))
+    if not profile_id:
+        raise QueryError("distinct_id, missing: name the profile, by its distinct_id or group id", status=400)
+    before = parameters.text("before")
+    return _Asked(
+        id=profile_id,
+        data_group_id=parameters.text("data_group_id"),
+        names=parameters.strings("property", limit=NAMES_LIMIT) or (),
+        before=place_of(before) if before else None,
+        limit=parameters.integer("limit", DEFAULT_LIMIT, low=1, high=PAGE_LIMIT),
+    )
+
+
+def _answer(store: Store, project: Project, asked: _Asked) -> bytes:
+    group_key = group_key_of(store.state, project.id, asked.data_group_id)
+    key = (project.id, group_key, asked.id)
+    found, following = history_page(store, key, names=asked.names, before=asked.before, limit=asked.limit)
+    answer: dict[str, Any] = {
+        "status": "ok",
+        "results": [view(entry) for entry in found],
+        "next": None if following is None else place_text(following),
+    }
+    return orjson.dumps(answer)
