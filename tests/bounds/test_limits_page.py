@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mixdown.cli.transfer import columns, mixpanel, parquet
 from mixdown.http import compression, exchange, ingestion, own, room
 from mixdown.http.jsontext import DEAR_PARTS
-from mixdown.ingest import commit
+from mixdown.ingest import commit, rows
 from mixdown.model import limits
 from mixdown.query import choosing, engage, recent, refused
 from mixdown.server import protocol, worker
@@ -38,9 +39,9 @@ def row(limit: str) -> list[str]:
 
 @pytest.mark.parametrize("setting", LIMITS, ids=lambda setting: setting.name)
 def test_every_limit_that_can_be_set_has_a_row_with_its_default(setting: Setting) -> None:
-    rows = [cells for cells in ROWS if cells[2] == f"`{setting.name}`"]
-    assert rows, f"{setting.name} has no row"
-    assert rows[0][1].split()[0] == str(setting.default)
+    found = [cells for cells in ROWS if cells[2] == f"`{setting.name}`"]
+    assert found, f"{setting.name} has no row"
+    assert found[0][1].split()[0] == str(setting.default)
 
 
 def test_the_page_names_no_setting_that_is_not_there() -> None:
@@ -106,6 +107,15 @@ def test_every_row_says_what_happens_and_why() -> None:
         ),
         ("refusals in an answer", [own.RECORDS_LIMIT, refused.PAGE_LIMIT_BYTES // MIB]),
         ("records in an answer", [own.RECORDS_LIMIT]),
+        ("a row of an import", [rows.ROW_LIMIT_BYTES // MIB]),
+        ("rows that an import appends at once", [rows.BATCH_ROWS, rows.BATCH_BYTES // MIB]),
+        ("properties with a column of their own", [columns.COLUMN_LIMIT]),
+        ("memory for reading and writing Parquet", [parquet.MEMORY_LIMIT_MIB]),
+        ("a page of a Mixpanel project", [mixpanel.REPLY_LIMIT_BYTES // MIB]),
+        (
+            "seconds that an import waits for Mixpanel's rate limit",
+            [int(mixpanel.LONGEST_ASKED_S), int(mixpanel.WAIT_LIMIT_S)],
+        ),
     ],
 )
 def test_what_cannot_be_set_is_as_the_page_says(limit: str, numbers: list[int]) -> None:

@@ -16,7 +16,7 @@ import zstandard
 from click.testing import CliRunner
 
 from mixdown.cli.root import root
-from mixdown.cli.transfer import columns
+from mixdown.cli.transfer import columns, parquet
 from tests.cli.support import Cli, group, user
 
 SEEN = "2026-01-15T12:00:00"
@@ -452,6 +452,25 @@ def test_parquet_of_other_makers_is_read(shop: Cli, tmp_path: Path) -> None:
         "address": {"city": "Rome"},
         "odd": None,
     }
+
+
+def test_what_reads_parquet_sees_no_other_file_and_loads_nothing(tmp_path: Path) -> None:
+    import duckdb
+
+    inside, outside = tmp_path / "inside", tmp_path / "outside.csv"
+    inside.mkdir()
+    outside.write_text("a,b\n1,2\n")
+    with parquet._sandbox(inside) as database:
+        for statement in (
+            "SELECT * FROM read_csv(?)",
+            "SELECT * FROM read_text(?)",
+            "SELECT * FROM glob(?)",
+        ):
+            with pytest.raises(duckdb.PermissionException):
+                database.execute(statement, [str(outside)])
+        for statement in ("INSTALL httpfs", "LOAD httpfs", "SET enable_external_access = true"):
+            with pytest.raises(duckdb.Error):
+                database.execute(statement)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ TIMEOUT_S: Final = 120.0
 TRIES: Final = 8
 WAIT_LIMIT_S: Final = 3 * 3600.0
 _LONGEST_PAUSE_S: Final = 60.0
-_LONGEST_ASKED_S: Final = 3600.0
+LONGEST_ASKED_S: Final = 3600.0
 _EXPIRED: Final = "uncached query"  # contract query §2.4
 
 
@@ -269,10 +269,10 @@ def _retry_after_s(value: str | None) -> float | None:
     if value is None:
         return None
     with contextlib.suppress(ValueError):
-        return min(max(float(value), 0.0), _LONGEST_ASKED_S)
+        return min(max(float(value), 0.0), LONGEST_ASKED_S)
     with contextlib.suppress(TypeError, ValueError):
         until = email.utils.parsedate_to_datetime(value).timestamp()
-        return min(max(until - time.time(), 0.0), _LONGEST_ASKED_S)
+        return min(max(until - time.time(), 0.0), LONGEST_ASKED_S)
     return None
 
 

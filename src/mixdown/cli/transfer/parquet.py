@@ -20,7 +20,7 @@ from mixdown.cli.transfer.forms import FormError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MEMORY_LIMIT: Final = "512MB"
+MEMORY_LIMIT_MIB: Final = 512
 ROW_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _GROUP_BYTES: Final = 64 * 1024 * 1024
 _GROUP_ROWS: Final = (2048, 122_880)
@@ -96,7 +96,7 @@ def _sandbox(folder: Path, *files: Path) -> DuckDBPyConnection:
     database = duckdb.connect(
         ":memory:",
         config={
-            "memory_limit": MEMORY_LIMIT,
+            "memory_limit": f"{MEMORY_LIMIT_MIB}MiB",
             "threads": 2,
             "temp_directory": str(folder / "duckdb"),
             "autoinstall_known_extensions": False,
