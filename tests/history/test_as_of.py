@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixdown.fold.profiles import ProfileFold
-from mixdown.query.history import all_as_of, as_of
+from mixdown.query.history import as_of, entry_view, pages_as_of, restoring
 from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import Store
 from mixdown.store.sqlite import open_store
 from tests.fold.conftest import NOON_MS, Way, record
+from tests.history.support import entries
 
 NAMES = st.sampled_from(["a", "b", "list", "object"])
 LONG = "x" * 9000
@@ -60,6 +61,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     return record(draw(st.sampled_from(["u1", "u1", 'u"2'])), **operations, **extra)
 
 
+Run = list[tuple[dict[str, Any], int, bool]]
 RUNS = st.lists(st.tuples(records(), st.integers(0, 3), st.booleans()), min_size=1, max_size=14)
 """Records, how many seconds before the next, and whether a step of the fold ends after it."""
 
@@ -114,17 +116,66 @@ def play(
     return sent
 
 
-@pytest.mark.parametrize("engine", ["memory", "sqlite"])
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(run=RUNS, at=st.integers(0, 45))
-def test_a_profile_as_of_a_time_is_the_fold_of_what_had_come_by_then(
-    engine: str, run: list[tuple[dict[str, Any], int, bool]], at: int
-) -> None:
+def check_as_of(engine: str, run: Run, at: int) -> None:
+    """That profiles as of a time are what the records until then make, by name and in an export, and undone."""
     with a_way(engine) as way:
-        sent = play(way, run)
+        sent = play(way, run, merge=at % 2 == 0)
         until = min(NOON_MS + at * 1000, way.now_ms)
         expected = fold_of(sent, until)
         for profile_id, document in expected.items():
             assert as_of(way.store.state, (1, "", profile_id), until) == document
         there = {profile_id: document for profile_id, document in expected.items() if document is not None}
-        assert dict(all_as_of(way.store, 1, "", until)) == there
+        pages = list(pages_as_of(way.store.state, 1, "", until))
+        assert {each: orjson.loads(body) for page in pages for each, body in page.profiles} == there
+        check_history(way)
+        for profile_id, document in documents(way.store).items():
+            operators = restoring(document, expected[profile_id])
+            if operators:
+                bare = {name.removeprefix("$"): value for name, value in operators.items()}
+                way.submit(record(profile_id, ignore_time=True, **bare))
+        way.fold_all()
+        assert documents(way.store) == expected, "undone, it stands as it stood"
+
+
+def check_history(way: Way) -> None:
+    """That entries of a property follow from one another, and end in what stands."""
+    for profile_id, document in documents(way.store).items():
+        after = {name: value for name, value in (document or {}).items() if name != "$last_seen"}
+        shown = [
+            entry
+            for entry in map(entry_view, entries(way.store, profile_id, limit=1000))
+            if entry["property"]
+        ]
+        for entry in shown:
+            name = entry["property"]
+            assert after.get(name, "gone") == entry.get("new", "gone")
+            after.pop(name, None)
+            if "old" in entry:
+                after[name] = entry["old"]
+        assert after == {}
+
+
+many = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@settings(many, max_examples=40)
+@given(run=RUNS, at=st.integers(0, 45))
+def test_a_profile_as_of_a_time_is_the_fold_of_what_had_come_by_then(run: Run, at: int) -> None:
+    check_as_of("memory", run, at)
+
+
+@settings(many, max_examples=6)
+@given(run=RUNS, at=st.integers(0, 45))
+def test_a_profile_as_of_a_time_on_disk_is_the_fold_of_what_had_come_by_then(run: Run, at: int) -> None:
+    check_as_of("sqlite", run, at)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["memory", "sqlite"])
+def test_many_profiles_as_of_a_time_are_the_fold_of_what_had_come_by_then(engine: str) -> None:
+    @settings(many, max_examples=300)
+    @given(run=RUNS, at=st.integers(0, 45))
+    def check(run: Run, at: int) -> None:
+        check_as_of(engine, run, at)
+
+    check()

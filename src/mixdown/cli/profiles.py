@@ -11,6 +11,7 @@ import click
 
 from mixdown.cli.flags import data_dir_flag, json_flag, project_flag
 from mixdown.cli.folder import find_project, opened, settle_and_tell, wake_fold
+from mixdown.cli.history import history, undo
 from mixdown.cli.output import (
     Failure,
     confirm,
@@ -28,8 +29,9 @@ from mixdown.model.values import clean_text
 from mixdown.store.batches import documents_in_batches
 
 if TYPE_CHECKING:
+    from mixdown.model.operators import Properties
     from mixdown.settings import Settings
-    from mixdown.store.protocols import Project, Store
+    from mixdown.store.protocols import ProfileKey, Project, Store
 
 CELL_CHARS: Final = 400
 _NAMED_IDS: Final = 10
@@ -37,9 +39,11 @@ _NAMED_IDS: Final = 10
 
 @click.group()
 def profiles() -> None:
-    """Read, export, import and delete the profiles of users and groups."""
+    """Read, export, import, put back and delete the profiles of users and groups."""
 
 
+profiles.add_command(history)
+profiles.add_command(undo)
 profiles.add_command(export)
 profiles.add_command(import_)
 
@@ -59,10 +63,19 @@ def _cell(value: Any) -> str:
 @click.option(
     "--group-key", default="", metavar="K", help="Read the group ID of this group key, instead of a user."
 )
+@click.option("--as-of", "time", metavar="TIME", help="As it stood then: 2026-01-31T12:00:00, in UTC.")
 @json_flag
 @data_dir_flag
-def get(*, profile_id: str, project_ref: str, group_key: str, as_json: bool, data_dir: str | None) -> None:
-    """Print one profile.
+def get(
+    *,
+    profile_id: str,
+    project_ref: str,
+    group_key: str,
+    time: str | None,
+    as_json: bool,
+    data_dir: str | None,
+) -> None:
+    """Print one profile, as it stands or as it stood.
 
     With --json in the shape of the query API: {"$distinct_id": …, "$properties": {…}}. Exit code 1 when
     there is no such profile.
@@ -70,24 +83,38 @@ def get(*, profile_id: str, project_ref: str, group_key: str, as_json: bool, dat
     \b
     Examples:
       mixdown profiles get alice --project shop
+      mixdown profiles get alice --project shop --as-of 2026-01-31T12:00:00
       mixdown profiles get Acme --group-key Company --project shop --json
     """
-    import orjson
-
     profile_id, group_key = clean_text(profile_id), clean_text(group_key)
     with opened(data_dir) as (settings, store):
         project = find_project(store, project_ref)
         settle_and_tell(settings, store)
-        document = store.state.documents([(project.id, group_key, profile_id)])[0]
-    if document is None:
+        properties = _properties(store, (project.id, group_key, profile_id), time)
+    if properties is None:
+        verb = "has" if time is None else "had"
         raise Failure(
-            f"project {project.id}, {project.name}, has no profile of {_what(group_key, profile_id)}"
+            f"project {project.id}, {project.name}, {verb} no profile of {_what(group_key, profile_id)}"
         )
-    properties: dict[str, Any] = orjson.loads(document)
     if as_json:
         emit({"$distinct_id": profile_id, "$properties": properties})
         return
     print_rows(("property", "value"), [(name, _cell(value)) for name, value in properties.items()])
+
+
+def _properties(store: Store, key: ProfileKey, time: str | None) -> Properties | None:
+    """A profile as it stands, or as it stood at a time; None where there is none."""
+    import orjson
+
+    from mixdown.query.history import as_of, read_time, require_reach
+
+    if time is not None:
+        time_ms = read_time(time, "--as-of")
+        require_reach(store.state, time_ms, "--as-of")
+        return as_of(store.state, key, time_ms)
+    document = store.state.documents([key])[0]
+    properties: Properties | None = None if document is None else orjson.loads(document)
+    return properties
 
 
 @profiles.command()

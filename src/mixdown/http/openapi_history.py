@@ -61,9 +61,9 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         "getHistory",
         "Mixdown",
         "Read what changed in a profile",
-        "Each entry is what one record changed in one property: `old` and `new` are missing where there was no "
-        "value; for lists and objects `added` and `removed` say it in short. `profile` is there where the profile "
-        "came to be or went. Kept for `history_retention_days`.",
+        "Each entry is what one record changed in one property: `old` and `new` are missing where there was "
+        "no value; for lists and objects `added` and `removed` say it in short. `profile` is there where the "
+        "profile came to be or went. Kept for `history_retention_days`.",
         figure_errors(history.PATH) | {"200": answer},
         parameters=parameters,
         security=READERS,

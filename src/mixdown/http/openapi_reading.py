@@ -28,6 +28,7 @@ from mixdown.http.openapi_pieces import (
 from mixdown.model import texts
 from mixdown.query.choosing import SEARCH_LIMIT_CHARS
 from mixdown.query.engage import DEFAULT_PAGE_SIZE, IDS_LIMIT, PAGE_SIZE_LIMIT
+from mixdown.query.history import NAMED_LIMIT
 from mixdown.settings import Settings
 
 
@@ -82,6 +83,12 @@ def _profile_parameters() -> tuple[dict[str, Any], ...]:
             {"type": "integer", "minimum": 1, "maximum": engage.LIMIT_LIMIT},
         ),
         *FILTERS,
+        parameter(
+            "as_of",
+            f"Profiles as they stood at this time, ISO 8601 or seconds since 1970: {NAMED_LIMIT} at most, "
+            "named by `distinct_id` or `distinct_ids`, and no filter beside.",
+            {"type": "string"},
+        ),
         parameter(
             "sort_key",
             "Rows go by the value of this expression; those without one come last.",

@@ -37,8 +37,8 @@ ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
 REUSE_WITHIN_MS: Final = 24 * 3600 * 1000
 REUSE_LIMIT: Final = 256
 AS_OF_NAMED: Final = (
-    f"as_of, name at most {NAMED_LIMIT} profiles by distinct_id or distinct_ids, and filter by nothing else; all "
-    "profiles as they stood come from `mixdown profiles export --as-of`"
+    f"as_of, name at most {NAMED_LIMIT} profiles by distinct_id or distinct_ids, and filter by nothing else; "
+    "all profiles as they stood come from `mixdown profiles export --as-of`"
 )
 UNCACHED: Final = (
     "request for page in uncached query for params: this session_id is unknown or has expired; "
@@ -121,7 +121,7 @@ class ProfileQueries:
         return _encode(self._live_page(query, now_ms), now_ms)
 
     def answer_as_of(self, query: ProfileQuery, time_ms: int, *, now_ms: int) -> bytes:
-        """The answer to a query of named ids as they stood at a time. Raises `QueryError` (400), `StoreError`.
+        """The answer to a query of named ids as they stood at a time. Raises `QueryError` (400).
 
         Pages of it are computed anew: what stood then stays what stood then.
         """
@@ -135,9 +135,7 @@ class ProfileQueries:
             (profile_id, as_of(state, (query.project, group_key, profile_id), time_ms))
             for profile_id in sorted(set(query.distinct_ids))
         )
-        there = (
-            (each, msgspec.json.encode(properties)) for each, properties in found if properties is not None
-        )
+        there = ((each, msgspec.json.encode(then)) for each, then in found if then is not None)
         rows = [render(profile_id, document) for profile_id, document in _bounded(there)]
         if query.limit:
             del rows[query.limit :]

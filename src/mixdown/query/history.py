@@ -30,6 +30,7 @@ IDS_AT_ONCE: Final = 1000
 NAMED_LIMIT: Final = 1000
 """Ids that may be asked back in time by name."""
 _ABSENT: Final = object()
+_YEAR_9999_MS: Final = 253_402_300_799_999
 _NAMES: Final = {int(operator): f"${operator.name.lower()}" for operator in Operator}
 _PLACE: Final = re.compile(r"(\d{1,19})-(\d{1,9})")
 
@@ -83,12 +84,10 @@ def entry_view(entry: HistoryEntry) -> dict[str, Any]:
         "endpoint": entry.endpoint,
         "sdk": entry.sdk,
     }
-    for name, value in (("old", entry.old), ("new", entry.new)):
-        if value is not msgspec.UNSET:
-            shown[name] = value
-    for name, value in (("added", entry.added), ("removed", entry.removed)):
-        if value is not None:
-            shown[name] = value
+    there = (("old", entry.old), ("new", entry.new))
+    shown |= {name: value for name, value in there if value is not msgspec.UNSET}
+    in_short = (("added", entry.added), ("removed", entry.removed))
+    shown |= {name: value for name, value in in_short if value is not None}
     if entry.whole:
         shown["profile"] = entry.whole
     return shown
@@ -106,7 +105,9 @@ def read_time(text: str, what: str) -> int:
     else:
         try:
             moment = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text.strip())
-            return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+            moment_ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+            if moment_ms <= _YEAR_9999_MS:
+                return moment_ms
         except (ValueError, OverflowError):
             pass
     raise QueryError(
@@ -208,9 +209,7 @@ def restoring(now: Properties | None, then: Properties | None) -> dict[str, Any]
         return {} if now is None else {"$delete": ""}
     stands: Properties = {} if now is None else now
     put = {
-        name: value
-        for name, value in then.items()
-        if name not in stands or canonical(stands[name]) != canonical(value)
+        name: value for name, value in then.items() if name not in stands or not _same(stands[name], value)
     }
     gone = [name for name in stands if name not in then]
     operators: dict[str, Any] = {}

@@ -1,0 +1,7 @@
+"""The way of a record, as the tests of the fold have it."""
+
+from __future__ import annotations
+
+from tests.fold.conftest import way
+
+__all__ = ["way"]

@@ -1,0 +1,125 @@
+"""The upkeep of history: merging changes no answer, retention bounds it, forgetting leaves nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+import zstandard
+
+from mixdown.store.memory import MemoryStore
+from tests.fold.conftest import Way, record
+from tests.history.support import U1, all_at, step, tend, told
+
+STEPS = 40
+
+
+def history_of_some(way: Way) -> list[int]:
+    """Steps that change a few profiles each, some of them deleted on the way; when they came."""
+    return [
+        step(
+            way,
+            *(
+                record(f"u{who}", set={"n": number, f"p{number % 3}": "x" * 50})
+                for who in range(number % 5, 7)
+            ),
+            *([record("u3", delete="")] if number % 7 == 0 else []),
+        )
+        for number in range(STEPS)
+    ]
+
+
+on_disk = pytest.mark.parametrize(
+    "way", ["sqlite"], indirect=True
+)  # the store in memory has nothing to merge
+
+
+@on_disk
+def test_merging_leaves_few_segments_and_changes_no_answer(way: Way) -> None:
+    times = history_of_some(way)
+    before = [all_at(way.store, at) for at in times], [told(way.store, f"u{who}") for who in range(7)]
+    assert way.store.state.history_size().segments == STEPS
+    assert tend(way.store) > 0
+    assert way.store.state.history_size().segments < STEPS / 2
+    assert (
+        [all_at(way.store, at) for at in times],
+        [told(way.store, f"u{who}") for who in range(7)],
+    ) == before
+
+
+@on_disk
+def test_a_merge_in_many_pieces_gives_the_same(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixdown.store.sqlite.history_upkeep.PIECE_BYTES", 3000)
+    monkeypatch.setattr("mixdown.store.sqlite.history_upkeep.BLOCK_BYTES", 400)
+    times = history_of_some(way)
+    before = [all_at(way.store, at) for at in times], [told(way.store, f"u{who}") for who in range(7)]
+    while way.store.state.tend_history(keep_from_ms=0, limit_bytes=0):
+        assert [all_at(way.store, at) for at in times[::19]] == before[0][::19], "half merged, it counts once"
+    assert (
+        [all_at(way.store, at) for at in times],
+        [told(way.store, f"u{who}") for who in range(7)],
+    ) == before
+
+
+def test_what_is_older_than_the_retention_goes_and_asking_for_it_is_refused(way: Way) -> None:
+    times = history_of_some(way)
+    tend(way.store, keep_from_ms=times[20])
+    since = way.store.state.history_size().since_ms
+    assert since is not None
+    assert times[0] <= since <= times[20]
+    assert all_at(way.store, times[25])["u6"]["n"] == 25
+    assert all(new != 3 for _, _, _, new in told(way.store, "u6"))
+    assert told(way.store, "u6")[0][3] == STEPS - 1
+
+
+def test_above_the_limit_the_oldest_goes_first(way: Way) -> None:
+    history_of_some(way)
+    half = way.store.state.history_size().size_bytes // 2
+    tend(way.store, limit_bytes=half)
+    assert way.store.state.history_size().size_bytes <= half
+    assert told(way.store, "u6")[0][3] == STEPS - 1
+
+
+def raw(folder: Path) -> bytes:
+    """All that the blocks and values of the history say."""
+    connection = apsw.Connection(str(folder / "state.db"))
+    rows: list[Any] = connection.execute(
+        "SELECT data FROM history_blocks UNION ALL SELECT data FROM history_values"
+    ).fetchall()
+    names: list[Any] = connection.execute("SELECT first_id FROM history_blocks").fetchall()
+    names += connection.execute("SELECT done_id FROM history_segments").fetchall()
+    connection.close()
+    said = [zstandard.ZstdDecompressor().decompress(data) for (data,) in rows]
+    return b"\n".join([*said, *(name.encode() for (name,) in names)])
+
+
+def test_forgetting_a_profile_leaves_nothing_of_it_and_all_of_the_others(
+    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixdown.store.sqlite.history_upkeep.PIECE_BYTES", 300)
+    times = history_of_some(way)
+    step(way, record("u2", set={"large": "u2" * 200_000, "list": ["u2 " * 3000]}))
+    way.store.state.tend_history(keep_from_ms=0, limit_bytes=0)  # a merge is under way
+    others = [told(way.store, f"u{who}") for who in range(7) if who != 2]
+    assert way.store.state.forget_history([(1, "", "u2"), (1, "", "never there")]) > 10
+    assert told(way.store, "u2") == []
+    if not isinstance(way.store, MemoryStore):
+        assert b"u2" not in raw(tmp_path / "data")
+    tend(way.store)
+    assert [told(way.store, f"u{who}") for who in range(7) if who != 2] == others
+    assert "u3" in all_at(way.store, times[10])
+
+
+def test_a_profile_with_much_history_is_read_whole(way: Way) -> None:
+    """Its lines fill many blocks, before and after they are merged."""
+    for start in range(0, 1200, 40):
+        step(
+            way, *(record(set={"n": number, "text": f"{number}" * 30}) for number in range(start, start + 40))
+        )
+    for _ in range(2):
+        shown = told(way.store, names=["n"], limit=2000)
+        assert [new for _, _, _, new in shown] == list(range(1199, -1, -1))
+        assert (all_at(way.store, way.now_ms - 1000)[U1[2]])["n"] == 1159
+        tend(way.store)
