@@ -117,7 +117,7 @@ def play(
 
 
 def check_as_of(engine: str, run: Run, at: int) -> None:
-    """That profiles as of a time are what the records until then make, by name and in an export, and undone."""
+    """That profiles as of a time are what the records until then make, named, exported, and undone."""
     with a_way(engine) as way:
         sent = play(way, run, merge=at % 2 == 0)
         until = min(NOON_MS + at * 1000, way.now_ms)

@@ -86,6 +86,11 @@ class _Gauges(Collector):
         keys, oldest_ms = self._seen.store.state.key_window()
         yield _gauge(declared.KEYS, keys)
         yield _gauge(declared.KEY_WINDOW, key_window_s(keys, oldest_ms, self._seen.now_ms))
+        history = self._seen.store.state.history_size()
+        yield _gauge(declared.HISTORY_BYTES, history.size_bytes)
+        yield _gauge(declared.HISTORY_SEGMENTS, history.segments)
+        reach_ms = 0 if history.since_ms is None else self._seen.now_ms - history.since_ms
+        yield _gauge(declared.HISTORY_SECONDS, max(0, reach_ms) / 1000)
         yield from self._files()
         versions = ((__version__, platform.python_version()), 1.0)
         yield _labelled(declared.BUILD, [versions])

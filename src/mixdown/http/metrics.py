@@ -173,6 +173,17 @@ KEY_WINDOW: Final = Metric(
     "gauge",
     "How far back retries with a key are recognised: 7 days, less while 50 million keys come in sooner.",
 )
+HISTORY_BYTES: Final = Metric(
+    "mixdown_history_bytes", "gauge", "Size of the history of profiles, within the file state."
+)
+HISTORY_SEGMENTS: Final = Metric(
+    "mixdown_history_segments", "gauge", "Segments of history: a read of one profile looks into each."
+)
+HISTORY_SECONDS: Final = Metric(
+    "mixdown_history_reach_seconds",
+    "gauge",
+    "How far back the history of profiles reaches, counted from 1970 where nothing was ever forgotten.",
+)
 DATABASE: Final = Metric("mixdown_database_bytes", "gauge", "Size of a database file, by file.", ("file",))
 WAL: Final = Metric(
     "mixdown_wal_bytes",
@@ -228,6 +239,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     CLOCK_AHEAD,
     KEYS,
     KEY_WINDOW,
+    HISTORY_BYTES,
+    HISTORY_SEGMENTS,
+    HISTORY_SECONDS,
     DATABASE,
     WAL,
     DISK_FREE,
