@@ -335,6 +335,7 @@ ROWS: Final[list[tuple[str, list[Panel]]]] = [
                 "bytes",
                 (gauge("mixdown_database_bytes"), "{{file}}"),
                 (gauge("mixdown_log_bytes"), "records of the log"),
+                (gauge("mixdown_history_bytes"), "history, within state"),
             ),
             panel(
                 "Write-ahead logs",
@@ -357,6 +358,18 @@ ROWS: Final[list[tuple[str, list[Panel]]]] = [
                 "short",
                 (gauge("mixdown_idempotency_keys"), "{{instance}}"),
                 yellow_from=43_750_000,
+            ),
+            panel(
+                "Reach of history",
+                "How far back the history of profiles reaches.",
+                "s",
+                (gauge("mixdown_history_reach_seconds"), "{{instance}}"),
+            ),
+            panel(
+                "Segments of history",
+                "A read of one profile looks into each; they are merged between steps of the fold.",
+                "short",
+                (gauge("mixdown_history_segments"), "{{instance}}"),
             ),
             panel(
                 "Log ahead of the clock",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
-from mixdown.query.history import HistoryEntry, entry_view, history_page, pages_as_of
+from mixdown.query.history import HistoryEntry, all_as_of, entry_view, history_page
 from mixdown.store.protocols import Store
 from tests.fold.conftest import Way
 
@@ -26,8 +24,7 @@ def told(store: Store, profile_id: str = "u1", **asked: Any) -> list[tuple[Any, 
 
 def all_at(store: Store, time_ms: int) -> dict[str, Any]:
     """All users as they stood, by id."""
-    pages = pages_as_of(store.state, 1, "", time_ms)
-    return {each: orjson.loads(document) for page in pages for each, document in page.profiles}
+    return dict(all_as_of(store, 1, "", time_ms))
 
 
 def tend(store: Store, *, keep_from_ms: int = 0, limit_bytes: int = 0) -> int:

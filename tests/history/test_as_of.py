@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixdown.fold.profiles import ProfileFold
-from mixdown.query.history import as_of, entry_view, pages_as_of, restoring
+from mixdown.query.history import all_as_of, as_of, entry_view, restoring
 from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import Store
 from mixdown.store.sqlite import open_store
@@ -125,8 +125,7 @@ def check_as_of(engine: str, run: Run, at: int) -> None:
         for profile_id, document in expected.items():
             assert as_of(way.store.state, (1, "", profile_id), until) == document
         there = {profile_id: document for profile_id, document in expected.items() if document is not None}
-        pages = list(pages_as_of(way.store.state, 1, "", until))
-        assert {each: orjson.loads(body) for page in pages for each, body in page.profiles} == there
+        assert dict(all_as_of(way.store, 1, "", until)) == there
         check_history(way)
         for profile_id, document in documents(way.store).items():
             operators = restoring(document, expected[profile_id])
