@@ -170,6 +170,7 @@ def test_it_waits_as_long_as_a_429_says_and_tries_again_after_faults(
     assert [form["page"] for form in front.seen] == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_a_date_in_retry_after_is_waited_for(shop: Cli, mixpanel: Server, front: Front) -> None:
     front.trouble = [429]
     front.retry_after = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
