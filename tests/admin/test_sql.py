@@ -97,6 +97,27 @@ def test_each_project_is_asked_by_those_who_read_it(world: World) -> None:
     assert ask(world, query, project_id=world.other.id).status_code == 403
 
 
+def test_history_shows_what_changed_in_this_project_alone(world: World) -> None:
+    query = "select id, property, operator, old, new, whole from history where of_id = ? and property <> ?"
+    asked = {"params": ["mine1", "$last_seen"]}
+    made = {"id": "mine1", "operator": "$set", "old": None, "whole": "created"}
+    assert rows(ask(world, query + " order by property", **asked)) == [
+        {**made, "property": "n", "new": "1"},
+        {**made, "property": "of", "new": '"mine"'},
+    ]
+    every = (
+        "select group_concat(distinct id) as ids, group_concat(distinct project_id) as projects from history"
+    )
+    [found] = rows(ask(world, every))
+    assert sorted(found["ids"].split(",")) == ["mine group", "mine0", "mine1", "mine2", "mine3", "same"]
+    assert found["projects"] == str(world.project.id)
+    theirs = ask(world, "select count(*) as n from history(?, '', 'theirs1')", params=[world.other.id])
+    assert rows(theirs) == [{"n": 0}]
+    assert rows(ask(world, "select count(*) as n from history where of_id = 'theirs1'")) == [{"n": 0}]
+    refused = ask(world, "select * from history, history_blocks")
+    assert (refused.status_code, "a query reads from" in refused.text) == (400, True)
+
+
 def test_values_are_parameters_by_place_or_by_name(world: World) -> None:
     place = "select distinct_id from users where properties ->> '$.n' = ? and distinct_id like ?"
     assert rows(ask(world, place, params=[2, "mi%"])) == [{"distinct_id": "mine2"}]

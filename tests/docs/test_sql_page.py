@@ -71,11 +71,11 @@ def run(server: Server, code: str, folder: Path, *, shell: bool = True, python: 
 
 def test_the_columns_of_the_views_are_those_that_the_page_names(filled: Server, tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8")
-    for view in ("users", "groups", "refusals", "records"):
+    for view in ("users", "groups", "refusals", "history", "records"):
         table = text[text.index(f"`{view}`, ") :].split("\n\n")[1]
         named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-        told = json.loads(run(filled, f'mixdown sql "pragma table_info({view})" --json', tmp_path))
-        assert [column["name"] for column in told] == named, view
+        command = f'mixdown sql "select * from {view} limit 1" --json'
+        assert [*json.loads(run(filled, command, tmp_path))[0]] == named, view
         if view != "records":
             query = {"query": f"select * from {view}", "project_id": 1}  # noqa: S608 - a name from above
             answer = filled.post("/api/mixdown/sql", query, filled.authorization())
@@ -85,6 +85,8 @@ def test_the_columns_of_the_views_are_those_that_the_page_names(filled: Server, 
 def test_the_commands_print_what_was_stored(filled: Server, tmp_path: Path) -> None:
     assert run(filled, block("sh", "as plan, count(*)").code, tmp_path) == "plan\tusers\npro\t2\nfree\t1\n"
     refused = run(filled, block("sh", "select message, count").code, tmp_path)
+    changes = run(filled, block("sh", "from history").code, tmp_path)
+    assert '\tplan\t\t"pro"\n' in changes
     assert refused.splitlines() == ["message,n", '"$distinct_id, missing or empty",1']
 
 

@@ -24,6 +24,8 @@ from mixdown.cli.output import Failure, json_text, note, print_table, printable,
 if TYPE_CHECKING:
     import apsw
 
+    from mixdown.store.protocols import State
+
 TERMINAL_ROWS: Final = 1000
 CELL_CHARS: Final = 200
 STEPS: Final = 5000
@@ -32,7 +34,7 @@ READING_PRAGMAS: Final = frozenset(
     {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "database_list"}
 )
 _ONLY_READS: Final = "`mixdown sql` only reads, and this query does more"
-_TO_READ: Final = "SELECT from users, groups, records and refusals."
+_TO_READ: Final = "SELECT from users, groups, records, refusals and history."
 LOG_VIEWS: Final = """
 CREATE TEMP VIEW refusals AS
 SELECT id, strftime('%Y-%m-%dT%H:%M:%S', time_ms / 1000, 'unixepoch') AS time, project AS project_id,
@@ -64,8 +66,10 @@ def _chunk_records(*arguments: Any) -> str:
 class Reader:
     """A connection that reads, and does nothing else."""
 
-    def __init__(self, folder: Path, *, timeout_s: float) -> None:
+    def __init__(self, folder: Path, state: State, projects: Sequence[int], *, timeout_s: float) -> None:
         import apsw
+
+        from mixdown.query.sql_history import add_history
 
         self._timeout_s = timeout_s
         self._deadline = 0.0
@@ -78,6 +82,7 @@ class Reader:
         log_uri = (folder / "log.db").absolute().as_uri() + "?mode=ro"
         self.connection.execute("ATTACH ? AS log", (log_uri,))
         self.connection.execute(LOG_VIEWS)
+        add_history(self.connection, state, projects)
         self.connection.set_progress_handler(self._late, STEPS)
         self.connection.authorizer = self._authorize
 
@@ -250,7 +255,10 @@ def sql(*, query: str | None, as_json: bool, as_csv: bool, timeout_s: float, dat
       groups    project_id, group_key, data_group_id, group_id, properties, last_seen
       records   position, time, project_id, endpoint, sdk, group_key, id, operations
       refusals  id, time, project_id, endpoint, record_index, field, message, record, whole, sdk
+      history   project_id, group_key, id, time, position, property, operator, old, new, added, removed, whole,
+                endpoint, sdk
 
+    history goes through all profiles; `where of_id = 'ada'` reads that one alone.
     The SQL is SQLite's. properties and operations are JSON: properties ->> '$.plan' is one of them. records
     reach back as far as the log is kept. Prints a table on a terminal, otherwise tab separated lines. Without
     QUERY it is read from stdin; on a terminal a prompt appears.
@@ -268,14 +276,15 @@ def sql(*, query: str | None, as_json: bool, as_csv: bool, timeout_s: float, dat
     )
     with opened(data_dir) as (settings, store):
         settle_and_tell(settings, store)
-    reader = Reader(settings.data_dir, timeout_s=timeout_s)
-    try:
-        if query is None and sys.stdin.isatty():
-            _prompt(reader, writer)
-            return
-        _answer(reader, query if query is not None else _typed(), writer)
-    finally:
-        reader.close()
+        projects = [project.id for project in store.catalog.projects()]
+        reader = Reader(settings.data_dir, store.state, projects, timeout_s=timeout_s)
+        try:
+            if query is None and sys.stdin.isatty():
+                _prompt(reader, writer)
+                return
+            _answer(reader, query if query is not None else _typed(), writer)
+        finally:
+            reader.close()
 
 
 def _typed() -> str:
@@ -295,7 +304,9 @@ def _prompt(reader: Reader, writer: Writer) -> None:
 
     import apsw
 
-    note("SQL on users, groups, records and refusals; end a query with a semicolon, leave with Ctrl-D.")
+    note(
+        "SQL on users, groups, records, refusals and history; end a query with a semicolon, leave with Ctrl-D."
+    )
     held = ""
     while True:
         try:

@@ -188,7 +188,9 @@ FUNCTIONS: Final = frozenset(
 )
 """What a query may call; all else that SQLite has is refused."""
 
-NOT_THAT: Final = f"a query reads from {', '.join(VIEWS)}, json_each and json_tree, and does nothing else"
+NOT_THAT: Final = (
+    f"a query reads from {', '.join(VIEWS)}, history, json_each and json_tree, and does nothing else"
+)
 TOO_LATE: Final = "the query was ended at its time limit of {limit:g} s"
 TOO_MUCH_MEMORY: Final = "the query needs more than the {limit} bytes of memory that it may use"
 ONE_QUERY: Final = "send one query at a time"
@@ -199,6 +201,10 @@ LARGE_ROW: Final = "one row is larger than the {limit} bytes that an answer may 
 UNREADABLE: Final = "the data cannot be read at the moment"
 
 
+MoreTables = Callable[[apsw.Connection, Path, int], Sequence[str]]
+"""Adds virtual tables that show one project's rows alone (connection, folder, project); their names."""
+
+
 class RefusedError(Exception):
     """A query that is not answered, and why."""
 
@@ -206,7 +212,15 @@ class RefusedError(Exception):
 class Guard:
     """A connection that sees the views of one project and nothing else."""
 
-    def __init__(self, folder: Path, project: int, *, timeout_s: float, memory_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        project: int,
+        *,
+        timeout_s: float,
+        memory_bytes: int,
+        more_tables: MoreTables | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
         self._deadline = time.monotonic() + timeout_s
@@ -228,6 +242,9 @@ class Guard:
             # this opens their files too: none can be opened later
             tables = connection.execute(f"SELECT name FROM {name}.sqlite_schema")  # noqa: S608 - our own names
             self._known |= {table.lower() for (table,) in tables}
+        self._tables = JSON_TABLES
+        if more_tables is not None:
+            self._tables |= frozenset(more_tables(connection, folder, project))
         self._make_views(apart=False)
         connection.set_progress_handler(self._late, _STEPS)
         connection.authorizer = self._authorize
@@ -324,7 +341,7 @@ class Guard:
             elif database is None and not second:  # nothing but the number of its rows
                 allowed = first in VIEWS or first in self._private or not self._is_known(first or "")
             else:
-                allowed = first in JSON_TABLES
+                allowed = first in self._tables
         return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
 
 
@@ -429,10 +446,16 @@ def csv_line(row: Sequence[Any]) -> bytes:
     return text.getvalue().encode("utf-8", "replace")
 
 
-def answer(job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+def answer(job: dict[str, Any], more_tables: MoreTables | None = None) -> tuple[dict[str, Any], bytes]:
     """The head and the body of the answer to a job. Raises `RefusedError`."""
     timeout_s, memory_bytes = job["timeout_s"], job["memory_bytes"]
-    guard = Guard(Path(job["folder"]), job["project"], timeout_s=timeout_s, memory_bytes=memory_bytes)
+    guard = Guard(
+        Path(job["folder"]),
+        job["project"],
+        timeout_s=timeout_s,
+        memory_bytes=memory_bytes,
+        more_tables=more_tables,
+    )
     guard.close_in()
     columns, rows = guard.run(job["query"], job["params"])
     names = distinct(columns)
@@ -456,16 +479,19 @@ def answer(job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     return {"columns": names, "rows": count, "more": more}, body
 
 
-def main() -> None:
+def main(more_tables: MoreTables | None = None) -> None:
     """Answer the job on stdin."""
     job = json.load(sys.stdin.buffer)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, job["timeout_s"] + GRACE_S)  # it ends, whoever forgets it
     try:
-        head, body = answer(job)
+        head, body = answer(job, more_tables)
     except RefusedError as error:
         head, body = {"error": str(error)}, b""
+    except apsw.Error as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        head, body = {"error": UNREADABLE}, b""
     except MemoryError:
         head, body = {"error": TOO_MUCH_MEMORY.format(limit=job["memory_bytes"])}, b""
     sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
