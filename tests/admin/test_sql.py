@@ -99,7 +99,7 @@ def test_each_project_is_asked_by_those_who_read_it(world: World) -> None:
 
 def test_history_shows_what_changed_in_this_project_alone(world: World) -> None:
     query = "select id, property, operator, old, new, whole from history where of_id = ? and property <> ?"
-    asked = {"params": ["mine1", "$last_seen"]}
+    asked: dict[str, Any] = {"params": ["mine1", "$last_seen"]}
     made = {"id": "mine1", "operator": "$set", "old": None, "whole": "created"}
     assert rows(ask(world, query + " order by property", **asked)) == [
         {**made, "property": "n", "new": "1"},

@@ -74,7 +74,7 @@ def test_the_columns_of_the_views_are_those_that_the_page_names(filled: Server, 
     for view in ("users", "groups", "refusals", "history", "records"):
         table = text[text.index(f"`{view}`, ") :].split("\n\n")[1]
         named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-        command = f'mixdown sql "select * from {view} limit 1" --json'
+        command = f'mixdown sql "select * from {view} limit 1" --json'  # noqa: S608 - a name from above
         assert [*json.loads(run(filled, command, tmp_path))[0]] == named, view
         if view != "records":
             query = {"query": f"select * from {view}", "project_id": 1}  # noqa: S608 - a name from above

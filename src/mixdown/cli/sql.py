@@ -255,8 +255,8 @@ def sql(*, query: str | None, as_json: bool, as_csv: bool, timeout_s: float, dat
       groups    project_id, group_key, data_group_id, group_id, properties, last_seen
       records   position, time, project_id, endpoint, sdk, group_key, id, operations
       refusals  id, time, project_id, endpoint, record_index, field, message, record, whole, sdk
-      history   project_id, group_key, id, time, position, property, operator, old, new, added, removed, whole,
-                endpoint, sdk
+      history   project_id, group_key, id, time, position, property, operator, old, new, added, removed,
+                whole, endpoint, sdk
 
     history goes through all profiles; `where of_id = 'ada'` reads that one alone.
     The SQL is SQLite's. properties and operations are JSON: properties ->> '$.plan' is one of them. records
@@ -304,9 +304,7 @@ def _prompt(reader: Reader, writer: Writer) -> None:
 
     import apsw
 
-    note(
-        "SQL on users, groups, records, refusals and history; end a query with a semicolon, leave with Ctrl-D."
-    )
+    note("SQL on users, groups, records, refusals, history; end it with a semicolon, leave with Ctrl-D.")
     held = ""
     while True:
         try:

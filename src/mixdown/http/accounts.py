@@ -21,9 +21,10 @@ from mixdown.http.services import Services
 from mixdown.model.errors import AuthError, CatalogError, QueryError, RequestError
 from mixdown.model.names import PROJECT_ROLES, ROLES, checked_username
 from mixdown.model.times import canonical_timestamp
+from mixdown.store.accounts import OWNER_ROLE, Account, Grant
 from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.credentials import new_password, secret_hash
-from mixdown.store.protocols import OWNER_ROLE, Account, Catalog, Grant
+from mixdown.store.protocols import Catalog
 
 PROJECTS_LIMIT: Final = 1000
 MANAGE: Final = "manage service accounts"

@@ -6,7 +6,7 @@ Accounts enter; changed accounts leave, or `CatalogError`. Nothing is stored her
 from __future__ import annotations
 
 from mixdown.model.errors import CatalogError
-from mixdown.store.protocols import OWNER_ROLE, Account
+from mixdown.store.accounts import OWNER_ROLE, Account
 
 
 def no_account(username: str) -> CatalogError:
