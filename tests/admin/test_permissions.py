@@ -49,6 +49,7 @@ TABLE: Final[dict[str, frozenset[str]]] = {
     "/api/mixdown/refusals": READERS,
     "/api/mixdown/refusals/resend": ADMINS,
     "/api/mixdown/sql": READERS,
+    "/api/mixdown/history": READERS,
     "GET /api/mixdown/cohorts": READERS,
     "POST /api/mixdown/cohorts": ANALYSTS,
     "DELETE /api/mixdown/cohorts": ANALYSTS,
