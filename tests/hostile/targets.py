@@ -27,6 +27,7 @@ from mixdown.http.parameters import Parameters, _merged
 from mixdown.http.paths import canonical_path
 from mixdown.http.reading import project_id_of
 from mixdown.http.reply import callback_name
+from mixdown.http.sql import sql_query
 from mixdown.ingest.geo import valid_ip
 from mixdown.model import texts
 from mixdown.model.errors import AuthError, BodyError, QueryError
@@ -254,6 +255,7 @@ _USES: Final[tuple[Callable[[Parameters], object], ...]] = (
     _query,
     project_id_of,
     own._resend_ids,
+    lambda parameters: sql_query(PROJECT, parameters),
     lambda parameters: parameters.value("record"),
     lambda parameters: parameters.integer("before_id", 0, low=1, high=own.ID_LIMIT),
 )
