@@ -45,6 +45,9 @@ class Faults:
     def folded(self, folded: object, seconds: float) -> None:
         """Nothing to remember."""
 
+    def erased(self, jobs: int, people: int, records: int, seconds: float) -> None:
+        """Nothing to remember."""
+
     def failed(self, error: Exception) -> None:
         """A fault."""
         self.seen.append(str(error))
