@@ -19,7 +19,7 @@ from mixdown.fold.overlap import Changed, Documents, write_overlapped
 from mixdown.fold.properties import PropertyChanges, kept
 from mixdown.model import texts
 from mixdown.model.errors import CorruptStoreError, StoreError
-from mixdown.model.history import Trace
+from mixdown.model.history import Taken, Trace, taken_by_one
 from mixdown.model.limits import KEY_WINDOW_MS, PROFILE_LIMIT_BYTES
 from mixdown.model.operators import (
     LAST_SEEN,
@@ -340,7 +340,7 @@ class ProfileFold:
             roomy_bytes=DOCUMENT_BYTES_AT_ONCE,
         )
 
-    def _fold_profile(
+    def _fold_profile(  # noqa: C901 - the hottest loop: a call for each record would show
         self, key: ProfileKey, stored: bytes | None, steps: Sequence[Step], writes: _Writes
     ) -> tuple[bytes | None, list[Step]]:
         """The document after these records, and those of them that a full profile does not take.
@@ -352,7 +352,9 @@ class ProfileFold:
         plain = doc is not None and LAST_SEEN in doc
         before = None if doc is None or plain else doc.copy()
         changed: list[str] = []
-        trace = None if doc is None or writes.history is None else Trace(doc)
+        taken: Taken | None = None
+        trace: Trace | None = None
+        followed = doc is not None and writes.history is not None
         size = at_most = 0 if stored is None else len(stored)
         crowd: Crowd | None = None
         turned_away: list[Step] = []
@@ -385,15 +387,20 @@ class ProfileFold:
                 and (crowd is not None or not kept(doc, operations, step.geo, changed))
             ):
                 plain, before = False, doc.copy()
-            if trace is not None and doc is not None:
-                trace.follow(doc, operations, step.geo)
+            if followed and doc is not None:
+                if trace is None and len(steps) == 1 and step.geo is None:
+                    taken = taken_by_one(doc, operations)
+                if taken is None:
+                    trace = trace or Trace(doc)
+                    trace.follow(doc, operations, step.geo)
             doc = self._apply(doc, operations, geo=step.geo, seen=seen, arrival=arrival, crowd=crowd)
         folded = None if doc is None else _encode(doc)
         if changed or not plain:
             writes.properties.note(key, changed, before, None if plain else doc)
         if writes.history is not None and (folded != stored or len(steps) > 1):
             applied = [step for step in steps if step not in turned_away] if turned_away else steps
-            taken = None if trace is None else trace.taken(doc)
+            if trace is not None:
+                taken = trace.taken(doc)
             writes.history.add(key, taken, applied, large=crowd is not None)
         return folded, turned_away
 

@@ -122,7 +122,8 @@ class HistoryFeed:
         self._full: deque[tuple[int, str, str, bytes]] = deque()
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
         self._values: deque[LargeValue] = deque()
-        self._of: tuple[int, str] = (0, "")
+        self._project = 0
+        self._group_key = ""
         self._first_id = ""
         self._buffer = bytearray()
 
@@ -141,10 +142,9 @@ class HistoryFeed:
         else:
             line = (key[2], taken is not None, taken or _NONE, records)
         buffer = self._buffer
-        if not buffer or self._of != key[:2]:
+        if not buffer or key[1] != self._group_key or key[0] != self._project:
             self.close()
-            self._of = key[:2]
-            self._first_id = key[2]
+            self._project, self._group_key, self._first_id = key
         buffer += b"\n"
         _encode_into(line, buffer, -1)
         if len(buffer) >= BLOCK_BYTES:
@@ -154,7 +154,7 @@ class HistoryFeed:
         """Close the block: to be called when all is added."""
         if self._buffer:
             self._buffer += b"\n"
-            self._full.append((*self._of, self._first_id, bytes(self._buffer)))
+            self._full.append((self._project, self._group_key, self._first_id, bytes(self._buffer)))
             self._buffer.clear()
 
     def blocks(self) -> Iterator[Block]:
