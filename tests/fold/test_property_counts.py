@@ -47,6 +47,7 @@ def drawn(source: random.Random, profiles: int = 12) -> dict[str, Any]:
             ("union", {name: [value]}),
             ("remove", {name: value}),
             ("unset", [name]),
+            ("merge", {name: value}),
             ("delete", ""),
         ]
     )
@@ -66,6 +67,16 @@ def test_counts_follow_every_operator(
         way.fold_all()
         assert counted(way) == recounted(way)
     assert recounted(way)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_merge_into_nothing_counts_what_it_stores(way: Way, value: Any) -> None:
+    way.submit(record(set={"other": 1}))
+    way.fold_all()
+    way.submit(record(merge={"a": value}))
+    way.fold_all()
+    assert counted(way) == recounted(way)
+    assert counted(way)["a"] == {kind_of(value): 1}
 
 
 def test_groups_are_counted_by_their_key(way: Way) -> None:

@@ -26,7 +26,7 @@ _NOTHING: Final[Properties] = {}
 _SET, _UNSET, _REMOVE = int(Operator.SET), int(Operator.UNSET), int(Operator.REMOVE)
 _MADE: Final[dict[int, str]] = {
     Operator.SET_ONCE: "",
-    Operator.MERGE: "object",
+    Operator.MERGE: "",
     Operator.ADD: "number",
     Operator.UNION: "list",
     Operator.APPEND: "list",
