@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from mixdown.query import cohorts
+from mixdown.store import patience
+from mixdown.store.memory import MemoryStore
 from tests.reads.support import (
     ADMIN,
     ENGAGE,
@@ -228,3 +231,20 @@ def test_another_sites_page_changes_nothing(people: World) -> None:
     headers = {"Sec-Fetch-Site": "cross-site"}
     reply = people.post(OWN, json={"name": "x", "where": "true"}, user=ADMIN, headers=headers)
     assert reply.status_code == 403
+
+
+def test_a_cohort_that_takes_too_long_to_count_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(MemoryStore(), read_timeout_s=0.2)
+
+    def endless(*_asked: Any) -> Any:
+        until_s = time.monotonic() + 10
+        while time.monotonic() < until_s:
+            patience.check()
+        raise AssertionError("nothing ends it")
+
+    monkeypatch.setattr(world.store.state, "tally", endless)
+    reply = world.post(OWN, json={"name": "slow", "where": "true"}, user=ADMIN)
+    assert reply.status_code == 400
+    assert "took longer than 0.2 s" in reply.json()["error"]
+    assert world.get(LIST).json() == []
+    world.close()

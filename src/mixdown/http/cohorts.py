@@ -64,12 +64,18 @@ def _own(services: Services) -> Callable[[Request], Any]:
         project, parameters = await _writing(request, services)
         now_ms = services.now_ms()
 
-        def call() -> Counted:
+        def call() -> Cohort:
             cohort, ids = _asked(services.store, project.id, parameters, now_ms)
-            made = services.store.cohorts.create(cohort, ids)
-            return counted(services.store, [made], now_ms=now_ms)[0]
+            return services.store.cohorts.create(cohort, ids)
 
-        return _ok(cohort_view(await _changed(services, call, status=400)))
+        made = await _changed(services, call, status=400)
+        try:
+            found = await in_scan_thread(services, counted, services.store, [made], now_ms=now_ms)
+        except ReadTimeoutError:
+            # one that cannot be counted would keep all of them from being listed
+            await _changed(services, lambda: services.store.cohorts.delete(project.id, made.id), status=404)
+            raise _took_too_long(services) from None
+        return _ok(cohort_view(found[0]))
 
     async def delete(request: Request) -> Response:
         project, parameters = await _writing(request, services)
@@ -101,8 +107,11 @@ async def _counts(services: Services, project: Project) -> list[Counted]:
     try:
         return await in_scan_thread(services, call)
     except ReadTimeoutError:
-        limit_s = services.settings.read_timeout_s
-        raise QueryError(TOO_LONG.format(limit=f"{limit_s:g}"), status=400) from None
+        raise _took_too_long(services) from None
+
+
+def _took_too_long(services: Services) -> QueryError:
+    return QueryError(TOO_LONG.format(limit=f"{services.settings.read_timeout_s:g}"), status=400)
 
 
 async def _changed(services: Services, call: Callable[[], _T], *, status: int) -> _T:
