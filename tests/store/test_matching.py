@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import time
+import tracemalloc
 from array import array
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,12 +17,14 @@ import pytest
 
 from mixdown.model.errors import ReadTimeoutError
 from mixdown.model.expression import Context, parse
+from mixdown.model.expression_running import build
 from mixdown.store import patience, sorting
 from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import State
 from mixdown.store.selection import Selection, value_bytes
 from mixdown.store.sorting import Keyed, Sorter
 from mixdown.store.sqlite import SqliteStore, open_store, scanning
+from mixdown.store.sqlite.expressions import compile_filter
 from tests.store.support import user, write
 
 CONTEXT = Context(now_s=1_773_187_200)
@@ -285,6 +288,45 @@ def test_an_index_narrows_what_is_read(
     monkeypatch.setattr(sqlite.state._scanner, "_narrow", narrow)
     assert list(sqlite.state.matching(1, "", selection)) == wanted
     assert asked == [(1, 0, ['properties["n"] < 100'], CONTEXT)]
+
+
+def test_many_long_filters_are_counted(state: State) -> None:
+    put(state, {f"u{number}": {"n": number} for number in range(10)})
+    listed = ", ".join(map(str, range(5, 21)))
+    long = " or ".join([f'properties["n"] in [{listed}]'] * 230)
+    selections = [select(f'properties["n"] == {number} or {long}') for number in range(10)]
+    assert state.tally(1, "", selections) == [6] * 5 + [5] * 5
+
+
+def test_what_stands_deep_in_an_expression_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Any] = []
+
+    def noting(node: Any, slots: int, context: Context) -> Any:
+        built.append(node)
+        return build(node, slots, context)
+
+    monkeypatch.setattr("mixdown.store.filters.build", noting)
+    wide = " or ".join(f'properties["n"] == {number}' for number in range(100))
+    compile_filter(parse("boolean(" * 40 + wide + ")" * 40), CONTEXT)
+    assert 100 <= len(built) <= 200
+
+
+def test_a_sorter_of_large_items_holds_few_of_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sorting, "HELD_LIMIT_BYTES", 4 * 1024 * 1024)
+    pairs = [(b"%04d" % (number * 7919 % 10007) + b"x" * 100_000, str(number)) for number in range(200)]
+    with closing(Sorter[Keyed](Keyed, tmp_path)) as sorter:
+        for pair in pairs:
+            sorter.add([pair])
+        tracemalloc.start()
+        try:
+            assert [key[:4] for key, _ in sorter] == sorted(key[:4] for key, _ in pairs)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(sorter._runs) >= 4
+    assert most < 6 * 1024 * 1024
 
 
 def test_a_sorter_gives_all_in_order_whatever_memory_holds(

@@ -109,6 +109,21 @@ Node: TypeAlias = (
     Literal | Now | Items | Access | Variable | Not | Negative | Logical | Binary | Call | Quantified
 )
 
+
+def parts_of(node: Node) -> tuple[Node, ...]:
+    """The nodes that a node is made of."""
+    match node:
+        case Not(operand=operand) | Negative(operand=operand):
+            return (operand,)
+        case Binary(left=left, right=right):
+            return (left, right)
+        case Logical(operands=parts) | Items(items=parts) | Call(arguments=parts):
+            return parts
+        case Quantified(source=source, body=body):
+            return (source, body)
+    return ()
+
+
 FUNCTIONS: Final = {
     "defined": 1,
     "boolean": 1,

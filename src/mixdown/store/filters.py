@@ -26,6 +26,8 @@ from mixdown.model.expression_nodes import (
     Not,
     Quantified,
     Undefined,
+    Variable,
+    parts_of,
 )
 from mixdown.model.expression_running import build
 from mixdown.model.expression_values import instant
@@ -100,6 +102,7 @@ class _Compiler:
         self._dialect = dialect
         self._slots = expression.slots
         self._context = context
+        self._varying: dict[int, bool] = {}
 
     # --- what a node is ---------------------------------------------------------------------------
 
@@ -119,8 +122,18 @@ class _Compiler:
         """The node's value if no row matters, alone in a tuple."""
         if isinstance(node, Access):
             return (UNDEFINED,) if self._name(node) is None else None
+        if self._varies(node):
+            return None
         code = build(node, len(self._slots), self._context)
         return (code.value,) if code.constant else None
+
+    def _varies(self, node: Node) -> bool:
+        """Whether the node reads a property or an element; told once of each node, however deep it stands."""
+        known = self._varying.get(id(node))
+        if known is None:
+            known = isinstance(node, Access | Variable | Quantified) or any(map(self._varies, parts_of(node)))
+            self._varying[id(node)] = known
+        return known
 
     def _present(self, node: Node) -> Bound:
         """What must be there for the node's value to be neither undefined nor null: an upper bound."""

@@ -23,6 +23,7 @@ HELD_LIMIT_BYTES: Final = 48 * 1024 * 1024
 _ITEM_OVERHEAD_BYTES: Final = 64
 _PAIR_OVERHEAD_BYTES: Final = 160
 _BLOCK_ITEMS: Final = 1000
+_BLOCK_BYTES: Final = 256 * 1024
 _COMPRESSION: Final = 1
 _SIZE: Final = struct.Struct(">I")
 
@@ -63,7 +64,7 @@ class Sorter(Generic[_Item]):
         run = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - `close` closes it
         self._runs.append(run)
         rest = iter(self._held)
-        while block := list(islice(rest, _BLOCK_ITEMS)):
+        while block := _block(rest):
             patience.check()
             packed = zlib.compress(msgspec.msgpack.encode(block), _COMPRESSION)
             run.write(_SIZE.pack(len(packed)) + packed)
@@ -75,6 +76,18 @@ class Sorter(Generic[_Item]):
         while head := run.read(_SIZE.size):
             patience.check()
             yield from self._decoder.decode(zlib.decompress(run.read(*_SIZE.unpack(head))))
+
+
+def _block(items: Iterator[_Item]) -> list[_Item]:
+    """The next items, few where they are large: of each run a block is in memory while runs are merged."""
+    block: list[_Item] = []
+    size = 0
+    for item in islice(items, _BLOCK_ITEMS):
+        block.append(item)
+        size += _size_bytes([item])
+        if size > _BLOCK_BYTES:
+            break
+    return block
 
 
 def _size_bytes(items: Sequence[str] | Sequence[Keyed]) -> int:

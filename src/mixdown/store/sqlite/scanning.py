@@ -49,6 +49,7 @@ index helps, or where it would give so many that reading the file in order is qu
 THREADS_LIMIT: Final = 4
 PIECE_LIMIT_BYTES: Final = 8 * 1024 * 1024
 FILTERS_AT_ONCE: Final = 16
+_BINDINGS_AT_ONCE: Final = 16_000
 _CACHE_BYTES: Final = 1024 * 1024
 _FIRST_ROWS: Final = 2_000
 _MOST_ROWS: Final = 50_000
@@ -136,8 +137,7 @@ class Scanner:
         filters = [_filter_of(selection) for selection in selections]
         counts = [0] * len(selections)
         exact = [place for place, each in enumerate(filters) if each.exact]
-        for start in range(0, len(exact), FILTERS_AT_ONCE):
-            places = exact[start : start + FILTERS_AT_ONCE]
+        for places in _at_once(exact, filters):
             columns = ",".join(f"count(*) FILTER (WHERE {filters[place].sql})" for place in places)
             before = tuple(binding for place in places for binding in filters[place].bindings)
             asked = _Asked(f"SELECT json_array({columns}) {{rows}}", before, ())
@@ -371,6 +371,21 @@ def _filter_of(selection: Selection) -> _Filter:
             bindings += [wanted, wanted]
     undecided = f"CASE WHEN {' AND '.join(sure) or 'true'} THEN 'null' ELSE p.document END"
     return _Filter(" AND ".join(parts) or "true", tuple(bindings), exact, undecided, tuple(sure_bindings))
+
+
+def _at_once(places: Sequence[int], filters: Sequence[_Filter]) -> Iterator[list[int]]:
+    """Places of filters that one statement can count: SQLite takes 32,766 bindings."""
+    some: list[int] = []
+    bindings = 0
+    for place in places:
+        own = len(filters[place].bindings)
+        if some and (len(some) == FILTERS_AT_ONCE or bindings + own > _BINDINGS_AT_ONCE):
+            yield some
+            some, bindings = [], 0
+        some.append(place)
+        bindings += own
+    if some:
+        yield some
 
 
 def _is_few(connection: apsw.Connection, project: int, group_id: int, low: int, high: int) -> bool:
