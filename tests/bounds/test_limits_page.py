@@ -61,6 +61,7 @@ def test_every_row_says_what_happens_and_why() -> None:
         ("an expression", [limits.EXPRESSION_LIMIT_CHARS]),
         ("nesting of an expression", [limits.EXPRESSION_NESTING_LIMIT]),
         ("properties named in an expression", [limits.EXPRESSION_PROPERTIES_LIMIT]),
+        ("`+` in an expression", [limits.EXPRESSION_SUMS_LIMIT, limits.VALUE_LIMIT_BYTES]),
         ("`Idempotency-Key`", [ingestion.IDEMPOTENCY_KEY_LIMIT_CHARS]),
         ("members of a gzip body", [compression._MEMBER_LIMIT]),
         ("bodies that a worker holds", [exchange.HELD_LIMIT_BYTES // MIB]),

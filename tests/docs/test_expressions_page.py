@@ -47,5 +47,6 @@ def test_the_page_tells_the_limits_in_force() -> None:
         limits.EXPRESSION_LIMIT_CHARS,
         limits.EXPRESSION_NESTING_LIMIT,
         limits.EXPRESSION_PROPERTIES_LIMIT,
+        limits.EXPRESSION_SUMS_LIMIT,
     ):
         assert f"{limit:,}" in PAGE

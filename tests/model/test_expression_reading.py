@@ -10,6 +10,8 @@ from mixdown.model.limits import (
     EXPRESSION_LIMIT_CHARS,
     EXPRESSION_NESTING_LIMIT,
     EXPRESSION_PROPERTIES_LIMIT,
+    EXPRESSION_SUMS_LIMIT,
+    VALUE_LIMIT_BYTES,
 )
 
 CONTEXT = Context(1_773_187_200)
@@ -171,6 +173,7 @@ def test_an_expression_tells_which_properties_it_reads() -> None:
         ("-", "1", ""),
         ("number(", "1", ")"),
         ("", "1", "+1"),
+        ("defined ", "1", ""),
     ],
 )
 def test_nesting_is_bounded(opening: str, middle: str, closing: str) -> None:
@@ -194,6 +197,47 @@ def test_length_and_the_number_of_properties_are_bounded() -> None:
     parse(f"[{', '.join(names[:-1])}]")
     with pytest.raises(ExpressionError, match="at most 1000 properties"):
         parse(f"[{', '.join(names)}]")
+
+
+def test_what_texts_joined_by_plus_take_is_bounded() -> None:
+    sums = [f'properties["a"] + "{number}"' for number in range(EXPRESSION_SUMS_LIMIT + 1)]
+    parse(f"[{', '.join(sums[:-1])}]")
+    with pytest.raises(ExpressionError, match=r"at most 250 `\+`"):
+        parse(f"[{', '.join(sums)}]")
+    long = "x" * (VALUE_LIMIT_BYTES - 1)
+    assert value('properties["a"] + "y"', a=long) == long + "y"
+    assert value('properties["a"] + "yz"', a=long) is UNDEFINED
+
+
+@pytest.mark.parametrize("text", ['datetime(properties["a"])', 'number(datetime(properties["a"]))'])
+def test_a_time_past_64_bits_is_a_double(text: str) -> None:
+    assert value(text, a=1e300) == 1e297
+    assert type(value(text, a=1e300)) is float
+    assert value(f"{text} * {text} * {text} * {text}", a=1e300) is UNDEFINED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'properties["a"] == properties["b"]',
+        '[properties["a"]] != [properties["b"]]',
+        '"x" in properties["a"]',
+        'properties["a"] in [1, 2]',
+        'has_prefix(properties["c"], "x")',
+        'has_suffix(properties["c"], "x")',
+    ],
+)
+def test_what_looks_through_a_value_can_be_ended(text: str) -> None:
+    class EndedError(Exception):
+        pass
+
+    def end() -> None:
+        raise EndedError
+
+    row = {"a": [1], "b": [2], "c": "text"}
+    matches(parse(text), row, "ada", CONTEXT)
+    with pytest.raises(EndedError):
+        matches(parse(text), row, "ada", Context(CONTEXT.now_s, pause=end))
 
 
 def test_a_loop_over_elements_can_be_ended() -> None:

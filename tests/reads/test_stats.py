@@ -36,6 +36,23 @@ def asked(world: World, **parameters: Any) -> Any:
     return answer["results"]
 
 
+def test_figures_of_values_at_the_ends_of_doubles_are_answered(world: World) -> None:
+    world.send(user("ada", n=1.7e308, t=1e300), user("bob", n=-1.7e308, t=10))
+    world.fold_all()
+    assert asked(world, action='numeric_summary(properties["n"])')["stddev"] is None
+    assert asked(world, action='percentile(properties["n"], 0)')["value"] == -1.7e308
+    assert asked(world, action='percentile(properties["n"], 50)')["value"] == 0
+    times = 'datetime(properties["t"])'
+    assert asked(world, action=f"extremes({times})") == {"max": 1e297, "min": 10}
+    assert asked(world, action=f"numeric_summary({times})")["sum_squares"] is None
+    assert [
+        row["$distinct_id"] for row in world.page(sort_key=times, sort_order="descending")["results"]
+    ] == [
+        "ada",
+        "bob",
+    ]
+
+
 def cohort(world: World, name: str, *ids: str, expression: str | None = None, group_key: str = "") -> int:
     made = Cohort(project=world.project.id, name=name, expression=expression, group_key=group_key)
     return world.store.cohorts.create(made, ids).id

@@ -20,7 +20,7 @@ from mixdown.model.errors import ExpressionError
 from mixdown.model.expression_nodes import UNDEFINED, Instant, Literal, Node, Slot, Undefined
 from mixdown.model.expression_parsing import read
 from mixdown.model.expression_running import Code, Run, build
-from mixdown.model.expression_values import Context
+from mixdown.model.expression_values import Context, seconds_of
 
 __all__ = [
     "ID_NAMES",
@@ -171,7 +171,7 @@ def _decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[msgspec.Struct]:
 def _shown(value: Any) -> Any:
     """A value as it leaves: times as unix seconds, also within lists."""
     if type(value) is Instant:
-        return value.seconds
+        return seconds_of(value)
     if type(value) is list:
         return [None if item is UNDEFINED else _shown(item) for item in value]
     return value

@@ -36,6 +36,7 @@ from mixdown.model.limits import (
     EXPRESSION_LIMIT_CHARS,
     EXPRESSION_NESTING_LIMIT,
     EXPRESSION_PROPERTIES_LIMIT,
+    EXPRESSION_SUMS_LIMIT,
     INT_MAX,
 )
 from mixdown.model.values import clean_text
@@ -155,6 +156,7 @@ class _Parser:
         self._tokens = tokens
         self._at = 0
         self._depth = 0
+        self._sums = 0
         self._bound: list[str] = []
         self.slots: dict[Slot, int] = {}
 
@@ -206,12 +208,21 @@ class _Parser:
             if own <= _AND:
                 node, height = self._logical(operator, own, node, height, begin)
                 continue
+            if operator == "+":
+                self._one_more_sum()
             right, right_height = self._expression(own + 1)
             height = max(height, right_height) + 1
             self._deeper(height)
             node = self._binary(operator, node, right)
         self._depth -= 1
         return node, height
+
+    def _one_more_sum(self) -> None:
+        self._sums += 1
+        if self._sums > EXPRESSION_SUMS_LIMIT:
+            raise ExpressionError(
+                f"an expression has at most {EXPRESSION_SUMS_LIMIT} `+`", self._now.position
+            )
 
     def _prefixed(self, level: int) -> tuple[Node, int]:
         if level <= _NOT and self._is_word("not"):
@@ -338,7 +349,9 @@ class _Parser:
     def _call(self, function: str) -> tuple[Node, int]:
         if function == "defined" and not self._is_sign("("):
             self._deeper(1)
+            self._depth += 1
             node, height = self._primary()
+            self._depth -= 1
             return Call(function, (node,)), height + 1
         self._expect("(", f"after `{function}`")
         position = self._now.position

@@ -220,7 +220,7 @@ def _function(name: str, context: Context) -> Callable[..., Any]:
     if name in ("floor", "ceil", "round"):
         return lambda value: values.rounded(name, value)
     if name in ("has_prefix", "has_suffix"):
-        return lambda text, affix: values.affixed(name, text, affix)
+        return lambda text, affix: values.affixed(name, text, affix, context)
     return {
         "boolean": values.truth,
         "number": values.number,
@@ -240,7 +240,7 @@ def _quick(operator: str, run: Run, value: Any, context: Context) -> Run | None:
             return _quick_text(operator, run, value)
         return _quick_number(operator, run, value) if is_number else None
     if operator == "in" and kind is list and not context.ci_strings:
-        return _quick_member(run, value)
+        return _quick_member(run, value, context.pause)
     return None
 
 
@@ -270,7 +270,7 @@ def _quick_number(operator: str, run: Run, value: float) -> Run:
     return quick
 
 
-def _quick_member(run: Run, items: Sequence[Any]) -> Run | None:
+def _quick_member(run: Run, items: Sequence[Any], pause: Callable[[], None] | None) -> Run | None:
     """Membership in a list of plain values, by a lookup."""
     if any(type(item) in (Instant, list) for item in items):
         return None
@@ -278,6 +278,8 @@ def _quick_member(run: Run, items: Sequence[Any]) -> Run | None:
 
     def quick(row: Row) -> Any:
         found = run(row)
+        if pause is not None and type(found) in (list, dict):
+            pause()
         return UNDEFINED if found is UNDEFINED else canonical(found) in keys
 
     return quick

@@ -15,11 +15,13 @@ from decimal import Decimal
 from typing import Any, Final
 
 from mixdown.model.expression_nodes import UNDEFINED, Instant
-from mixdown.model.limits import INT_MAX, INT_MIN
+from mixdown.model.limits import INT_MAX, INT_MIN, VALUE_LIMIT_BYTES
 from mixdown.model.times import number_of
 
 SECONDS_UP_TO: Final = 4_294_967_295
 """A number up to this is a time in seconds, a larger one in milliseconds (contract query §3.7, D4)."""
+TEXT_LIMIT_CHARS: Final = VALUE_LIMIT_BYTES
+"""`+` makes no longer text than this."""
 _MOMENT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"(?:[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})?)?",
@@ -36,13 +38,20 @@ class Context:
 
     `now_s` is `NOW`, in unix seconds; `zone` reads times without an offset; with `ci_strings`, texts are
     equal whatever their case (contract query §3.7, D1). `pause` is called now and then in loops over
-    elements: it may raise, to end an evaluation that takes too long.
+    elements, and before what looks through a list or a long text: it may raise, to end an evaluation that
+    takes too long.
     """
 
     now_s: int
     zone: tzinfo = UTC
     ci_strings: bool = False
     pause: Callable[[], None] | None = None
+
+
+def _pause(context: Context) -> None:
+    """Called where one operation may take milliseconds: an expression may hold thousands of them."""
+    if context.pause is not None:
+        context.pause()
 
 
 def equal(left: Any, right: Any, context: Context) -> bool:
@@ -60,10 +69,12 @@ def equal(left: Any, right: Any, context: Context) -> bool:
     if kind is list:
         if other is not list or len(left) != len(right):
             return False
+        _pause(context)
         return all(equal(a, b, context) for a, b in zip(left, right, strict=True))
     if kind is dict:
         if other is not dict or len(left) != len(right):
             return False
+        _pause(context)
         return all(name in right and equal(item, right[name], context) for name, item in left.items())
     return left is right
 
@@ -93,6 +104,7 @@ def contains(needle: Any, haystack: Any, context: Context) -> Any:
     if needle is UNDEFINED:
         return UNDEFINED
     if type(haystack) is list:
+        _pause(context)
         return any(equal(needle, item, context) for item in haystack)
     if type(haystack) is str and type(needle) is str:
         if context.ci_strings:
@@ -102,10 +114,13 @@ def contains(needle: Any, haystack: Any, context: Context) -> Any:
 
 
 def arithmetic(operator: str, left: Any, right: Any) -> Any:
-    """`+ - * / %` of numbers, `+` of texts; undefined for all else, and past the range of a double."""
+    """`+ - * / %` of numbers, `+` of texts; undefined for all else.
+
+    So it is past the range of a double, and for a text longer than `TEXT_LIMIT_CHARS`.
+    """
     kind, other = type(left), type(right)
     if kind is str and other is str and operator == "+":
-        return left + right
+        return left + right if len(left) + len(right) <= TEXT_LIMIT_CHARS else UNDEFINED
     if kind not in (int, float) or other not in (int, float):
         return UNDEFINED
     if operator == "+":
@@ -156,7 +171,12 @@ def number(value: Any) -> Any:
     if kind is str:
         found = number_of(value)
         return UNDEFINED if found is None else found
-    return value.seconds if kind is Instant else UNDEFINED
+    return seconds_of(value) if kind is Instant else UNDEFINED
+
+
+def seconds_of(value: Instant) -> Any:
+    """The unix seconds of a time as a number that can be stored."""
+    return _kept(value.seconds)
 
 
 def string(value: Any) -> Any:
@@ -234,10 +254,11 @@ def rounded(function: str, value: Any) -> Any:
     return _kept(-whole if value < 0 else whole)
 
 
-def affixed(function: str, text: Any, affix: Any) -> Any:
+def affixed(function: str, text: Any, affix: Any, context: Context) -> Any:
     """`has_prefix(text, affix)`, `has_suffix(...)`: whatever the case; undefined unless both are texts."""
     if type(text) is not str or type(affix) is not str:
         return UNDEFINED
+    _pause(context)
     if function == "has_prefix":
         return text.casefold().startswith(affix.casefold())
     return text.casefold().endswith(affix.casefold())

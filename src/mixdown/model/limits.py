@@ -25,6 +25,8 @@ EXPRESSION_NESTING_LIMIT: Final = 100
 """How deep parentheses, operators, lists and calls of an expression may stand in one another."""
 EXPRESSION_PROPERTIES_LIMIT: Final = 1000
 """How many different properties one expression may name."""
+EXPRESSION_SUMS_LIMIT: Final = 250
+"""How many `+` one expression may hold: each may make a text as long as a value may be."""
 
 
 class Limits(msgspec.Struct, frozen=True):

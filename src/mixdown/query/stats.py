@@ -197,8 +197,16 @@ def _percentile(numbers: Iterator[float], rank: float) -> dict[str, Any]:
         place = (count - 1) * rank / 100
         below = math.floor(place)
         near = list(islice(merge(*chunks), below, below + 2))
-        value = near[0] + (near[-1] - near[0]) * (place - below)
+        value = _between(near[0], near[-1], place - below)
     return {"percentile": _plain(rank), "value": _plain(value)}
+
+
+def _between(low: float, high: float, share: float) -> float:
+    """The number so far from `low` to `high`; their difference may be more than a double holds."""
+    if low == high or not share:
+        return low
+    step = high - low
+    return low + step * share if math.isfinite(step) else low * (1 - share) + high * share
 
 
 def _summary(numbers: Iterator[float], _rank: float) -> dict[str, Any]:
@@ -218,7 +226,8 @@ def _summary(numbers: Iterator[float], _rank: float) -> dict[str, Any]:
         "sum": _finite(total),
         "sum_squares": _finite(squares),
         "avg": _finite(mean) if count else None,
-        "stddev": _finite(math.sqrt(squares_from_mean / count)) if count else None,
+        # squares that overflowed may end below 0, or as no number at all
+        "stddev": _finite(math.sqrt(squares_from_mean / count)) if count and squares_from_mean >= 0 else None,
     }
 
 
