@@ -14,7 +14,7 @@ from mixdown.fold import erasure
 from mixdown.fold.erasure import Eraser, erase_all
 from mixdown.fold.loop import catch_up
 from mixdown.store.chunk import Chunk
-from mixdown.store.privacy import STARTED, SUCCESS
+from mixdown.store.privacy import PENDING, STARTED, SUCCESS, Deletion, begin
 from mixdown.store.sqlite import SqliteStore
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.folder import make_file
@@ -24,10 +24,11 @@ from mixdown.store.sqlite.refusals import SqliteRefusals
 from mixdown.store.sqlite.sessions import SqliteSessions
 from mixdown.store.sqlite.state import SqliteState
 from mixdown.store.sqlite.sweeping import sweep, unused
-from tests.erasure.folders import PEOPLE, ask, fill, markers, opened, person, steps, stir, updates
+from tests.erasure.folders import PEOPLE, ask, fill, markers, now_ms, opened, person, steps, stir, updates
 from tests.erasure.raw import found
 
 GONE = [0, *range(3, PEOPLE, 7)]
+FIRST_RELEASE = Path(__file__).parents[1] / "data" / "folders" / "0.1.0"
 DATABASES = ("log.db", "state.db", "catalog.db", "scratch.db")
 
 
@@ -216,7 +217,6 @@ def test_what_comes_after_the_erasure_stays_even_in_the_same_round(store: Sqlite
 
 def test_a_session_that_is_being_made_is_waited_for(store: SqliteStore) -> None:
     from mixdown.store.protocols import Session
-    from tests.erasure.folders import now_ms
 
     eraser = Eraser(store)
     making = iter(map(person, range(PEOPLE)))
@@ -348,3 +348,25 @@ def test_the_writer_does_not_write_back_what_was_swept(tmp_path: Path) -> None:
     assert not left_of_them()
     assert writer.execute("PRAGMA integrity_check").get == "ok"
     writer.close()
+
+
+def test_a_folder_of_the_first_release_is_rid_of_what_it_deleted_before(tmp_path: Path) -> None:
+    """Its files were written without `secure_delete`: old versions of rows lie in them."""
+    folder = Path(shutil.copytree(FIRST_RELEASE, tmp_path / "data"))
+    (folder / "expected.json").unlink()
+    store = opened(folder)
+    catch_up(store)
+    documents = dict(store.state.page(1, "", offset=0, limit=1000))
+    assert "u007" in documents
+    job = Deletion("j" * 32, 1, "", ("ann", "u007"), 2, PENDING, "tests", "GDPR", now_ms())
+    store.privacy.add_deletion(job)
+    assert begin(store.log, store.privacy, job, now_ms=now_ms())
+    erase_all_folded(store)
+    assert found(folder, ['"ann"', "u007"]) == {}
+    assert dict(store.state.page(1, "", offset=0, limit=1000)) == {
+        profile_id: document
+        for profile_id, document in documents.items()
+        if profile_id not in {"ann", "u007"}
+    }
+    assert [integrity_faults(folder / name, whole=True) for name in DATABASES] == [[], [], [], []]
+    store.close()

@@ -38,6 +38,8 @@ LOOK_EVERY_S: Final = 0.2
 PIECE_S: Final = 0.02
 BUSY_SHARE: Final = 4
 """While records come in, one part in so many of the time goes to erasing."""
+LONGEST_REST_S: Final = 1.0
+LONGEST_PIECE_S: Final = 1.0
 HELD_UP_S: Final = 0.05
 RETRY_S: Final = 1.0
 _REFUSALS_AT_ONCE: Final = 10
@@ -88,41 +90,43 @@ class Eraser:
         self._now_ms = now_ms
         self._events = events
         self._round: Iterator[bool] | None = None
-        self._due = 0.0
+        self._due = self._ended = 0.0
 
     def go_on(self, *, busy: bool) -> bool:
         """Do a piece, if it is time to; whether there is more to do at once."""
         began = time.monotonic()
         if began < self._due:
             return False
+        # a step under load may take seconds: a share of them is due here, or a round would never end
+        share_s = min((began - self._ended) / (BUSY_SHARE - 1), LONGEST_PIECE_S) if busy else 0.0
         try:
-            wait_s = self._piece(began)
+            wait_s = self._piece(began, max(PIECE_S, share_s))
         except Exception as error:  # noqa: BLE001 - a full disk, perhaps: the fold comes first
             self._round = None
             if self._events is not None:
                 self._events.failed(error)
             wait_s = RETRY_S
-        now = time.monotonic()
+        self._ended = now = time.monotonic()
         if busy:
-            wait_s = max(wait_s, (BUSY_SHARE - 1) * (now - began))
+            wait_s = max(wait_s, min((BUSY_SHARE - 1) * (now - began), LONGEST_REST_S))
         self._due = now + wait_s
         return wait_s == 0
 
     def go_on_or_raise(self) -> bool:
         """Do a piece, after waiting where that must be; whether there is more to do. Raises `StoreError`."""
-        wait_s = self._piece(time.monotonic())
+        wait_s = self._piece(time.monotonic(), PIECE_S)
         if self._round is not None:
             time.sleep(wait_s)
         return self._round is not None or wait_s == 0
 
-    def _piece(self, began: float) -> float:
-        """Go on with the round for `PIECE_S`, or look for a new one; how long to wait then."""
+    def _piece(self, began: float, piece_s: float) -> float:
+        """Go on with the round for so long, or look for a new one; how long to wait then."""
         if self._round is None:
             jobs = self._begun()
             if not jobs:
                 return LOOK_EVERY_S
             self._round = self._erase(jobs)
-        while time.monotonic() - began < PIECE_S:
+        while time.monotonic() - began < piece_s:
             got_on = next(self._round, None)
             if got_on is None:
                 self._round = None

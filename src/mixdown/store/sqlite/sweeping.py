@@ -23,6 +23,8 @@ import apsw
 from mixdown.store.sqlite import connection as sqlite
 
 SLICE_S: Final = 0.05
+LONGEST_SLICE_S: Final = 1.0
+"""A slice takes twice as long as the WAL took to be emptied for it: else, under load, that would be all."""
 _READER_WAIT_MS: Final = 200
 _BLOCK_PAGES: Final = 64
 _HEADER_BYTES: Final = 100
@@ -83,10 +85,12 @@ def _compact(connection: apsw.Connection) -> None:
 
 
 def _slice(path: Path, kind: sqlite.Kind, page: int, truncate: Truncate) -> int | None:
-    """Sweep pages from `page` on for `SLICE_S`; the next page, -1 past the last, None if it was held up."""
+    """Sweep pages from `page` on for a while; the next page, -1 past the last, None if it was held up."""
     with closing(sqlite.connect(path, kind)) as connection:  # a new one: it remembers no page
+        began = time.monotonic()
         if not truncate(connection):
             return None
+        slice_s = min(max(SLICE_S, 2 * (time.monotonic() - began)), LONGEST_SLICE_S)
         connection.set_busy_timeout(_READER_WAIT_MS)
         try:
             sqlite.rows(connection, "BEGIN IMMEDIATE")
@@ -95,7 +99,7 @@ def _slice(path: Path, kind: sqlite.Kind, page: int, truncate: Truncate) -> int 
         try:
             if path.with_name(path.name + "-wal").stat().st_size:
                 return None  # somebody wrote in between
-            after = _overwrite(path, page)
+            after = _overwrite(path, page, slice_s)
             version = int(connection.pragma("user_version"))
             sqlite.rows(connection, f"PRAGMA user_version = {version}")
             sqlite.rows(connection, "COMMIT")
@@ -105,9 +109,9 @@ def _slice(path: Path, kind: sqlite.Kind, page: int, truncate: Truncate) -> int 
         return after
 
 
-def _overwrite(path: Path, page: int) -> int:
-    """Overwrite what is unused in pages from `page` on, for `SLICE_S`; the next page, -1 past the last."""
-    deadline = time.monotonic() + SLICE_S
+def _overwrite(path: Path, page: int, slice_s: float) -> int:
+    """Overwrite what is unused in pages from `page` on, for so long; the next page, -1 past the last."""
+    deadline = time.monotonic() + slice_s
     # through SQLite's own files: to close another descriptor of the file would drop its locks
     flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE
     file = apsw.VFSFile("", str(path), [flags, 0])
