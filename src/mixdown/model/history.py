@@ -8,7 +8,7 @@ operators. So before and after of each record are rebuilt on reading, and the fo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -97,7 +97,7 @@ class Trace:
     def __init__(self, doc: Properties) -> None:
         self._doc = doc
         self._before = doc.copy()
-        self._touched: Collection[str] = ()
+        self._touched: set[str] = set()
         self._within: dict[str, Any] = {}
         """Of what is changed in place: a list's length, or a copy of an object, before the first change."""
 
@@ -109,10 +109,11 @@ class Trace:
         for operator, payload in operations:
             if operator == _DELETE:
                 continue
-            touched = {*touched, *payload} if touched else payload
+            touched.update(payload)
             if operator in IN_PLACE:
                 self._note_within(payload)
-        self._touched = {*touched, *geo} if geo else touched
+        if geo:
+            touched.update(geo)
 
     def _note_within(self, payload: Iterable[str]) -> None:
         for name in payload:
