@@ -74,6 +74,31 @@ def test_what_is_older_than_the_retention_goes_and_asking_for_it_is_refused(way:
     assert told(way.store, "u6")[0][3] == STEPS - 1
 
 
+@on_disk
+def test_what_is_old_goes_while_new_records_come_and_are_merged_with_it(way: Way) -> None:
+    """However little it is: a merged piece does not reach over all of the time that is kept."""
+    kept_ms, most = 64_000, 0
+    for number in range(200):
+        now_ms = step(way, record("u1", set={"n": number}))
+        tend(way.store, keep_from_ms=now_ms - kept_ms)
+        most = max(most, way.store.state.history_size().segments)
+    since_ms = way.store.state.history_size().since_ms
+    assert since_ms is not None
+    assert now_ms - kept_ms * 1.1 <= since_ms <= now_ms - kept_ms * 0.9
+    assert len(told(way.store, limit=1000)) <= kept_ms / 1000 * 1.1 + 1
+    assert most < 200
+
+
+@on_disk
+def test_merges_stay_within_their_part_of_the_time_that_is_kept(way: Way) -> None:
+    kept_ms = 640_000
+    for number in range(200):
+        now_ms = step(way, record("u1", set={"n": number}))
+        tend(way.store, keep_from_ms=now_ms - kept_ms)
+    assert way.store.state.history_size().segments < 100, "it merges all the same"
+    assert [new for *_, new in told(way.store, limit=1000)] == list(range(199, -1, -1))
+
+
 def test_above_the_limit_the_oldest_goes_first(way: Way) -> None:
     history_of_some(way)
     half = way.store.state.history_size().size_bytes // 2

@@ -303,7 +303,8 @@ class State(Protocol):
     def tend_history(self, *, keep_from_ms: int, limit_bytes: int) -> bool:
         """Do a little of what keeps history quick to read and within bounds; whether anything was to do.
 
-        What ended before a chunk time goes, and the oldest of what is above a number of bytes (0: no bound).
+        What ended before a chunk time goes, a piece as a whole, so up to a sixteenth of the time that is kept
+        later; and the oldest of what is above a number of bytes (0: no bound).
         Only the process that folds may ask.
         """
 

@@ -8,6 +8,7 @@ of go.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -21,6 +22,8 @@ FANOUT: Final = 16
 """So many segments in a row of about one size become one."""
 _SIZES: Final = (1 << 14, 1 << 18, 1 << 22, 1 << 26)
 """Sizes of segments, in bytes; longer ones are left alone."""
+SPANS_KEPT: Final = 16
+"""A merged segment covers at most one part in so many of the time that is kept: it goes as a whole."""
 PIECE_BYTES: Final = 1 << 21
 """Lines that are merged in one transaction, before they are compressed."""
 _BLOCKS_DROPPED_AT_ONCE: Final = 256
@@ -99,8 +102,11 @@ def _drop_values(connection: apsw.Connection) -> bool:
     return bool(rows)
 
 
-def merge_some(connection: apsw.Connection) -> bool:
-    """Do a piece of a merge, a new one if need be; whether there was one to do."""
+def merge_some(connection: apsw.Connection, keep_from_ms: int) -> bool:
+    """Do a piece of a merge, a new one if need be; whether there was one to do.
+
+    `keep_from_ms` is the time from which on history is kept.
+    """
     begun = sqlite.value(
         connection,
         "SELECT segment, first_position, last_position, done_project, done_key, done_id"
@@ -108,7 +114,7 @@ def merge_some(connection: apsw.Connection) -> bool:
         (MERGING,),
     )
     if begun is None:
-        merge = _due(connection)
+        merge = _due(connection, keep_from_ms)
         if merge is None:
             return False
         begun = (_begin(connection, merge), merge.first_position, merge.last_position, 0, "", "")
@@ -130,28 +136,32 @@ def merge_some(connection: apsw.Connection) -> bool:
     return True
 
 
-def _due(connection: apsw.Connection) -> Merge | None:
-    """The newest run of `FANOUT` segments none of which is longer than a size, the smallest sizes first."""
+def _due(connection: apsw.Connection, keep_from_ms: int) -> Merge | None:
+    """The newest run of `FANOUT` segments none of which is longer than a size, the smallest sizes first.
+
+    None that would cover much of the time that is kept: what is new in it would keep what is old.
+    """
     rows = sqlite.rows(
         connection,
         "SELECT segment, first_position, last_position, first_ms, last_ms, bytes FROM history_segments"
         " WHERE state = ? ORDER BY first_position DESC",
         (READY,),
     )
+    span_ms = (rows[0][4] - keep_from_ms) // SPANS_KEPT if rows else 0
     for limit in _SIZES:
-        run: list[tuple[int, int, int, int, int, int]] = []
+        run: deque[tuple[int, int, int, int, int, int]] = deque(maxlen=FANOUT)
         for row in rows:
             if row[5] > limit:
-                run = []
+                run.clear()
                 continue
             run.append(row)
-            if len(run) == FANOUT:
+            if len(run) == FANOUT and run[0][4] - row[3] <= span_ms:
                 return Merge(
-                    [row[0] for row in run],
-                    run[-1][1],
+                    [each[0] for each in run],
+                    row[1],
                     run[0][2],
-                    min(row[3] for row in run),
-                    max(row[4] for row in run),
+                    min(each[3] for each in run),
+                    max(each[4] for each in run),
                 )
     return None
 

@@ -312,7 +312,7 @@ class SqliteState:
             writer, checkpoints = self._open_writer()
             with sqlite.transaction(writer):
                 history_upkeep.retire(writer, keep_from_ms, limit_bytes)
-                more = history_upkeep.merge_some(writer) or history_upkeep.drop_some(writer)
+                more = history_upkeep.merge_some(writer, keep_from_ms) or history_upkeep.drop_some(writer)
             checkpoints.committed(writer, self._wal_pages, self.watermark(), self._pace(0))
             return more
 
