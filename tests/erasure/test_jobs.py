@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,14 @@ import pytest
 
 from mixdown.fold.erasure import Eraser
 from mixdown.store.memory import MemoryStore
-from mixdown.store.privacy import RETRIEVAL_LIFE_MS, RETRIEVALS_KEPT, STAGING, UNFINISHED_LIMIT
+from mixdown.store.privacy import (
+    RETRIEVAL_LIFE_MS,
+    RETRIEVALS_KEPT,
+    STAGING,
+    STALE_STAGING_MS,
+    UNFINISHED_LIMIT,
+    begin,
+)
 from mixdown.store.protocols import Cohort, Store
 from mixdown.store.sqlite.store import open_store
 from tests.erasure.people import DELETIONS, RETRIEVALS
@@ -252,6 +261,32 @@ def test_a_job_whose_process_died_before_the_log_had_it_is_begun_again(patient_w
     erase(world)
     assert job(world, asked)["status"] == "SUCCESS"
     assert world.store.state.documents([(world.project.id, "", "ada")]) == [None]
+
+
+def test_who_waited_too_long_for_the_log_leaves_a_job_to_the_one_that_took_it_over(
+    patient_world: World,
+) -> None:
+    """A second deletion in the log would take what came behind the first, which was answered."""
+    world = patient_world
+    world.send(user("ada", n=1))
+    asked = ask(world, BODY)
+    store, jobs = world.store, world.store.privacy
+    waiting = jobs.deletion(world.project.id, asked["task_id"])
+    assert waiting is not None
+    late = world.now_ms + STALE_STAGING_MS + 1
+    with ThreadPoolExecutor(1) as threads:
+        with store.log.turn():
+            first = threads.submit(begin, store.log, jobs, waiting, now_ms=world.now_ms)
+            while job(world, asked)["status"] != STAGING:
+                time.sleep(0.005)
+            assert jobs.claim(waiting.id, now_ms=late, stale_ms=late - STALE_STAGING_MS)
+        head = store.log.head()
+        assert not first.result(10)
+        assert store.log.head() == head
+    world.now_ms = late + STALE_STAGING_MS + 1
+    erase(world)
+    assert job(world, asked)["status"] == "SUCCESS"
+    assert store.log.head() == head + 1
 
 
 def test_jobs_are_bounded(patient_world: World) -> None:

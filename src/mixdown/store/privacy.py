@@ -143,7 +143,7 @@ class Rewritten(msgspec.Struct, frozen=True):
 
 
 def begin(log: Log, jobs: PrivacyJobs, deletion: Deletion, *, now_ms: int) -> bool:
-    """Append a deletion's records to the log; false where it is not PENDING any more.
+    """Append a deletion's records to the log; false where it is not PENDING any more, or another did so.
 
     What the log holds of its ids below the records' end is to be erased. A crash in between leaves a STAGING
     job, which is begun again: then its later records count. Raises `StoreError`.
@@ -156,8 +156,13 @@ def begin(log: Log, jobs: PrivacyJobs, deletion: Deletion, *, now_ms: int) -> bo
     ]
     segment = encode_segment(Segment(ENDPOINT, SDK, None, None, updates))
     with log.turn() as turn:
+        # Who waited long for this turn may have lost the job to another process. A second deletion would take
+        # what came behind the first, which was answered: so the job is looked at, and started, in the turn.
+        held = jobs.deletion(deletion.project, deletion.id)
+        if held is None or (held.status, held.claimed_ms) != (STAGING, now_ms):
+            return False
         appended = turn.append([Append(segment, len(updates), encode_filter(deletion.ids))], now_ms)
-    jobs.started(deletion.id, appended.end)
+        jobs.started(deletion.id, appended.end)
     return True
 
 
