@@ -151,6 +151,8 @@ def test_columns_of_one_name_are_kept_apart_and_blobs_are_shown(world: World) ->
     reply = ask(world, "select 1 as a, 2 as a, x'ff00' as b, 9e999 as c")
     assert reply.json()["columns"] == ["a", "a:2", "b", "c"]
     assert rows(reply) == [{"a": 1, "a:2": 2, "b": "0xff00", "c": None}]
+    [row] = rows(ask(world, 'select 1 as a, 2 as a, 3 as "a:2", 4 as a'))
+    assert list(row.values()) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -170,22 +170,14 @@ def _plain(value: Any) -> Any:
         return "0x" + value.hex()
 
 
-def _distinct(columns: Sequence[str]) -> list[str]:
-    """Column names, a later one of the same name with a number behind it."""
-    seen: dict[str, int] = {}
-    names = []
-    for column in columns:
-        seen[column] = seen.get(column, 0) + 1
-        names.append(column if seen[column] == 1 else f"{column}:{seen[column]}")
-    return names
-
-
 Writer = Callable[[Sequence[str], Iterator[tuple[Any, ...]]], None]
 
 
 def write_json(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
     """An array of objects, one a line; the closing bracket means that it is whole."""
-    names = _distinct(columns)
+    from mixdown.store.sqlite.guarded import distinct
+
+    names = distinct(columns)
     click.echo("[", nl=False)
     separator = ""
     for row in rows:

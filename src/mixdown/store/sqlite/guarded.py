@@ -423,13 +423,15 @@ def plain(value: Any) -> Any:
 
 
 def distinct(columns: Sequence[str]) -> list[str]:
-    """Column names, a later one of the same name with a number behind it."""
-    seen: dict[str, int] = {}
-    names = []
+    """Column names, a later one of the same name with a number behind it that makes it the only one."""
+    names: dict[str, None] = {}
     for column in columns:
-        seen[column] = seen.get(column, 0) + 1
-        names.append(column if seen[column] == 1 else f"{column}:{seen[column]}")
-    return names
+        name, number = column, 1
+        while name in names:
+            number += 1
+            name = f"{column}:{number}"
+        names[name] = None
+    return list(names)
 
 
 def _objects(names: Sequence[str]) -> Callable[[Sequence[Any]], bytes]:
