@@ -151,7 +151,7 @@ def delete(*, username: str, yes: bool, as_json: bool, data_dir: str | None) -> 
 @json_flag
 @data_dir_flag
 def rotate_password(*, username: str, as_json: bool, data_dir: str | None) -> None:
-    """Give an account a new password and print it, this once; the old one stops at once."""
+    """Give an account a new password, printed this once; the old one stops at once."""
     from mixdown.store.credentials import new_password, secret_hash
 
     password = new_password()

@@ -22,7 +22,7 @@ _ONLY: Final = 'only a property of profiles can be indexed, written as propertie
 
 @click.group()
 def index() -> None:
-    """Make, list and remove indexes on properties: filters on them read no other profiles."""
+    """Make, list and remove indexes on properties, for filters asked often."""
 
 
 def _group_key_flag(command: click.decorators.FC) -> click.decorators.FC:
@@ -92,7 +92,7 @@ def add(*, expression: str, project_ref: str, group_key: str, as_json: bool, dat
 @json_flag
 @data_dir_flag
 def list_indexes(*, project_ref: str, as_json: bool, data_dir: str | None) -> None:
-    """List a project's indexes, with how many profiles each has taken in, and whether it is complete."""
+    """List a project's indexes, and how far each is built."""
     with opened(data_dir) as (_, store):
         project = find_project(store, project_ref)
         found = [_view(each) for each in store.state.property_indexes(project.id)]
@@ -107,8 +107,9 @@ def list_indexes(*, project_ref: str, as_json: bool, data_dir: str | None) -> No
 @click.argument("expression", metavar="'properties[\"NAME\"]'")
 @project_flag()
 @_group_key_flag
+@json_flag
 @data_dir_flag
-def remove(*, expression: str, project_ref: str, group_key: str, data_dir: str | None) -> None:
+def remove(*, expression: str, project_ref: str, group_key: str, as_json: bool, data_dir: str | None) -> None:
     """Remove an index: filters read all profiles again, and writes get cheaper.
 
     \b
@@ -119,4 +120,7 @@ def remove(*, expression: str, project_ref: str, group_key: str, data_dir: str |
     with opened(data_dir) as (_, store):
         project = find_project(store, project_ref)
         store.state.drop_property_index(project.id, clean_text(group_key), name)
-    note(f"The index on {printable(name)} is removed.")
+    if as_json:
+        emit({"property": name, "group_key": clean_text(group_key), "removed": True})
+    else:
+        note(f"The index on {printable(name)} is removed.")

@@ -340,7 +340,7 @@ class ProfileFold:
             roomy_bytes=DOCUMENT_BYTES_AT_ONCE,
         )
 
-    def _fold_profile(  # noqa: C901 - the hottest loop: a call for each record would show
+    def _fold_profile(
         self, key: ProfileKey, stored: bytes | None, steps: Sequence[Step], writes: _Writes
     ) -> tuple[bytes | None, list[Step]]:
         """The document after these records, and those of them that a full profile does not take.
@@ -381,11 +381,8 @@ class ProfileFold:
                 seen = iso_seconds(step.record_ms)
             if size > ROOMY_BYTES and crowd is None:
                 crowd = Crowd()
-            if (
-                plain
-                and doc is not None
-                and (crowd is not None or not kept(doc, operations, step.geo, changed))
-            ):
+            uncertain = crowd is not None
+            if plain and doc is not None and (uncertain or not kept(doc, operations, step.geo, changed)):
                 plain, before = False, doc.copy()
             if followed and doc is not None:
                 if trace is None and len(steps) == 1 and step.geo is None:
@@ -398,9 +395,8 @@ class ProfileFold:
         if changed or not plain:
             writes.properties.note(key, changed, before, None if plain else doc)
         if writes.history is not None and (folded != stored or len(steps) > 1):
-            applied = [step for step in steps if step not in turned_away] if turned_away else steps
-            if trace is not None:
-                taken = trace.taken(doc)
+            applied = steps if not turned_away else [step for step in steps if step not in turned_away]
+            taken = taken if trace is None else trace.taken(doc)
             writes.history.add(key, taken, applied, large=crowd is not None)
         return folded, turned_away
 

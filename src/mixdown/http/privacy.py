@@ -67,7 +67,10 @@ class _Ids(NamedTuple):
 
 def routes(services: Services) -> list[Route]:
     """The routes of this family (slashes at their end are the application's business)."""
+    return [*_deletion_routes(services), *_retrieval_routes(services)]
 
+
+def _deletion_routes(services: Services) -> list[Route]:
     async def create_deletion(request: Request) -> Response:
         refuse_other_sites(request)
         asked = await _ask(request, services, "erase people")
@@ -109,6 +112,15 @@ def routes(services: Services) -> list[Route]:
         text = NOT_PENDING.format(status=status or "gone")
         return read_error(request.scope, text, status=405, headers={"Allow": "GET"})
 
+    endpoints = (
+        (DELETIONS, create_deletion, "POST"),
+        (f"{DELETIONS}/{{tracking_id}}", deletion, "GET"),
+        (f"{DELETIONS}/{{tracking_id}}", cancel_deletion, "DELETE"),
+    )
+    return [Route(path, answering(endpoint), methods=[method]) for path, endpoint, method in endpoints]
+
+
+def _retrieval_routes(services: Services) -> list[Route]:
     async def create_retrieval(request: Request) -> Response:
         refuse_other_sites(request)
         asked = await _ask(request, services, "retrieve people's data")
@@ -146,9 +158,6 @@ def routes(services: Services) -> list[Route]:
         return StreamingResponse(pieces, media_type="application/json", headers=headers)
 
     endpoints = (
-        (DELETIONS, create_deletion, "POST"),
-        (f"{DELETIONS}/{{tracking_id}}", deletion, "GET"),
-        (f"{DELETIONS}/{{tracking_id}}", cancel_deletion, "DELETE"),
         (RETRIEVALS, create_retrieval, "POST"),
         (f"{RETRIEVALS}/{{tracking_id}}", retrieval, "GET"),
         (f"{RETRIEVALS}/{{tracking_id}}/file", retrieved, "GET"),

@@ -126,12 +126,9 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
     with contextlib.ExitStack() as stack:
         store = open_store(settings.data_dir, role="worker", create=False)
         stack.callback(store.close)
-        executor = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
-        stack.callback(executor.shutdown)
-        scans = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scans")
-        stack.callback(scans.shutdown)
-        writing = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="write")
-        stack.callback(writing.shutdown)
+        executor = _threads(stack, READ_THREADS, "read")
+        scans = _threads(stack, SCAN_THREADS, "scans")
+        writing = _threads(stack, WRITE_THREADS, "write")
         wake = WakeSender(settings.data_dir)
         stack.callback(wake.close)
         tracing = telemetry.begin(inheritance.name, os.environ)
@@ -179,6 +176,13 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
         sys.setswitchinterval(_SWITCH_S)
         server.run(sockets=[sock for sock in (public, internal) if sock is not None])
     logs.info("drained")
+
+
+def _threads(stack: contextlib.ExitStack, count: int, name: str) -> ThreadPoolExecutor:
+    """Threads that end with the stack."""
+    made = ThreadPoolExecutor(count, thread_name_prefix=name)
+    stack.callback(made.shutdown)
+    return made
 
 
 def now_ms() -> int:

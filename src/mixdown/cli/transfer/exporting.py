@@ -81,7 +81,7 @@ class Wanted(msgspec.Struct, frozen=True):
 @json_flag
 @data_dir_flag
 def export(**flags: Any) -> None:
-    """Write profiles to FILE, in the order of their ids, while the server runs or not.
+    """Write profiles to FILE, in the order of their ids, beside a server or without.
 
     The name says the form: .ndjson, .csv or .parquet, the first two also with .gz or .zst behind. `-`, or no
     name, writes to standard output. FILE appears when it is whole; an export that was interrupted goes on
