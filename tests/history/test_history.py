@@ -97,6 +97,19 @@ def test_pages_follow_one_another_without_gap_and_choose_properties(way: Way) ->
     assert told(way.store, names=["b"], limit=2) == [("b", "$set", -3, -4), ("b", "$set", -2, -3)]
 
 
+def test_pages_go_on_within_a_record_whatever_came_meanwhile(way: Way) -> None:
+    """What comes later may change the order of a profile's properties, as it stands and as it is rebuilt."""
+    names = ["d", "a", "c", "b"]
+    step(way, record(set=dict.fromkeys(names, 0)))
+    step(way, record(set=dict.fromkeys(names, 1)))
+    whole = [(entry.position, entry.property) for entry in entries(way.store)]
+    first, following = history_page(way.store, U1, limit=2)
+    step(way, record(unset=["d", "a"]))
+    step(way, record(set={"a": 2, "d": 2}))
+    rest, _ = history_page(way.store, U1, before=following)
+    assert [(entry.position, entry.property) for entry in [*first, *rest]] == whole
+
+
 def test_a_record_that_is_turned_away_or_fails_leaves_no_history(way: Way) -> None:
     def broken(*arguments: Any, **options: Any) -> Any:
         from mixdown.model.operators import apply_operations

@@ -295,12 +295,16 @@ def _copied(doc: Properties | None) -> Properties | None:
 def _differences(
     record: Applied, before: Properties | None, after: Properties | None
 ) -> Iterator[HistoryEntry]:
-    """What a record changed, by property; that it was seen is no change."""
+    """What a record changed, by property, in the order of names; that it was seen is no change.
+
+    A profile that is rebuilt may hold its properties in another order each time, but a page goes on at a place
+    that the page before told.
+    """
     whole = "created" if before is None and after is not None else ""
     whole = "deleted" if before is not None and after is None else whole
     old, new = before or {}, after or {}
     shown = False
-    for name in [*old, *(name for name in new if name not in old)]:
+    for name in sorted(old.keys() | new.keys()):
         was, now = old.get(name, _ABSENT), new.get(name, _ABSENT)
         if name == LAST_SEEN or (was is not _ABSENT and now is not _ABSENT and _same(was, now)):
             continue
