@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from mixdown.fold.profiles import ProfileFold
-from mixdown.model.errors import QueryError
-from mixdown.query.history import as_of, history_page, read_time, require_reach
+from mixdown.model.errors import QueryError, ReadTimeoutError
+from mixdown.query.history import PAGE_LIMIT_BYTES, as_of, history_page, read_time, require_reach
+from mixdown.store import patience
 from tests.fold.conftest import NOON_MS, Way, record
 from tests.history.support import U1, entries, step, told
 
@@ -108,6 +111,37 @@ def test_pages_go_on_within_a_record_whatever_came_meanwhile(way: Way) -> None:
     step(way, record(set={"a": 2, "d": 2}))
     rest, _ = history_page(way.store, U1, before=following)
     assert [(entry.position, entry.property) for entry in [*first, *rest]] == whole
+
+
+def test_a_page_of_large_values_ends_earlier_and_the_next_goes_on(way: Way) -> None:
+    for number in range(60):
+        step(way, record(set={"texts": [number, *["x" * 200] * 1000]}))
+    paged, sizes, before = [], [], None
+    while True:
+        found, before = history_page(way.store, U1, before=before, limit=1000)
+        paged += [entry.new[0] for entry in found]
+        sizes.append(len(found))
+        if before is None:
+            break
+    assert paged == list(range(59, -1, -1))
+    assert max(sizes) <= PAGE_LIMIT_BYTES / 400_000 + 1
+
+
+def test_many_records_of_one_step_are_told_without_holding_every_state(way: Way) -> None:
+    """Each of them makes a list of its own: all at once they would take memory with the square of them."""
+    records = 4000
+    step(way, record(set={"n": 0}))
+    for at in range(0, records, 1000):
+        way.submit(*(record(append={"list": number}) for number in range(at, at + 1000)))
+    way.fold_all()
+    tracemalloc.start()
+    page = told(way.store, limit=100)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [len(new) for _, _, _, new in page] == list(range(records, records - 100, -1))
+    assert peak_bytes < records * records * 8 / 4
+    with pytest.raises(ReadTimeoutError), patience.until(time.monotonic() + 0.01, 0.01):
+        told(way.store, limit=1000)
 
 
 def test_a_record_that_is_turned_away_or_fails_leaves_no_history(way: Way) -> None:

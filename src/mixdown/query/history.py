@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -27,8 +26,11 @@ from mixdown.store.protocols import ProfileKey, State, Store
 PAGE_LIMIT: Final = 1000
 IDS_AT_ONCE: Final = 1000
 """Ids of one piece of an export."""
+PAGE_LIMIT_BYTES: Final = 8 * 1024 * 1024
+"""A page ends with the entry that makes it so large: each may hold a value of 256 KB twice."""
 NAMED_LIMIT: Final = 1000
 """Ids that may be asked back in time by name."""
+_REPLAYED_AT_ONCE: Final = 8
 _ABSENT: Final = object()
 _YEAR_9999_MS: Final = 253_402_300_799_999
 _NAMES: Final = {int(operator): f"${operator.name.lower()}" for operator in Operator}
@@ -139,12 +141,18 @@ def history_page(
 ) -> tuple[list[HistoryEntry], Place | None]:
     """A page of what changed in a profile, newest first, and where the next begins (None: that was all).
 
+    It ends earlier where it becomes larger than `PAGE_LIMIT_BYTES`.
+
     `names` are properties to be shown alone; `before` is what the page before returned. Blocks.
     """
-    found = list(islice(_behind(store.state, key, names, before), limit + 1))
-    if len(found) <= limit:
-        return [entry for _, entry in found], None
-    return [entry for _, entry in found[:limit]], found[limit - 1][0]
+    found: list[tuple[Place, HistoryEntry]] = []
+    size = 0
+    for place, entry in _behind(store.state, key, names, before):
+        if len(found) == limit or size >= PAGE_LIMIT_BYTES:
+            return [entry for _, entry in found], found[-1][0]
+        found.append((place, entry))
+        size += len(orjson.dumps(entry_view(entry)))
+    return [entry for _, entry in found], None
 
 
 def history_rows(
@@ -268,18 +276,37 @@ def _entries(state: State, key: ProfileKey, since_ms: int) -> Iterator[tuple[Pla
     for change in state.history(key, below=watermark, since_ms=since_ms):
         patience.check()
         before = unwind(doc, change)
-        of_change: list[tuple[Place, HistoryEntry]] = []
-        held = _copied(before)
-        for record, after in zip(change.records, replay(_copied(before), change.records), strict=True):
-            now = _copied(after)
+        for record, held, now in _backwards(_copied(before), change.records):
+            patience.check()
             of_record = list(_differences(record, held, now))
             numbers = range(len(of_record), 0, -1)
-            of_change += [((record.position, n), entry) for n, entry in zip(numbers, of_record, strict=True)][
-                ::-1
-            ]
-            held = now
-        yield from reversed(of_change)
+            for number, entry in zip(numbers, of_record, strict=True):
+                yield (record.position, number), entry
         doc = before
+
+
+def _backwards(
+    before: Properties | None, records: Sequence[Applied]
+) -> Iterator[tuple[Applied, Properties | None, Properties | None]]:
+    """(record, profile before it, profile after it) of records on a profile, which is used up; newest first.
+
+    A step may have applied 100,000 records to one profile, and each makes another state of it: only some are
+    held at once, and the first half of the records is replayed once more when the second has been told.
+    """
+    if len(records) > _REPLAYED_AT_ONCE:
+        half = len(records) // 2
+        doc = _copied(before)
+        for after in replay(doc, records[:half]):
+            patience.check()
+            doc = after
+        yield from _backwards(doc, records[half:])
+        del doc
+        yield from _backwards(before, records[:half])
+        return
+    states = [_copied(before)]
+    states += map(_copied, replay(before, records))
+    for number in range(len(records) - 1, -1, -1):
+        yield records[number], states[number], states[number + 1]
 
 
 def _copied(doc: Properties | None) -> Properties | None:
@@ -297,8 +324,8 @@ def _differences(
 ) -> Iterator[HistoryEntry]:
     """What a record changed, by property, in the order of names; that it was seen is no change.
 
-    A profile that is rebuilt may hold its properties in another order each time, but a page goes on at a place
-    that the page before told.
+    A profile that is rebuilt may hold its properties in another order each time, but a page goes on at a
+    place that the page before told.
     """
     whole = "created" if before is None and after is not None else ""
     whole = "deleted" if before is not None and after is None else whole
