@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import apsw
@@ -105,6 +106,17 @@ def test_above_the_limit_the_oldest_goes_first(way: Way) -> None:
     tend(way.store, limit_bytes=half)
     assert way.store.state.history_size().size_bytes <= half
     assert told(way.store, "u6")[0][3] == STEPS - 1
+
+
+@on_disk
+def test_large_values_count_towards_the_limit(way: Way) -> None:
+    limit_bytes = 1_000_000
+    for number in range(60):
+        step(way, record("u1", set={"n": number, "large": [token_hex(100) for _ in range(500)]}))
+        tend(way.store, limit_bytes=limit_bytes)
+    assert way.store.state.history_size().size_bytes <= limit_bytes * 1.1
+    assert told(way.store, names=["n"])[0][3] == 59
+    assert 2 < len(told(way.store, names=["n"])) < 59
 
 
 def raw(folder: Path) -> bytes:

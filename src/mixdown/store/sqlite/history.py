@@ -60,15 +60,23 @@ class HistoryWriter:
         """Write what is left, and make it known. Everything is in the feed."""
         span = self._feed.span
         self.write_some()
-        for value in self._feed.values():
-            self._keep(value, span.last_ms)
+        value_bytes = sum(self._keep(value, span.last_ms) for value in self._feed.values())
         if self._segment:
             sqlite.rows(
                 self._connection,
                 "INSERT INTO history_segments"
-                " (segment, state, first_position, last_position, first_ms, last_ms, bytes)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (self._segment, READY, span.first, span.end - 1, span.first_ms, span.last_ms, self._bytes),
+                " (segment, state, first_position, last_position, first_ms, last_ms, bytes, value_bytes)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    self._segment,
+                    READY,
+                    span.first,
+                    span.end - 1,
+                    span.first_ms,
+                    span.last_ms,
+                    self._bytes,
+                    value_bytes,
+                ),
             )
         if sqlite.value(self._connection, "SELECT broken FROM history_reach"):
             sqlite.rows(
@@ -77,13 +85,23 @@ class HistoryWriter:
                 (span.last_ms,),
             )
 
-    def _keep(self, value: LargeValue, now_ms: int) -> None:
+    def _keep(self, value: LargeValue, now_ms: int) -> int:
+        """Keep a value; how many bytes that adds: 0 where it is held already."""
+        key = (value.project, value.group_key, value.id, value.digest)
         sqlite.rows(
             self._connection,
-            "INSERT INTO history_values VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)",
-            (value.project, value.group_key, value.id, value.digest, now_ms, value.data),
+            "UPDATE history_values SET last_ms = max(last_ms, ?)"
+            " WHERE project_id = ? AND group_key = ? AND id = ? AND digest = ?",
+            (now_ms, *key),
         )
+        if self._connection.changes():
+            return 0
+        sqlite.rows(
+            self._connection,
+            "INSERT INTO history_values VALUES (?, ?, ?, ?, ?, ?)",
+            (*key, now_ms, value.data),
+        )
+        return len(value.data)
 
 
 def break_off(connection: apsw.Connection) -> None:

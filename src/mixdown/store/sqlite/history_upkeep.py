@@ -46,7 +46,8 @@ def retire(connection: apsw.Connection, keep_from_ms: int, limit_bytes: int) -> 
     """Mark as going what ended before a time, and the oldest of what is above a number of bytes (0: none)."""
     rows = sqlite.rows(
         connection,
-        "SELECT segment, last_ms, bytes FROM history_segments WHERE state = ? ORDER BY first_position DESC",
+        "SELECT segment, last_ms, bytes + value_bytes FROM history_segments WHERE state = ?"
+        " ORDER BY first_position DESC",
         (READY,),
     )
     held = 0
@@ -179,14 +180,18 @@ def _begin(connection: apsw.Connection, merge: Merge) -> int:
 
 
 def _finish(connection: apsw.Connection, target: int, sources: Sequence[int]) -> None:
+    value_bytes = 0
+    for source in sources:
+        value_bytes += sqlite.value(
+            connection, "SELECT value_bytes FROM history_segments WHERE segment = ?", (source,)
+        )
+        sqlite.rows(connection, "UPDATE history_segments SET state = ? WHERE segment = ?", (GOING, source))
     sqlite.rows(
         connection,
-        "UPDATE history_segments SET state = ?, bytes ="
+        "UPDATE history_segments SET state = ?, value_bytes = ?, bytes ="
         " (SELECT coalesce(sum(length(data)), 0) FROM history_blocks WHERE segment = ?) WHERE segment = ?",
-        (READY, target, target),
+        (READY, value_bytes, target, target),
     )
-    for source in sources:
-        sqlite.rows(connection, "UPDATE history_segments SET state = ? WHERE segment = ?", (GOING, source))
 
 
 def _merge_piece(connection: apsw.Connection, target: int, sources: Sequence[int], done: _Place) -> bool:
