@@ -370,3 +370,16 @@ def test_a_folder_of_the_first_release_is_rid_of_what_it_deleted_before(tmp_path
     }
     assert [integrity_faults(folder / name, whole=True) for name in DATABASES] == [[], [], [], []]
     store.close()
+
+
+def test_a_block_of_history_that_cannot_be_read_goes_and_does_not_hold_up_the_erasure(
+    store: SqliteStore, folder: Path
+) -> None:
+    with apsw.Connection(str(folder / "state.db")) as connection:
+        connection.execute("UPDATE history_blocks SET data = x'00112233'")
+    connection.close()
+    job = ask(store, [person(GONE[0])])
+    erase_all(store)
+    done = store.privacy.deletion(job.project, job.id)
+    assert done is not None
+    assert done.status == SUCCESS

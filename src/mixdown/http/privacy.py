@@ -25,6 +25,7 @@ from mixdown.http.read_errors import answering, read_error
 from mixdown.http.reading import authenticated, in_thread, project_id_of, wait_bound_ms
 from mixdown.http.services import Services
 from mixdown.model.errors import AuthError, CatalogError, QueryError, RequestError
+from mixdown.model.values import clean_text
 from mixdown.model.times import iso_seconds
 from mixdown.query.person import person_file
 from mixdown.store.privacy import (
@@ -194,7 +195,7 @@ def _named(parameters: Parameters) -> _Ids:
     ids = parameters.strings("distinct_ids", limit=IDS_LIMIT) or ()
     if not ids or not all(ids):
         raise QueryError(f"distinct_ids, must be a list of 1 to {IDS_LIMIT} ids", status=400)
-    return _Ids(parameters.text("group_key"), tuple(dict.fromkeys(ids)))
+    return _Ids(clean_text(parameters.text("group_key")), tuple(dict.fromkeys(map(clean_text, ids))))
 
 
 def _new_deletion(asked: _Asked, named: _Ids, services: Services) -> Deletion:

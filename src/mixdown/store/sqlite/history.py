@@ -276,9 +276,13 @@ def _forget_in(
     """
     changed = 0
     for first_id, number, data in _places_with(connection, segment, key):
-        lines = lines_of(data)
         kept: list[bytes] = []
-        changed_here = 0
+        try:
+            lines = lines_of(data)
+            changed_here = 0
+        except CorruptStoreError:  # whose it is nobody can say any more: it goes, or the erasure never ends
+            lines = []
+            changed_here = 1
         for line in lines:
             if id_of(line) != key[2]:
                 kept.append(line)
