@@ -378,7 +378,7 @@ def test_a_block_of_history_that_cannot_be_read_goes_and_does_not_hold_up_the_er
     with apsw.Connection(str(folder / "state.db")) as connection:
         connection.execute("UPDATE history_blocks SET data = x'00112233'")
     connection.close()
-    job = ask(store, [person(GONE[0])])
+    job = ask(store, GONE[:1])
     erase_all(store)
     done = store.privacy.deletion(job.project, job.id)
     assert done is not None

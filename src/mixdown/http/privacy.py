@@ -25,8 +25,8 @@ from mixdown.http.read_errors import answering, read_error
 from mixdown.http.reading import authenticated, in_thread, project_id_of, wait_bound_ms
 from mixdown.http.services import Services
 from mixdown.model.errors import AuthError, CatalogError, QueryError, RequestError
-from mixdown.model.values import clean_text
 from mixdown.model.times import iso_seconds
+from mixdown.model.values import clean_text
 from mixdown.query.person import person_file
 from mixdown.store.privacy import (
     IDS_LIMIT,
