@@ -379,6 +379,7 @@ def test_a_block_of_history_that_cannot_be_read_goes_and_does_not_hold_up_the_er
         connection.execute("UPDATE history_blocks SET data = x'00112233'")
     connection.close()
     job = ask(store, GONE[:1])
+    catch_up(store)
     erase_all(store)
     done = store.privacy.deletion(job.project, job.id)
     assert done is not None
