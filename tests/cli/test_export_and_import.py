@@ -554,9 +554,9 @@ def test_more_properties_than_columns_go_into_one(
 @pytest.mark.slow
 def test_a_terminal_sees_how_far_an_import_is(shop: Cli, tmp_path: Path) -> None:
     file = tmp_path / "users.ndjson"
-    file.write_bytes(b"".join(b'{"$distinct_id": "u%d", "n": 1}\n' % n for n in range(60_000)))
+    file.write_bytes(b"".join(b'{"$distinct_id": "u%d", "n": 1}\n' % n for n in range(400_000)))
     shown = shop.on_a_terminal("profiles", "import", str(file), "--project", "shop")
     assert "importing" in shown
     assert "rows," in shown
     assert "remaining" in shown
-    assert "imported 60000 of 60000 rows" in shown
+    assert "imported 400000 of 400000 rows" in shown
