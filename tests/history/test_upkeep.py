@@ -10,6 +10,8 @@ import apsw
 import pytest
 import zstandard
 
+from mixdown.fold import upkeep
+from mixdown.fold.upkeep import HistoryKept, HistoryUpkeep
 from mixdown.store.memory import MemoryStore
 from tests.fold.conftest import Way, record
 from tests.history.support import U1, all_at, step, tend, told
@@ -163,3 +165,17 @@ def test_a_profile_with_much_history_is_read_whole(way: Way) -> None:
         assert [new for _, _, _, new in shown] == list(range(1199, -1, -1))
         assert (all_at(way.store, way.now_ms - 1000)[U1[2]])["n"] == 1159
         tend(way.store)
+
+
+@pytest.mark.parametrize(("segments", "share"), [(1, upkeep.BUSY_SHARE), (STEPS, upkeep.EASY_SHARE)])
+@on_disk
+def test_beside_a_load_few_segments_are_merged_at_ease_and_many_in_haste(
+    way: Way, monkeypatch: pytest.MonkeyPatch, segments: int, share: int
+) -> None:
+    history_of_some(way)
+    monkeypatch.setattr(upkeep, "MANY_SEGMENTS", segments)
+    clock = iter((1000.0, 1001.0, *([1001.0] * 99)))
+    monkeypatch.setattr("mixdown.fold.upkeep.time.monotonic", lambda: next(clock))
+    tending = HistoryUpkeep(way.store, HistoryKept(), lambda error: pytest.fail(str(error)))
+    assert tending.go_on(busy=True), "there is something to merge"
+    assert tending._due == 1001.0 + (share - 1)

@@ -13,8 +13,12 @@ from mixdown.store.protocols import Store
 LOOK_EVERY_S: Final = 1.0
 """How often it looks for something to do while records are folded."""
 DAY_MS: Final = 24 * 3600 * 1000
+MANY_SEGMENTS: Final = 512
+"""A read of one profile looks into each, at half a millisecond or so."""
 BUSY_SHARE: Final = 10
-"""While records come in, one part in so many of the time goes to the upkeep."""
+EASY_SHARE: Final = 50
+"""While records come in, one part in so many of the time goes to the upkeep, the latter while segments are few:
+what is merged beside a load is taken from it, and an idle minute merges as well."""
 
 
 class HistoryKept(msgspec.Struct, frozen=True):
@@ -31,7 +35,8 @@ class HistoryUpkeep:
         self._store = store
         self._kept = kept
         self._failed = failed
-        self._due = 0.0
+        self._due = self._counted = 0.0
+        self._many = False
 
     def go_on(self, *, busy: bool) -> bool:
         """Do a piece, if it is time to; whether there is more to do at once."""
@@ -51,5 +56,11 @@ class HistoryUpkeep:
         if not more:
             self._due = ended + LOOK_EVERY_S
         elif busy:
-            self._due = ended + (BUSY_SHARE - 1) * (ended - began)
+            self._due = ended + (self._share(ended) - 1) * (ended - began)
         return more
+
+    def _share(self, now: float) -> int:
+        if now - self._counted >= LOOK_EVERY_S:
+            self._counted = now
+            self._many = self._store.state.history_size().segments > MANY_SEGMENTS
+        return BUSY_SHARE if self._many else EASY_SHARE
