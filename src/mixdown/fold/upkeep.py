@@ -17,8 +17,8 @@ MANY_SEGMENTS: Final = 512
 """A read of one profile looks into each, at half a millisecond or so."""
 BUSY_SHARE: Final = 10
 EASY_SHARE: Final = 50
-"""While records come in, one part in so many of the time goes to the upkeep, the latter while segments are few:
-what is merged beside a load is taken from it, and an idle minute merges as well."""
+"""While records come in, one part in so many of the time goes to the upkeep, the latter while segments
+are few: what is merged beside a load is taken from it, and an idle minute merges as well."""
 
 
 class HistoryKept(msgspec.Struct, frozen=True):
