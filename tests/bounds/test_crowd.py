@@ -95,7 +95,10 @@ def asked(wire: Wire) -> Wire:
 @pytest.mark.parametrize("prepare", [lambda wire: wire, asked], ids=["said nothing", "idle after a request"])
 def test_idle_connections_do_not_keep_others_out(small: Server, prepare: Callable[[Wire], Wire]) -> None:
     with contextlib.ExitStack() as stack:
-        crowd = [prepare(stack.enter_context(Wire(small.base_url))) for _ in range(CONNECTIONS)]
+        crowd: list[Wire] = []
+        for _ in range(CONNECTIONS):
+            crowd.append(prepare(stack.enter_context(Wire(small.base_url))))
+            time.sleep(0.05)  # the server is to see them come one after the other, also when it is busy
         time.sleep(SPARED_S + 0.2)
         newcomer = asked(stack.enter_context(Wire(small.base_url)))
         longest_idle = crowd[0]
