@@ -179,3 +179,10 @@ def test_beside_a_load_few_segments_are_merged_at_ease_and_many_in_haste(
     tending = HistoryUpkeep(way.store, HistoryKept(), lambda error: pytest.fail(str(error)))
     assert tending.go_on(busy=True), "there is something to merge"
     assert tending._due == 1001.0 + (share - 1)
+
+
+def test_how_far_history_reaches_is_told_alike_with_its_size_and_without(way: Way) -> None:
+    for _ in range(2):
+        size, far = way.store.state.history_size(), way.store.state.history_reach()
+        assert (far.segments, far.since_ms) == (size.segments, size.since_ms)
+        history_of_some(way)

@@ -62,5 +62,5 @@ class HistoryUpkeep:
     def _share(self, now: float) -> int:
         if now - self._counted >= LOOK_EVERY_S:
             self._counted = now
-            self._many = self._store.state.history_size().segments > MANY_SEGMENTS
+            self._many = self._store.state.history_reach().segments > MANY_SEGMENTS
         return BUSY_SHARE if self._many else EASY_SHARE

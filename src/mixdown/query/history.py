@@ -119,7 +119,7 @@ def read_time(text: str, what: str) -> int:
 
 def require_reach(state: State, time_ms: int, what: str) -> None:
     """Raises a `QueryError` where history does not reach back to a time."""
-    since_ms = state.history_size().since_ms
+    since_ms = state.history_reach().since_ms
     if since_ms is None:
         raise QueryError(
             f"{what}, no history is kept here: see the setting history_retention_days", status=400

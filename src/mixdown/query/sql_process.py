@@ -21,7 +21,7 @@ from mixdown.store.sqlite.state import SqliteState
 def _with_history(connection: apsw.Connection, folder: Path, project: int) -> tuple[str, ...]:
     state = SqliteState(folder, writes=False)
     state.watermark()  # its file is open now: none can be opened later
-    state.history_size()
+    state.history_reach()
     add_history(connection, state, {project})
     return (TABLE,)
 

@@ -80,6 +80,13 @@ class HistorySize(msgspec.Struct, frozen=True):
     since_ms: int | None
 
 
+class HistoryReach(msgspec.Struct, frozen=True):
+    """What of `HistorySize` is known without a look at all that is kept."""
+
+    segments: int
+    since_ms: int | None
+
+
 class HistoryRange(msgspec.Struct, frozen=True):
     """Profiles whose ids stand before `end` (None: all that are left), and their changes, newest first.
 
@@ -128,9 +135,9 @@ class HistoryFeed:
         self._buffer = bytearray()
 
     def add(
-        self, key: ProfileKey, taken: Taken | None, records: Sequence[msgspec.Struct], *, large: bool
+        self, key: ProfileKey, taken: Taken | None, records: Sequence[HistoryRecord], *, large: bool
     ) -> None:
-        """Add what `records`, shaped as `HistoryRecord`s, did to a profile (`taken` None: there was none).
+        """Add what `records` did to a profile (`taken` None: there was none).
 
         `large` says whether there may be values above `LARGE_VALUE_BYTES` among them.
         """

@@ -19,7 +19,7 @@ from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store import bounds
 from mixdown.store.chunk import Chunk, Outcome, join_segments
 from mixdown.store.group_ids import group_id_of, next_group_id
-from mixdown.store.history import HistoryRange, HistorySize
+from mixdown.store.history import HistoryRange, HistoryReach, HistorySize
 from mixdown.store.memory_catalog import MemoryCatalog
 from mixdown.store.memory_cohorts import MemoryCohorts
 from mixdown.store.memory_history import MemoryHistory
@@ -340,6 +340,10 @@ class MemoryState(Part, MemoryProperties):
     def history_size(self) -> HistorySize:
         with self._use():
             return self._history.size()
+
+    def history_reach(self) -> HistoryReach:
+        with self._use():
+            return self._history.reach()
 
     def tend_history(self, *, keep_from_ms: int, limit_bytes: int) -> bool:
         with self._use():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from mixdown.model.history import Change
 from mixdown.store.history import (
     HistoryFeed,
+    HistoryReach,
     HistorySize,
     ProfileKey,
     Span,
@@ -57,7 +58,12 @@ class MemoryHistory:
     def size(self) -> HistorySize:
         """How much there is."""
         size = sum(len(line) for lines in self._lines.values() for _, line in lines)
-        return HistorySize(size, len(self._lines), self._since_ms)
+        far = self.reach()
+        return HistorySize(size, far.segments, far.since_ms)
+
+    def reach(self) -> HistoryReach:
+        """How far back it goes."""
+        return HistoryReach(len(self._lines), self._since_ms)
 
     def tend(self, keep_from_ms: int, limit_bytes: int) -> bool:
         """Drop what is too old, or the oldest step of too much (`State.tend_history`)."""

@@ -16,7 +16,7 @@ import msgspec
 from mixdown.model.history import Change
 from mixdown.store import accounts
 from mixdown.store.chunk import Chunk, Outcome
-from mixdown.store.history import HistoryFeed, HistoryRange, HistorySize
+from mixdown.store.history import HistoryFeed, HistoryRange, HistoryReach, HistorySize
 from mixdown.store.selection import Selection
 
 if TYPE_CHECKING:
@@ -298,7 +298,10 @@ class State(Protocol):
         """The id `count` places behind the first from `begin` on; None where there are no more."""
 
     def history_size(self) -> HistorySize:
-        """How much history there is, and how far back it reaches."""
+        """How much history there is, and how far back it reaches. Looks at every large value."""
+
+    def history_reach(self) -> HistoryReach:
+        """How far back it reaches, and in how many segments; cheap."""
 
     def tend_history(self, *, keep_from_ms: int, limit_bytes: int) -> bool:
         """Do a little of what keeps history quick to read and within bounds; whether anything was to do.

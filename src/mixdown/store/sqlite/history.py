@@ -14,6 +14,7 @@ import apsw
 from mixdown.model.errors import CorruptStoreError
 from mixdown.store.history import (
     HistoryFeed,
+    HistoryReach,
     HistorySize,
     LargeValue,
     ProfileKey,
@@ -124,12 +125,17 @@ def new_segment(connection: apsw.Connection) -> int:
 
 def size(connection: apsw.Connection) -> HistorySize:
     """How much there is."""
-    size_bytes, segments = sqlite.value(
-        connection, "SELECT coalesce(sum(bytes), 0), count(*) FROM history_segments"
-    )
+    blocks = sqlite.value(connection, "SELECT coalesce(sum(bytes), 0) FROM history_segments")
     values = sqlite.value(connection, "SELECT coalesce(sum(length(data)), 0) FROM history_values")
+    far = reach(connection)
+    return HistorySize(blocks + values, far.segments, far.since_ms)
+
+
+def reach(connection: apsw.Connection) -> HistoryReach:
+    """How far back it goes."""
+    segments = sqlite.value(connection, "SELECT count(*) FROM history_segments")
     since_ms, broken = sqlite.value(connection, "SELECT since_ms, broken FROM history_reach")
-    return HistorySize(size_bytes + values, segments, None if broken else since_ms)
+    return HistoryReach(segments, None if broken else since_ms)
 
 
 def newest_first(connection: apsw.Connection, key: ProfileKey, below: int, since_ms: int) -> Iterator[bytes]:

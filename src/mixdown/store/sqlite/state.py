@@ -20,7 +20,7 @@ from mixdown.model.errors import CatalogError, StoreError, TooMuchAtOnceError
 from mixdown.model.history import Change
 from mixdown.store.chunk import Outcome
 from mixdown.store.group_ids import group_id_of, next_group_id
-from mixdown.store.history import HistoryFeed, HistoryRange, HistorySize, change_of
+from mixdown.store.history import HistoryFeed, HistoryRange, HistoryReach, HistorySize, change_of
 from mixdown.store.protocols import FoldResult, ProfileKey, PropertyCounts, PropertyIndex
 from mixdown.store.selection import Selection
 from mixdown.store.sqlite import connection as sqlite
@@ -293,6 +293,10 @@ class SqliteState:
     def history_size(self) -> HistorySize:
         with sqlite.store_errors(self._what):
             return history.size(self._readers.get())
+
+    def history_reach(self) -> HistoryReach:
+        with sqlite.store_errors(self._what):
+            return history.reach(self._readers.get())
 
     def forget_history(self, keys: Sequence[ProfileKey], *, below: int) -> int:
         with self._guard, sqlite.store_errors(self._what):
