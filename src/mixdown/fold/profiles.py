@@ -33,7 +33,7 @@ from mixdown.model.times import iso_seconds
 from mixdown.model.updates import IGNORE_TIME, digest_key
 from mixdown.store.batches import documents_in_batches
 from mixdown.store.chunk import Chunk, LoggedSegment, Outcome, decode_body
-from mixdown.store.history import HistoryFeed, Span
+from mixdown.store.history import HistoryFeed, HistoryRecord, Span
 from mixdown.store.protocols import FoldResult, ProfileKey, RefusedRecord, Store
 
 GROUP_LIMIT_RECORDS: Final = 100_000
@@ -60,21 +60,6 @@ _encode: Final = msgspec.json.Encoder().encode
 # Chunk times: many records share one.
 _arrival: Final = lru_cache(maxsize=1024)(iso_seconds)
 _NAMES: Final = {code: name for name, code in OPERATOR_NAMES.items()}
-
-
-class Step(msgspec.Struct, gc=False, array_like=True):
-    """One record on its way into a profile, in the shape in which history keeps it (`HistoryRecord`).
-
-    Where it stands in the log, its chunk's time, "endpoint SDK", and what of a `LoggedUpdate` is not its id.
-    """
-
-    position: int
-    time_ms: int
-    source: str
-    record_ms: int
-    flags: int
-    geo: Properties | None
-    operations: list[tuple[int, msgspec.Raw]]
 
 
 class _Tally(msgspec.Struct):
@@ -106,7 +91,7 @@ class Folded(msgspec.Struct, frozen=True):
     recognised_by_request: int = 0
 
 
-Groups = dict[tuple[int, str], dict[str, list[Step]]]
+Groups = dict[tuple[int, str], dict[str, list[HistoryRecord]]]
 """Records by (project, group key), then by id."""
 
 
@@ -132,7 +117,7 @@ class _Taken(msgspec.Struct):
     plan: _Plan | None = None
 
 
-def _only_shrinks(step: Step) -> bool:
+def _only_shrinks(step: HistoryRecord) -> bool:
     return all(code in SHRINKING for code, _ in step.operations)
 
 
@@ -224,7 +209,7 @@ class ProfileFold:
         groups: Groups = {}
         recognised = by_request = 0
         pair = (-1, "")
-        profiles: dict[str, list[Step]] = {}
+        profiles: dict[str, list[HistoryRecord]] = {}
         for chunk, segments in taken.decoded:
             position = chunk.first
             time_ms = chunk.time_ms
@@ -248,7 +233,7 @@ class ProfileFold:
                     if update.project != pair[0] or update.group_key != pair[1]:
                         pair = (update.project, update.group_key)
                         profiles = groups.setdefault(pair, {})
-                    step = Step(
+                    step = HistoryRecord(
                         position,
                         time_ms,
                         source,
@@ -341,8 +326,8 @@ class ProfileFold:
         )
 
     def _fold_profile(
-        self, key: ProfileKey, stored: bytes | None, steps: Sequence[Step], writes: _Writes
-    ) -> tuple[bytes | None, list[Step]]:
+        self, key: ProfileKey, stored: bytes | None, steps: Sequence[HistoryRecord], writes: _Writes
+    ) -> tuple[bytes | None, list[HistoryRecord]]:
         """The document after these records, and those of them that a full profile does not take.
 
         Whether a profile is full is asked of its exact size before a record, never of how records are
@@ -357,7 +342,7 @@ class ProfileFold:
         followed = doc is not None and writes.history is not None
         size = at_most = 0 if stored is None else len(stored)
         crowd: Crowd | None = None
-        turned_away: list[Step] = []
+        turned_away: list[HistoryRecord] = []
         for step in steps:
             if at_most >= PROFILE_LIMIT_BYTES:
                 at_most = 0 if doc is None else len(_encode(doc))
@@ -401,7 +386,7 @@ class ProfileFold:
         return folded, turned_away
 
     def _fold_carefully(
-        self, key: ProfileKey, stored: bytes | None, steps: Sequence[Step], writes: _Writes
+        self, key: ProfileKey, stored: bytes | None, steps: Sequence[HistoryRecord], writes: _Writes
     ) -> bytes | None:
         """Fold all records but those that raise, found by halving: they become refusals."""
         try:
@@ -419,7 +404,7 @@ class ProfileFold:
         stored = self._fold_carefully(key, stored, steps[:half], writes)
         return self._fold_carefully(key, stored, steps[half:], writes)
 
-    def _refusal(self, key: ProfileKey, step: Step, message: str) -> RefusedRecord:
+    def _refusal(self, key: ProfileKey, step: HistoryRecord, message: str) -> RefusedRecord:
         project, group_key, profile_id = key
         record: dict[str, object] = {"$token": self._token(project)}
         if group_key:
