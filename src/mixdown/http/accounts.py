@@ -7,7 +7,6 @@ It must never tell an admin of other projects, nor let them gain a role that the
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeVar
@@ -16,7 +15,7 @@ from starlette.requests import Request
 
 from mixdown.http.auth import ADMINS, Caller, project_of, refuse_other_sites, require
 from mixdown.http.parameters import Parameters, read_parameters
-from mixdown.http.reading import PROJECT_ID_LIMIT, authenticated
+from mixdown.http.reading import PROJECT_ID_LIMIT, authenticated, to_its_end
 from mixdown.http.services import Services
 from mixdown.model.errors import AuthError, CatalogError, QueryError, RequestError
 from mixdown.model.names import PROJECT_ROLES, ROLES, checked_username
@@ -67,7 +66,7 @@ async def change(services: Services, call: Callable[[Catalog], _T]) -> _T:
         except CatalogError as error:
             raise RequestError(error.message, status=400) from error
 
-    return await asyncio.get_running_loop().run_in_executor(services.executor, changed)  # no mere read
+    return await to_its_end(services, changed)
 
 
 def number_in_path(request: Request, name: str) -> int:

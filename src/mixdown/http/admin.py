@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,6 +30,7 @@ from mixdown.http.auth import ADMINS, OWNERS, READERS, project_of
 from mixdown.http.own import PREFIX
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
+from mixdown.http.reading import ok_response
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError
 from mixdown.model.names import ID_MERGE, checked_credential, checked_project_name
@@ -57,7 +57,7 @@ def _project_routes(services: Services) -> list[Route]:
     async def listed(request: Request) -> Response:
         asked = await ask(request, services, READERS, "read")
         seen = [project for project in asked.view.projects.values() if asked.caller.sees(project.id)]
-        return _ok([project_view(asked, project) for project in seen])
+        return ok_response([project_view(asked, project) for project in seen])
 
     async def create(request: Request) -> Response:
         asked = await ask(request, services, OWNERS, "make projects")
@@ -76,12 +76,12 @@ def _project_routes(services: Services) -> list[Route]:
                 now_ms=now_ms,
             )
 
-        return _ok(project_view(asked, await change(services, made), secret), status=201)
+        return ok_response(project_view(asked, await change(services, made), secret), status=201)
 
     async def show(request: Request) -> Response:
         asked = await ask(request, services, READERS, "read")
         project_id = number_in_path(request, "project_id")
-        return _ok(
+        return ok_response(
             project_view(asked, project_of(asked.caller, project_id, asked.view, roles=READERS, what="read"))
         )
 
@@ -97,13 +97,13 @@ def _project_routes(services: Services) -> list[Route]:
             project = catalog.change_project(project_id, name=name, id_merge=id_merge)
             return _limited(catalog, project, limits) if limits else project
 
-        return _ok(project_view(asked, await change(services, changed)))
+        return ok_response(project_view(asked, await change(services, changed)))
 
     async def delete(request: Request) -> Response:
         asked = await ask(request, services, OWNERS, "delete projects")
         project_id = asked.project(number_in_path(request, "project_id"), "delete projects")
         await change(services, lambda catalog: catalog.delete_project(project_id))
-        return _ok({"id": project_id, "deleted": True})
+        return ok_response({"id": project_id, "deleted": True})
 
     return [
         _route("projects", listed, "GET"),
@@ -120,7 +120,7 @@ def _key_routes(services: Services) -> list[Route]:
         project_id = asked.project(number_in_path(request, "project_id"), _KEYS)
         token = new_token()
         changed = await change(services, lambda catalog: catalog.change_project(project_id, token=token))
-        return _ok(project_view(asked, changed))
+        return ok_response(project_view(asked, changed))
 
     async def rotate_secret(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, _KEYS)
@@ -130,7 +130,7 @@ def _key_routes(services: Services) -> list[Route]:
         changed = await change(
             services, lambda catalog: catalog.change_project(project_id, secret_hash=hashed)
         )
-        return _ok(project_view(asked, changed, secret))
+        return ok_response(project_view(asked, changed, secret))
 
     return [
         _route("projects/{project_id}/rotate-token", rotate_token, "POST"),
@@ -186,23 +186,23 @@ def _limited(catalog: Catalog, project: Project, limits: dict[str, int | None]) 
 def _account_routes(services: Services) -> list[Route]:
     async def listed(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, MANAGE)
-        return _ok([account_view(asked, account) for account in visible(asked)])
+        return ok_response([account_view(asked, account) for account in visible(asked)])
 
     async def create(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, MANAGE)
         account, password = asked_account(asked, now_ms=services.now_ms())
         made = await change(services, lambda catalog: catalog.create_account(account))
-        return _ok(account_view(asked, made, password), status=201)
+        return ok_response(account_view(asked, made, password), status=201)
 
     async def show(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, MANAGE)
-        return _ok(account_view(asked, one_visible(asked, number_in_path(request, "account_id"))))
+        return ok_response(account_view(asked, one_visible(asked, number_in_path(request, "account_id"))))
 
     async def delete(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, MANAGE)
         account = one_visible(asked, number_in_path(request, "account_id"))
         await change(services, lambda catalog: forget(catalog, asked, account))
-        return _ok({"id": account.id, "deleted": True})
+        return ok_response({"id": account.id, "deleted": True})
 
     return [
         _route("accounts", listed, "GET"),
@@ -220,7 +220,7 @@ def _right_routes(services: Services) -> list[Route]:
         password = new_password()
         hashed = secret_hash(password)
         changed = await change(services, lambda catalog: catalog.change_password(account.username, hashed))
-        return _ok(account_view(asked, changed, password))
+        return ok_response(account_view(asked, changed, password))
 
     async def grant(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, MANAGE)
@@ -230,14 +230,14 @@ def _right_routes(services: Services) -> list[Route]:
         changed = await change(
             services, lambda catalog: catalog.grant_account(account.username, project_id, role)
         )
-        return _ok(account_view(asked, changed))
+        return ok_response(account_view(asked, changed))
 
     async def revoke(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, MANAGE)
         account = one_visible(asked, number_in_path(request, "account_id"))
         project_id = asked.project(number_in_path(request, "project_id"), MANAGE)
         changed = await change(services, lambda catalog: catalog.revoke_account(account.username, project_id))
-        return _ok(account_view(asked, changed))
+        return ok_response(account_view(asked, changed))
 
     return [
         _route("accounts/{account_id}/rotate-password", rotate_password, "POST"),
@@ -264,12 +264,3 @@ def account_view(asked: Asked, account: Account, password: str | None = None) ->
 
 def _route(name: str, endpoint: Any, method: str) -> Route:
     return Route(f"{PREFIX}/{name}", answering(endpoint), methods=[method])
-
-
-def _ok(results: object, *, status: int = 200) -> Response:
-    return Response(
-        orjson.dumps({"status": "ok", "results": results}),
-        status_code=status,
-        headers={"Cache-Control": "no-store"},
-        media_type="application/json",
-    )

@@ -29,7 +29,7 @@ from mixdown.http.accounts import (
 )
 from mixdown.http.auth import ADMINS, READERS, project_of
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import begin_read, in_thread
+from mixdown.http.reading import begin_read, in_thread, json_response, ok_response
 from mixdown.http.services import Services
 from mixdown.model.errors import AuthError, QueryError
 from mixdown.model.names import PROJECT_ROLES
@@ -53,11 +53,11 @@ def routes(services: Services) -> list[Route]:
 def _bootstrap_routes(services: Services) -> list[Route]:
     async def me(request: Request) -> Response:
         asked = await ask(request, services, READERS, "read")
-        return _ok(me_view(asked))
+        return ok_response(me_view(asked))
 
     async def index(request: Request) -> Response:
         asked = await ask(request, services, READERS, "read")
-        return _ok(
+        return ok_response(
             {
                 str(project.id): {"workspaces": {str(project.id): workspace_view(project)}}
                 for project in _projects(asked)
@@ -68,12 +68,14 @@ def _bootstrap_routes(services: Services) -> list[Route]:
         asked = await ask(request, services, READERS, "read")
         project_id = number_in_path(request, "project_id")
         project = project_of(asked.caller, project_id, asked.view, roles=READERS, what="read")
-        return _ok([workspace_view(project)])
+        return ok_response([workspace_view(project)])
 
     async def data_groups(request: Request) -> Response:
         read = await begin_read(request, services)
         found = await in_thread(services, services.store.state.group_keys, read.project.id)
-        return _ok([{"property_name": key, "data_group_id": number} for key, number in sorted(found.items())])
+        return ok_response(
+            [{"property_name": key, "data_group_id": number} for key, number in sorted(found.items())]
+        )
 
     return [
         _route("/me", me, "GET"),
@@ -139,26 +141,28 @@ async def _ask_organization(request: Request, services: Services) -> Asked:
 def _account_routes(services: Services) -> list[Route]:
     async def listed(request: Request) -> Response:
         asked = await _ask_organization(request, services)
-        return _ok([account_entry(asked, account) for account in visible(asked)])
+        return ok_response([account_entry(asked, account) for account in visible(asked)])
 
     async def create(request: Request) -> Response:
         asked = await _ask_organization(request, services)
         account, password = asked_account(asked, now_ms=services.now_ms())
         made = await change(services, lambda catalog: catalog.create_account(account))
-        return _ok({**account_entry(asked, made), "token": password}, status=201)
+        return ok_response({**account_entry(asked, made), "token": password}, status=201)
 
     async def show(request: Request) -> Response:
         _refuse_words(request)
         asked = await _ask_organization(request, services)
         account = one_visible(asked, number_in_path(request, "account_id"))
-        return _answer(account_entry(asked, account))  # bare, as OpenAPI has it (contract query §6.4)
+        return json_response(
+            orjson.dumps(account_entry(asked, account))
+        )  # bare, as OpenAPI has it (contract query §6.4)
 
     async def delete(request: Request) -> Response:
         _refuse_words(request)
         asked = await _ask_organization(request, services)
         account = one_visible(asked, number_in_path(request, "account_id"))
         await change(services, lambda catalog: forget(catalog, asked, account))
-        return _answer({"status": "ok"})
+        return json_response(orjson.dumps({"status": "ok"}))
 
     return [
         _route(_ACCOUNTS_PATH, listed, "GET"),
@@ -189,7 +193,7 @@ def _membership_routes(services: Services) -> list[Route]:
                     catalog.grant_account(account.username, project_id, role)
 
         await change(services, changed)
-        return _answer({"status": "ok"})
+        return json_response(orjson.dumps({"status": "ok"}))
 
     async def remove(request: Request) -> Response:
         asked = await _ask_organization(request, services)
@@ -200,13 +204,13 @@ def _membership_routes(services: Services) -> list[Route]:
                 catalog.revoke_account(account.username, project_id)
 
         await change(services, changed)
-        return _answer({"status": "ok"})
+        return json_response(orjson.dumps({"status": "ok"}))
 
     async def of_project(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, MANAGE)
         project_id = asked.project(number_in_path(request, "project_id"), MANAGE)
         members = [account for account in visible(asked) if project_id in dict(account.grants)]
-        return _ok([member_entry(asked, account, project_id) for account in members])
+        return ok_response([member_entry(asked, account, project_id) for account in members])
 
     return [
         _route(f"{_ACCOUNTS_PATH}/{_WORDS[0]}", add, "POST"),
@@ -268,16 +272,3 @@ def _moment(ms: int) -> str:
 
 def _route(path: str, endpoint: Any, method: str) -> Route:
     return Route(f"/api/app{path}", answering(endpoint), methods=[method])
-
-
-def _ok(results: object, *, status: int = 200) -> Response:
-    return _answer({"status": "ok", "results": results}, status=status)
-
-
-def _answer(content: object, *, status: int = 200) -> Response:
-    return Response(
-        orjson.dumps(content),
-        status_code=status,
-        headers={"Cache-Control": "no-store"},
-        media_type="application/json",
-    )

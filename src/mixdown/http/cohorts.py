@@ -6,7 +6,6 @@ Readers list, analysts and above make and delete. What a cohort means is decided
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -19,7 +18,15 @@ from starlette.routing import Route
 from mixdown.http.auth import ANALYSTS, refuse_other_sites
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import admitted, begin_read, in_scan_thread, in_thread, json_response
+from mixdown.http.reading import (
+    admitted,
+    begin_read,
+    in_scan_thread,
+    in_thread,
+    json_response,
+    ok_response,
+    to_its_end,
+)
 from mixdown.http.services import Services
 from mixdown.model.errors import CatalogError, QueryError, ReadTimeoutError, RequestError
 from mixdown.query.choosing import group_key_of
@@ -58,7 +65,7 @@ def _own(services: Services) -> Callable[[Request], Any]:
     async def listing(request: Request) -> Response:
         read = await begin_read(request, services)
         found = await _counts(services, read.project)
-        return _ok([cohort_view(each) for each in found], behind=read.behind)
+        return ok_response([cohort_view(each) for each in found], behind=read.behind)
 
     async def create(request: Request) -> Response:
         project, parameters = await _writing(request, services)
@@ -75,7 +82,7 @@ def _own(services: Services) -> Callable[[Request], Any]:
             # one that cannot be counted would keep all of them from being listed
             await _changed(services, lambda: services.store.cohorts.delete(project.id, made.id), status=404)
             raise _took_too_long(services) from None
-        return _ok(cohort_view(found[0]))
+        return ok_response(cohort_view(found[0]))
 
     async def delete(request: Request) -> Response:
         project, parameters = await _writing(request, services)
@@ -83,7 +90,7 @@ def _own(services: Services) -> Callable[[Request], Any]:
         if not number:
             raise QueryError("id, missing: name the cohort to delete", status=400)
         await _changed(services, lambda: services.store.cohorts.delete(project.id, number), status=404)
-        return _ok({"id": number})
+        return ok_response({"id": number})
 
     by_method = {"GET": listing, "HEAD": listing, "POST": create, "DELETE": delete}
 
@@ -117,7 +124,7 @@ def _took_too_long(services: Services) -> QueryError:
 async def _changed(services: Services, call: Callable[[], _T], *, status: int) -> _T:
     """Run a change of the catalog in a thread; what the catalog refuses is answered with `status`."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(services.executor, call)
+        return await to_its_end(services, call)
     except CatalogError as error:
         raise RequestError(f"cohort, {error.message}", status=status) from None
 
@@ -153,7 +160,3 @@ def mixpanel_view(counted: Counted, group_keys: Mapping[str, int]) -> dict[str, 
         "project_id": cohort.project,
         "data_group_id": group_keys.get(cohort.group_key) if cohort.group_key else None,
     }
-
-
-def _ok(results: object, *, behind: int = 0) -> Response:
-    return json_response(orjson.dumps({"status": "ok", "results": results}), behind=behind)

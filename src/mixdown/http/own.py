@@ -7,7 +7,6 @@ and alone the refusals whose token no project has. The explorer's cookie counts 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -20,7 +19,7 @@ from starlette.routing import Route
 from mixdown.http.auth import ADMINS, READERS, project_of, refuse_other_sites, require
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import authenticated, in_thread, json_response, project_id_of
+from mixdown.http.reading import authenticated, in_thread, json_response, project_id_of, to_its_end
 from mixdown.http.services import Services
 from mixdown.ingest.direct import resend
 from mixdown.ingest.pipeline import rules_of
@@ -94,7 +93,7 @@ def routes(services: Services) -> list[Route]:
             _only_their_own(services.store, ids, asked.ids)
             return resend(services.store, rules(), ids, record=record)
 
-        answers = await asyncio.get_running_loop().run_in_executor(services.executor, call)  # no mere read
+        answers = await to_its_end(services, call)
         return _ok(
             [{"id": refusal_id, "stored": not why, "error": why or None} for refusal_id, why in answers]
         )

@@ -12,7 +12,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import orjson
 from starlette.requests import Request
@@ -22,7 +22,14 @@ from starlette.routing import Route
 from mixdown.http.auth import ADMINS, Caller, project_of, refuse_other_sites, require
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering, read_error
-from mixdown.http.reading import authenticated, in_thread, project_id_of, wait_bound_ms
+from mixdown.http.reading import (
+    authenticated,
+    in_thread,
+    ok_response,
+    project_id_of,
+    to_its_end,
+    wait_bound_ms,
+)
 from mixdown.http.services import Services
 from mixdown.model.errors import AuthError, CatalogError, QueryError, RequestError
 from mixdown.model.times import iso_seconds
@@ -48,7 +55,6 @@ NOT_PENDING: Final = "tracking_id, this deletion is {status}: only one that is P
 NO_TOKEN_ACCESS: Final = "no access to the project of this token"
 _TRACKING_ID_CHARS: Final = 64
 _LOOK_EVERY_S: Final = 0.05
-_T = TypeVar("_T")
 
 
 class _Asked(NamedTuple):
@@ -85,12 +91,12 @@ def _deletion_routes(services: Services) -> list[Route]:
                 begin(store.log, store.privacy, deletion, now_ms=services.now_ms())
             return store.privacy.deletion(deletion.project, deletion.id) or deletion
 
-        return _ok(_deletion_view(await _run(services, call)), status=201)
+        return ok_response(_deletion_view(await to_its_end(services, call)), status=201)
 
     async def deletion(request: Request) -> Response:
         asked = await _ask(request, services, "see who was erased")
         found = await _settled(request, services, asked.project, _tracking_id(request))
-        return _ok(_deletion_view(found))
+        return ok_response(_deletion_view(found))
 
     async def cancel_deletion(request: Request) -> Response:
         refuse_other_sites(request)
@@ -107,7 +113,7 @@ def _deletion_routes(services: Services) -> list[Route]:
             known = jobs.deletion(asked.project.id, job_id)
             return "" if known is None else known.status
 
-        status = await _run(services, call)
+        status = await to_its_end(services, call)
         if status == REVOKED:
             return Response(status_code=204)
         text = NOT_PENDING.format(status=status or "gone")
@@ -136,13 +142,13 @@ def _retrieval_routes(services: Services) -> list[Route]:
             disclosure_type=_one_of(asked.parameters, "disclosure_type", DISCLOSURE_TYPES),
             requested_ms=services.now_ms(),
         )
-        await _run(services, lambda: services.store.privacy.add_retrieval(retrieval))
-        return _ok(_retrieval_view(retrieval, _link(request, asked.project, retrieval)), status=201)
+        await to_its_end(services, lambda: services.store.privacy.add_retrieval(retrieval))
+        return ok_response(_retrieval_view(retrieval, _link(request, asked.project, retrieval)), status=201)
 
     async def retrieval(request: Request) -> Response:
         asked = await _ask(request, services, "retrieve people's data")
         found = await _retrieval_of(services, asked.project, _tracking_id(request))
-        return _ok(_retrieval_view(found, _link(request, asked.project, found)))
+        return ok_response(_retrieval_view(found, _link(request, asked.project, found)))
 
     async def retrieved(request: Request) -> Response:
         asked = await _ask(request, services, "retrieve people's data")
@@ -176,11 +182,6 @@ async def _ask(request: Request, services: Services, what: str) -> _Asked:
     if token and not (wanted and caller.role_in(wanted)):
         raise AuthError(NO_TOKEN_ACCESS, status=403)
     return _Asked(caller, parameters, project_of(caller, wanted, view, roles=ADMINS, what=what))
-
-
-async def _run(services: Services, call: Callable[[], _T]) -> _T:
-    """Run what is more than a read in the executor."""
-    return await asyncio.get_running_loop().run_in_executor(services.executor, call)
 
 
 def _kept(add: Callable[[], None]) -> None:
@@ -289,12 +290,3 @@ def _retrieval_view(retrieval: Retrieval, link: str) -> dict[str, Any]:
         "distinct_id_count": len(retrieval.ids),
         "destination_url": link,
     }
-
-
-def _ok(results: object, *, status: int = 200) -> Response:
-    return Response(
-        orjson.dumps({"status": "ok", "results": results}),
-        status_code=status,
-        headers={"Cache-Control": "no-store"},
-        media_type="application/json",
-    )

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple, ParamSpec, TypeVar
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -65,6 +66,11 @@ def _in_time(services: Services, call: Callable[[], _T]) -> Callable[[], _T]:
             return call()
 
     return bounded
+
+
+async def to_its_end(services: Services, call: Callable[[], _T]) -> _T:
+    """Run what is no mere read in a thread: a change under way is not cut off at `read_timeout_s`."""
+    return await asyncio.get_running_loop().run_in_executor(services.executor, call)
 
 
 async def in_time(services: Services, answer: Awaitable[_T]) -> _T:
@@ -142,9 +148,14 @@ def wait_bound_ms(request: Request, setting_ms: int) -> int:
     return min(int(asked), setting_ms)
 
 
-def json_response(body: bytes, *, behind: int = 0) -> Response:
-    """A 200 with JSON bytes; says how far behind the fold it is."""
+def json_response(body: bytes, *, behind: int = 0, status: int = 200) -> Response:
+    """An answer of JSON bytes; says how far behind the fold it is."""
     headers = {"Cache-Control": "no-store"}
     if behind:
         headers[BEHIND_HEADER] = str(behind)
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(body, status_code=status, headers=headers, media_type="application/json")
+
+
+def ok_response(results: object, *, behind: int = 0, status: int = 200) -> Response:
+    """An answer in the envelope of Mixpanel's app API and of Mixdown's own."""
+    return json_response(orjson.dumps({"status": "ok", "results": results}), behind=behind, status=status)
