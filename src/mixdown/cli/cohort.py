@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mixdown.cli.flags import data_dir_flag, json_flag, project_flag
+from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag
 from mixdown.cli.folder import find_project, opened, settle_and_tell
 from mixdown.cli.output import confirm, emit, note, print_fields, print_rows, printable
 from mixdown.model.errors import CatalogError
@@ -52,7 +52,7 @@ def _ids_from(file: str) -> list[str]:
 @click.option(
     "--ids-from", metavar="FILE", help="Members are the ids in this file, one a line; - reads stdin."
 )
-@click.option("--group-key", default="", metavar="K", help="Groups of this key, instead of users.")
+@group_key_flag("Groups of this key, instead of users.")
 @click.option("--description", default="", help="A note for people.")
 @json_flag
 @data_dir_flag

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from mixdown.cli.flags import data_dir_flag, json_flag, project_flag
+from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag
 from mixdown.cli.folder import find_project, opened, settle_and_tell, wake_fold
 from mixdown.cli.output import Failure, confirm, emit, note, printable
 from mixdown.model.values import clean_text
@@ -31,9 +31,7 @@ _FILE_MODE: Final = 0o600
 @click.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID…")
 @project_flag()
-@click.option(
-    "--group-key", default="", metavar="K", help="Erase groups of this group key, instead of users."
-)
+@group_key_flag("Erase groups of this group key, instead of users.")
 @click.option("--wait", is_flag=True, help="Wait until no file of the data folder holds them any more.")
 @click.option("--yes", is_flag=True, help="Do not ask (on a terminal).")
 @json_flag
@@ -153,7 +151,7 @@ def _view(job: Deletion) -> dict[str, Any]:
 @click.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID…")
 @project_flag()
-@click.option("--group-key", default="", metavar="K", help="Groups of this group key, instead of users.")
+@group_key_flag("Groups of this group key, instead of users.")
 @click.option(
     "--out", required=True, metavar="FILE", help="The JSON file to write, closed to others; - is stdout."
 )

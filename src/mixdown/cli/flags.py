@@ -121,6 +121,11 @@ def project_flag(*, required: bool = True) -> Callable[[F], F]:
     )
 
 
+def group_key_flag(about: str) -> Callable[[F], F]:
+    """Give a command `--group-key`; `about` says what it does with groups instead of users."""
+    return click.option("--group-key", default="", metavar="K", help=about)
+
+
 def settings_from(flags: Mapping[str, Any]) -> Settings:
     """The settings in force: flags, then `MIXDOWN_` variables, then defaults. Raises `SettingsError`."""
     return load(os.environ, flags)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mixdown.cli.flags import data_dir_flag, json_flag, project_flag
+from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag
 from mixdown.cli.folder import find_project, opened, settle_and_tell, wake_fold
 from mixdown.cli.output import (
     Failure,
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from mixdown.store.protocols import ProfileKey, Project, Store
 
 _CELL_CHARS: Final = 120
-_GROUP_KEY: Final = click.option(
-    "--group-key", default="", metavar="K", help="The group ID of this group key, instead of a user."
-)
+_GROUP_KEY: Final = group_key_flag("The group ID of this group key, instead of a user.")
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mixdown.cli.flags import data_dir_flag, json_flag, project_flag
+from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag
 from mixdown.cli.folder import find_project, opened
 from mixdown.cli.output import Failure, emit, note, print_rows, printable
 from mixdown.model.values import clean_text
@@ -23,11 +23,6 @@ _ONLY: Final = 'only a property of profiles can be indexed, written as propertie
 @click.group()
 def index() -> None:
     """Make, list and remove indexes on properties, for filters asked often."""
-
-
-def _group_key_flag(command: click.decorators.FC) -> click.decorators.FC:
-    flag = click.option("--group-key", default="", metavar="K", help="Groups of this key, instead of users.")
-    return flag(command)
 
 
 def property_of(text: str) -> str:
@@ -62,7 +57,7 @@ def _view(found: PropertyIndex) -> dict[str, object]:
 @index.command()
 @click.argument("expression", metavar="'properties[\"NAME\"]'")
 @project_flag()
-@_group_key_flag
+@group_key_flag("Groups of this key, instead of users.")
 @json_flag
 @data_dir_flag
 def add(*, expression: str, project_ref: str, group_key: str, as_json: bool, data_dir: str | None) -> None:
@@ -106,7 +101,7 @@ def list_indexes(*, project_ref: str, as_json: bool, data_dir: str | None) -> No
 @index.command()
 @click.argument("expression", metavar="'properties[\"NAME\"]'")
 @project_flag()
-@_group_key_flag
+@group_key_flag("Groups of this key, instead of users.")
 @json_flag
 @data_dir_flag
 def remove(*, expression: str, project_ref: str, group_key: str, as_json: bool, data_dir: str | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mixdown.cli.flags import data_dir_flag, json_flag, project_flag
+from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag
 from mixdown.cli.folder import find_project, opened, settle_and_tell, wake_fold
 from mixdown.cli.history import history, undo
 from mixdown.cli.output import (
@@ -60,9 +60,7 @@ def _cell(value: Any) -> str:
 @profiles.command()
 @click.argument("profile_id", metavar="ID")
 @project_flag()
-@click.option(
-    "--group-key", default="", metavar="K", help="Read the group ID of this group key, instead of a user."
-)
+@group_key_flag("Read the group ID of this group key, instead of a user.")
 @click.option("--as-of", "time", metavar="TIME", help="As it stood then: 2026-01-31T12:00:00, in UTC.")
 @json_flag
 @data_dir_flag
@@ -120,9 +118,7 @@ def _properties(store: Store, key: ProfileKey, time: str | None) -> Properties |
 @profiles.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID…")
 @project_flag()
-@click.option(
-    "--group-key", default="", metavar="K", help="Delete groups of this group key, instead of users."
-)
+@group_key_flag("Delete groups of this group key, instead of users.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_flag
 @data_dir_flag

@@ -160,28 +160,18 @@ class Reader:
             raise Failure(text) from None
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON, CSV and tables can hold it: a blob as its text, or else in hexadecimal."""
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return "0x" + value.hex()
-
-
 Writer = Callable[[Sequence[str], Iterator[tuple[Any, ...]]], None]
 
 
 def write_json(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
     """An array of objects, one a line; the closing bracket means that it is whole."""
-    from mixdown.store.sqlite.guarded import distinct
+    from mixdown.store.sqlite.guarded import distinct, plain
 
     names = distinct(columns)
     click.echo("[", nl=False)
     separator = ""
     for row in rows:
-        fields = dict(zip(names, map(_plain, row), strict=True))
+        fields = dict(zip(names, map(plain, row), strict=True))
         click.echo(f"{separator}{json_text(fields)}", nl=False)
         separator = ",\n "
     click.echo("]")
@@ -189,9 +179,11 @@ def write_json(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
 
 def write_csv(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
     """Comma separated values below a line of names; NULL is empty."""
+    from mixdown.store.sqlite.guarded import plain
+
     writer = csv.writer(_Echo())
     writer.writerow(columns)
-    writer.writerows(map(_plain, row) for row in rows)
+    writer.writerows(map(plain, row) for row in rows)
 
 
 class _Echo:
@@ -204,9 +196,11 @@ class _Echo:
 
 def write_lines(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
     """Tab separated lines below a line of names."""
+    from mixdown.store.sqlite.guarded import plain
+
     click.echo("\t".join(columns))
     for row in rows:
-        click.echo("\t".join(printable(_plain(value)) for value in row))
+        click.echo("\t".join(printable(plain(value)) for value in row))
 
 
 def write_table(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
@@ -220,8 +214,10 @@ def write_table(columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None
 
 
 def _shown(value: Any) -> Any:
-    plain = _plain(value)
-    return shortened(plain, CELL_CHARS) if isinstance(plain, str) else plain
+    from mixdown.store.sqlite.guarded import plain
+
+    shown = plain(value)
+    return shortened(shown, CELL_CHARS) if isinstance(shown, str) else shown
 
 
 @click.command()

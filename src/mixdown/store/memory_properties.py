@@ -5,6 +5,7 @@ It counts when asked, and needs no index.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
@@ -17,7 +18,7 @@ from mixdown.store.bounds import INDEXES_PER_PROJECT
 from mixdown.store.protocols import ProfileKey, PropertyCounts, PropertyIndex
 
 
-class MemoryProperties:
+class MemoryProperties(ABC):
     """What `State` says of properties and indexes; these are complete once `build_indexes` was asked."""
 
     _documents: dict[ProfileKey, bytes]
@@ -70,6 +71,6 @@ class MemoryProperties:
         self._indexes = [msgspec.structs.replace(index, complete=True) for index in self._indexes]
         return left
 
+    @abstractmethod
     def group_keys(self, project: int) -> dict[str, int]:
         """The project's group keys, as the state that this is part of has them."""
-        raise NotImplementedError

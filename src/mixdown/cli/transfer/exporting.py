@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from mixdown.cli.flags import data_dir_flag, json_flag, project_flag
+from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag
 from mixdown.cli.folder import find_project, opened, settle_and_tell
 from mixdown.cli.output import Failure, emit, note, printable
 from mixdown.cli.progress import ProgressBar, size_text
@@ -53,7 +53,7 @@ class Wanted(msgspec.Struct, frozen=True):
 @click.command("export")
 @click.argument("file", default=STANDARD)
 @project_flag()
-@click.option("--group-key", default="", metavar="K", help="Export the groups of this group key.")
+@group_key_flag("Export the groups of this group key.")
 @click.option(
     "--where",
     default="",

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 import click
 import msgspec
 
-from mixdown.cli.flags import data_dir_flag, json_flag, project_flag, source_of
+from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag, source_of
 from mixdown.cli.folder import find_project, opened, running_server, settle, settle_and_tell
 from mixdown.cli.output import Failure, emit, json_text, note, printable
 from mixdown.cli.progress import ProgressBar
@@ -59,7 +59,7 @@ class Counts(msgspec.Struct):
 @click.command("import")
 @click.argument("file", required=False)
 @project_flag()
-@click.option("--group-key", default="", metavar="K", help="Import groups of this group key.")
+@group_key_flag("Import groups of this group key.")
 @click.option(
     "--where",
     default="",
