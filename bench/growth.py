@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from bench import parts, server
 from bench.disk import Disk
-from bench.load import percentile_ms
+from bench.load import waits_ms
 from bench.options import Options
 from bench.progress import say
 from bench.records import profile_id
@@ -111,9 +111,7 @@ def _timed(read: Callable[[int], None], times: int) -> dict[str, float]:
     ordered = sorted(taken)
     return {
         "reads": len(ordered),
-        "p50_ms": percentile_ms(ordered, 50),
-        "p99_ms": percentile_ms(ordered, 99),
-        "max_ms": percentile_ms(ordered, 100),
+        **waits_ms(ordered),
     }
 
 

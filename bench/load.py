@@ -46,11 +46,18 @@ class Load:
         return {
             "requests_s": round(self.requests / self.elapsed_s, 1),
             "records_s": round(self.records / self.elapsed_s),
-            "p50_ms": percentile_ms(ordered, 50),
-            "p99_ms": percentile_ms(ordered, 99),
-            "max_ms": percentile_ms(ordered, 100),
+            **waits_ms(ordered),
             "generator_cpu": round(self.cpu_s / self.elapsed_s, 2),
         }
+
+
+def waits_ms(ordered_s: list[float]) -> dict[str, float]:
+    """p50, p99 and the longest of some times in seconds, in ascending order."""
+    return {
+        "p50_ms": percentile_ms(ordered_s, 50),
+        "p99_ms": percentile_ms(ordered_s, 99),
+        "max_ms": percentile_ms(ordered_s, 100),
+    }
 
 
 def percentile_ms(ordered_s: list[float], percent: float) -> float:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from bench.load import percentile_ms
+from bench.load import waits_ms
 from bench.records import profile_id
 from bench.server import SECRET
 
@@ -128,9 +128,7 @@ class Reader:
         ordered = sorted(taken)
         return {
             "reads": len(ordered),
-            "p50_ms": percentile_ms(ordered, 50),
-            "p99_ms": percentile_ms(ordered, 99),
-            "max_ms": percentile_ms(ordered, 100),
+            **waits_ms(ordered),
             "server_ms": round(1000 * (spent_after - spent) / max(1, counted_after - counted), 3),
         }
 

@@ -26,10 +26,14 @@ Result = dict[str, Any]
 
 def save(name: str, result: Result) -> Path:
     """Keep a result, and its tables, as bench/results/NAME.json and NAME.md; the first of them."""
+    return _save(name, result, markdown(result))
+
+
+def _save(name: str, result: Result, tables: str) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
-    path.with_suffix(".md").write_text(markdown(result) + "\n")
+    path.with_suffix(".md").write_text(tables + "\n")
     return path
 
 
@@ -322,11 +326,7 @@ def _read_table(result: Result) -> str:
 
 def save_reads(name: str, result: Result) -> Path:
     """Keep a result of `bench.reads`, and its tables; the first of them."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
-    path.with_suffix(".md").write_text(reads(result) + "\n")
-    return path
+    return _save(name, result, reads(result))
 
 
 def published_reads() -> Result | None:
