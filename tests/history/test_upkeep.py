@@ -12,6 +12,7 @@ import zstandard
 
 from mixdown.fold import upkeep
 from mixdown.fold.upkeep import HistoryKept, HistoryUpkeep
+from mixdown.model.errors import StoreError
 from mixdown.store.memory import MemoryStore
 from tests.fold.conftest import Way, record
 from tests.history.support import U1, all_at, step, tend, told
@@ -186,3 +187,19 @@ def test_how_far_history_reaches_is_told_alike_with_its_size_and_without(way: Wa
         size, far = way.store.state.history_size(), way.store.state.history_reach()
         assert (far.segments, far.since_ms) == (size.segments, size.since_ms)
         history_of_some(way)
+
+
+def test_what_fails_between_steps_is_told_and_tried_again(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Any:
+        raise StoreError("the disk is gone")
+
+    history_of_some(way)
+    told: list[str] = []
+    tending = HistoryUpkeep(way.store, HistoryKept(), lambda error: told.append(str(error)))
+    monkeypatch.setattr(way.store.state, "tend_history", lambda **_: True)
+    with monkeypatch.context() as patched:
+        patched.setattr(way.store.state, "history_reach", broken)
+        assert not tending.go_on(busy=True)
+    assert told == ["the disk is gone"]
+    tending._due = 0.0
+    assert tending.go_on(busy=True)

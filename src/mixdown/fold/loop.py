@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from mixdown.fold.erasure import Eraser
 from mixdown.fold.profiles import Folded, ProfileFold
-from mixdown.fold.upkeep import HistoryKept, HistoryUpkeep
+from mixdown.fold.upkeep import Counting, HistoryKept, HistoryUpkeep
 from mixdown.model.errors import StoreError
 from mixdown.store.protocols import Store
 
@@ -20,10 +20,6 @@ SMALL_STEP_RECORDS: Final = 128
 SHORTEST_REST_S: Final = 0.0001
 LONGEST_REST_S: Final = 0.005
 _HISTORY: Final = HistoryKept()
-COUNTED_AT_ONCE: Final = 1000
-LOOK_EVERY_S: Final = 1.0
-COUNTING_SHARE: Final = 10
-"""While records come in, one part in so many of the time goes to counting what was never counted."""
 
 
 class Wake(Protocol):
@@ -83,8 +79,9 @@ def run_fold(  # noqa: PLR0913 - each is one thing that the process has
         selector.register(parent_fd, selectors.EVENT_READ, "parent")
     trimmed = time.monotonic()
     pace = _Pace()
-    counting = _Counting(store, events)
-    upkeep = HistoryUpkeep(store, history, events.failed if events is not None else _untold)
+    failed = events.failed if events is not None else _untold
+    counting = Counting(store, failed)
+    upkeep = HistoryUpkeep(store, history, failed)
     eraser = Eraser(store, events=events)
     try:
         while not stopping():
@@ -134,39 +131,6 @@ class _Pace:
         elif records < SMALL_STEP_RECORDS:
             self._in_a_row += 1
             time.sleep(min(LONGEST_REST_S, SHORTEST_REST_S * 2.0 ** min(self._in_a_row, 16)))
-
-
-class _Counting:
-    """Counts and indexes what was stored without, a few profiles between two steps, until nothing is left.
-
-    Indexes may be asked for at any time: every second it looks whether one was.
-    """
-
-    def __init__(self, store: Store, events: FoldEvents | None) -> None:
-        self._store = store
-        self._events = events
-        self._due = 0.0
-        self._counted = False
-
-    def go_on(self, *, busy: bool) -> bool:
-        """Do some, if it is time to; whether there was anything to be done."""
-        began = time.monotonic()
-        if began < self._due:
-            return False
-        state = self._store.state
-        try:
-            self._counted = self._counted or not state.count_properties(COUNTED_AT_ONCE)
-            more = not self._counted or state.build_indexes(COUNTED_AT_ONCE)
-        except Exception as error:  # noqa: BLE001 - a full disk, perhaps: the fold comes first
-            if self._events is not None:
-                self._events.failed(error)
-            self._due = began + RETRY_S
-            return False
-        if not more:
-            self._due = began + LOOK_EVERY_S
-        elif busy:
-            self._due = time.monotonic() + (COUNTING_SHARE - 1) * (time.monotonic() - began)
-        return more
 
 
 def _step(fold: ProfileFold, events: FoldEvents | None) -> int:
