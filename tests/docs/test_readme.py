@@ -49,13 +49,16 @@ def shape(text: str) -> str:
 
 
 def plain_environment() -> dict[str, str]:
-    """The variables of this process, without settings of Mixdown, proxies, and the size of a terminal."""
+    """The variables of this process, without settings of Mixdown, proxies, and the size of a terminal.
+
+    Nor what makes Python write at once: a reader's commands run without it, and must show things in order.
+    """
     return {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("MIXDOWN_")
         and not name.lower().endswith("_proxy")
-        and name not in ("COLUMNS", "LINES")
+        and name not in ("COLUMNS", "LINES", "PYTHONUNBUFFERED")
     }
 
 

@@ -49,6 +49,9 @@ class Writable(Protocol):
     def write(self, piece: bytes, /) -> object:
         """Write all of a piece."""
 
+    def flush(self) -> None:
+        """Hold nothing back."""
+
 
 def form_of(file: str, file_format: str | None, compression: str | None) -> Form:
     """The form that a name and the flags `--format` and `--compression` mean. Raises `Failure`."""
@@ -101,9 +104,10 @@ class Packer:
             self._put(self._waiting.popleft().result())
 
     def flush(self) -> None:
-        """Write all that waits."""
+        """Write all that waits, out of the stream's own buffer as well."""
         while self._waiting:
             self._put(self._waiting.popleft().result())
+        self._out.flush()
 
     def close(self) -> None:
         """End the threads; what waits is dropped."""
