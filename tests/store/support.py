@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import orjson
+
 from mixdown.model.updates import Update
-from mixdown.store.chunk import Outcome, Segment, decode_body, encode_filter, encode_segment
+from mixdown.store.chunk import (
+    FOR_ALL,
+    FOR_EVENTS,
+    Link,
+    Outcome,
+    Segment,
+    decode_body,
+    encode_events,
+    encode_filter,
+    encode_segment,
+)
 from mixdown.store.protocols import Append, Appended, FoldResult, Log, ProfileKey, RefusedRecord, State
 
 DAY_MS = 24 * 3600 * 1000
@@ -77,3 +89,22 @@ def write(
 def key(number: int) -> bytes:
     """An idempotency key."""
     return number.to_bytes(16, "big")
+
+
+def event(distinct_id: str, *, project: int = 1) -> bytes:
+    """The JSON of a `LoggedEvent`."""
+    properties = {"$city": "Bern", "n": 1.0}
+    logged = {"event": "E", "time": NOW_MS, "distinct_id": distinct_id, "insert_id": "i"}
+    return orjson.dumps([project, {**logged, "properties": properties}])
+
+
+def event_segment(*ids: str, links: Sequence[Link] = (), key: bytes | None = None) -> bytes:
+    """An encoded segment with an event of each id."""
+    outcome = None if key is None else Outcome(len(ids), len(ids))
+    return encode_events("track", "test", key, outcome, links, [event(each) for each in ids])
+
+
+def appending_events(*ids: str, links: Sequence[Link] = (), key: bytes | None = None) -> Append:
+    """One request's share: an event of each id, which the fold need not see without links and key."""
+    kinds = FOR_ALL if links or key else FOR_EVENTS
+    return Append(event_segment(*ids, links=links, key=key), len(ids), encode_filter(ids), kinds=kinds)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 import orjson
 import pytest
 
 from mixdown.model.errors import CorruptStoreError
 from mixdown.model.updates import Update
 from mixdown.store.chunk import (
+    Link,
     Outcome,
     Segment,
     checksum,
     decode_body,
+    decode_events,
+    decode_whole,
+    encode_events,
     encode_filter,
     encode_segment,
     filter_may_hold,
@@ -52,23 +57,61 @@ def test_what_a_chunk_holds_comes_back() -> None:
     )
 
 
+def test_events_come_back_as_the_bytes_they_went_in_as_and_the_fold_only_counts_them() -> None:
+    link = Link(1, 7, "simplified", "device", "D", "u")
+    events = [b'[7,{"event":"E","distinct_id":"u","time":1.0}]', b'[8, {"distinct_id": "$device:D"}]']
+    outcome = Outcome(3, 2, ((0, "time", "why"),))
+    body = join_segments(
+        [
+            encode_events("import", "go", b"r" * 16, outcome, [link], events),
+            encode_segment(Segment("engage", "", None, None, [Update(1, "", "p", [])])),
+            encode_events("track", "", None, None, [], events[:1]),
+        ]
+    )
+    folded = decode_body(body)
+    assert [(each.endpoint, each.records, each.event_count) for each in folded] == [
+        ("import", 2, 2),
+        ("engage", 1, 0),
+        ("track", 1, 1),
+    ]
+    assert (folded[0].key, folded[0].outcome, folded[0].links) == (b"r" * 16, outcome, [link])
+    read = decode_events(body)
+    assert [each.records for each in read] == [2, 1, 1]
+    assert [(project, bytes(raw)) for project, raw in read[0].events] == [
+        (7, b'{"event":"E","distinct_id":"u","time":1.0}'),
+        (8, b'{"distinct_id": "$device:D"}'),
+    ]
+    whole = decode_whole(body)
+    assert [each.ids() for each in whole] == [{"u", "$device:D", "D"}, {"p"}, {"u"}]
+    assert decode_whole(msgspec.json.encode(whole)) == whole
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"[", b"{}", b'[["engage"]]', b'[["engage","",null,null,[[1]]]]', b"\xff"]
 )
 def test_a_body_that_cannot_be_decoded_says_so(body: bytes) -> None:
     with pytest.raises(CorruptStoreError, match="cannot be decoded"):
         decode_body(body)
+    with pytest.raises(CorruptStoreError, match="cannot be decoded"):
+        decode_whole(body)
+
+
+def test_a_body_whose_events_cannot_be_decoded_says_so() -> None:
+    with pytest.raises(CorruptStoreError, match="cannot be decoded"):
+        decode_events(b'[["track","",null,null,[],[],1,[{}]]]')
 
 
 def test_the_checksum_covers_all_that_is_stored() -> None:
-    row = (5, 2, 1000, 1, b"filter", b"body")
+    row = (5, 2, 1000, 1, b"filter", b"body", 1)
     changed = [
-        (6, 2, 1000, 1, b"filter", b"body"),
-        (5, 3, 1000, 1, b"filter", b"body"),
-        (5, 2, 1001, 1, b"filter", b"body"),
-        (5, 2, 1000, 2, b"filter", b"body"),
-        (5, 2, 1000, 1, b"filtes", b"body"),
-        (5, 2, 1000, 1, b"filter", b"bodz"),
+        (6, 2, 1000, 1, b"filter", b"body", 1),
+        (5, 3, 1000, 1, b"filter", b"body", 1),
+        (5, 2, 1001, 1, b"filter", b"body", 1),
+        (5, 2, 1000, 2, b"filter", b"body", 1),
+        (5, 2, 1000, 1, b"filtes", b"body", 1),
+        (5, 2, 1000, 1, b"filter", b"bodz", 1),
+        (5, 2, 1000, 1, b"filter", b"body", 2),
+        (5, 2, 1000, 1, b"filter", b"body", 3),
     ]
     assert checksum(*row) == checksum(*row)
     assert checksum(*row) not in [checksum(*other) for other in changed]

@@ -7,9 +7,10 @@ import threading
 import pytest
 
 from mixdown.model.errors import StoreError
+from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, FOR_PROFILES, Chunk, Link
 from mixdown.store.protocols import Log, Refusals, Store
 from mixdown.store.sqlite import log as sqlite_log
-from tests.store.support import NOW_MS, append, appending, read_all, refusal, segment
+from tests.store.support import NOW_MS, append, appending, appending_events, read_all, refusal, segment
 
 
 def test_a_new_log_is_empty_and_starts_at_zero(log: Log) -> None:
@@ -100,6 +101,47 @@ def test_a_read_stops_at_its_bytes(log: Log) -> None:
     size = len(segment("a")) + 2
     assert len(log.read(0, max_records=100, max_bytes=2 * size)) == 2
     assert len(log.read(0, max_records=100, max_bytes=2 * size - 1)) == 1
+
+
+def shape(chunks: list[Chunk]) -> list[tuple[int, int, bool]]:
+    return [(chunk.first, chunk.end, bool(chunk.body)) for chunk in chunks]
+
+
+def test_a_reader_gets_the_bodies_of_its_kinds_and_steps_over_the_rest(log: Log) -> None:
+    link = Link(0, 1, "simplified", "device", "D", "u")
+    append(log, appending_events("a", "b"))
+    append(log, appending_events("c"), now_ms=NOW_MS + 1)
+    append(log, appending("p"), now_ms=NOW_MS + 2)
+    append(log, appending_events("d", links=[link]), now_ms=NOW_MS + 3)
+    append(log, appending("q"), appending_events("e"), now_ms=NOW_MS + 4)
+    append(log, appending_events("f", key=b"k" * 16), now_ms=NOW_MS + 5)
+    append(log, appending_events("g"), now_ms=NOW_MS + 6)
+
+    def read(kinds: int, watermark: int = 0) -> list[Chunk]:
+        return log.read(watermark, max_records=100, max_bytes=10**6, kinds=kinds)
+
+    assert shape(read(FOR_ALL)) == [
+        (0, 2, True), (2, 3, True), (3, 4, True), (4, 5, True), (5, 7, True), (7, 8, True), (8, 9, True),
+    ]  # fmt: skip
+    assert shape(read(FOR_PROFILES)) == [
+        (0, 3, False), (3, 4, True), (4, 5, True), (5, 7, True), (7, 8, True), (8, 9, False),
+    ]  # fmt: skip
+    assert shape(read(FOR_EVENTS)) == [
+        (0, 2, True), (2, 3, True), (3, 4, False), (4, 5, True), (5, 7, True), (7, 8, True), (8, 9, True),
+    ]  # fmt: skip
+    assert shape(read(FOR_PROFILES, 8)) == [(8, 9, False)]
+    assert [chunk.time_ms for chunk in read(FOR_PROFILES)][:2] == [NOW_MS + 1, NOW_MS + 2]
+    assert [chunk.kinds for chunk in read(FOR_ALL)] == [2, 2, 1, 3, 3, 3, 2]
+    assert read(FOR_ALL) == log.read(0, max_records=100, max_bytes=10**6)
+
+
+def test_what_is_stepped_over_counts_for_no_limit(log: Log) -> None:
+    for name in "ab":
+        append(log, appending_events(name, name, name))
+        append(log, appending(name))
+    read = log.read(0, max_records=2, max_bytes=10**6, kinds=FOR_PROFILES)
+    assert shape(read) == [(0, 3, False), (3, 4, True), (4, 7, False), (7, 8, True)]
+    assert shape(log.read(0, max_records=1, max_bytes=1, kinds=FOR_PROFILES)) == [(0, 3, False), (3, 4, True)]
 
 
 def test_trimming_drops_what_is_both_folded_and_old(log: Log) -> None:

@@ -12,10 +12,10 @@ import apsw
 import pytest
 
 from mixdown.model.errors import SchemaTooNewError
-from mixdown.store.chunk import Chunk, checksum, decode_body
+from mixdown.store.chunk import FOR_PROFILES, Chunk, checksum, decode_body
 from mixdown.store.protocols import Append, Log
 from mixdown.store.sqlite import SqliteStore, open_store
-from tests.store.support import NOW_MS, append, appending, read_all, segment
+from tests.store.support import NOW_MS, append, appending, appending_events, read_all, segment
 from tests.store.test_sqlite_files import run_sql
 
 
@@ -105,6 +105,7 @@ def test_a_chunk_whose_pages_are_broken_costs_no_other_chunk(folder: Path) -> No
         "UPDATE chunks SET version = 0",
         "UPDATE chunks SET filter = x'00000000'",
         "UPDATE chunks SET body = x''",
+        "UPDATE chunks SET for_events = 1",
     ],
 )
 def test_damage_anywhere_in_a_row_is_noticed(folder: Path, opened: SqliteStore, change: str) -> None:
@@ -134,6 +135,30 @@ def test_notes_of_damage_are_bounded(opened: SqliteStore, monkeypatch: pytest.Mo
     for number in range(5):
         opened.log.set_aside(Chunk(number, 1, NOW_MS, b""), "why")
     assert [first for first, _, _ in opened.log.damaged()] == [2, 3, 4]
+
+
+def test_stepping_over_chunks_loads_none_of_their_pages(folder: Path, opened: SqliteStore) -> None:
+    noise = random.Random(3).randbytes(500_000).hex()
+    for _ in range(20):
+        append(opened.log, appending_events("a", noise))
+    append(opened.log, appending("p"))
+    opened.close()
+    store = open_store(folder, role="fold", create=False)
+    *_, last = store.log.read(0, max_records=10, max_bytes=100, kinds=FOR_PROFILES)
+    connection = store.log._file.reader()
+    missed = connection.cache_stats(include_entries=False)["misses"]
+    store.close()
+    assert (last.first, bool(last.body)) == (40, True)
+    assert (folder / "log.db").stat().st_size > 4_000 * 4096
+    assert missed < 100
+
+
+def test_a_run_that_is_stepped_over_is_bounded(opened: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixdown.store.sqlite.log._SKIPPED_AT_ONCE", 3)
+    for _ in range(4):
+        append(opened.log, appending_events("a"))
+    [run] = opened.log.read(0, max_records=10, max_bytes=100, kinds=FOR_PROFILES)
+    assert (run.first, run.end, run.body) == (0, 3, b"")
 
 
 APPENDS = """

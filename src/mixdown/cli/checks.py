@@ -31,6 +31,7 @@ from mixdown.store.chunk import CHUNK_VERSION, checksum
 from mixdown.store.sqlite.connection import CATALOG, LOG, STATE, Kind, migrations, store_errors
 from mixdown.store.sqlite.folder import FILE_MODE, FOLDER_MODE, RESTORING, unfinished_restore
 from mixdown.store.sqlite.rebuild import integrity_faults
+from mixdown.store.sqlite.rewriting import kinds_of_file
 from mixdown.store.sqlite.store import wal_lost
 
 Tell = Callable[[str], None]
@@ -276,14 +277,16 @@ def _chunk_fault(connection: apsw.Connection, first: int) -> str:
     """What is wrong with a chunk; "" where nothing is, or where it was trimmed meanwhile."""
     try:
         row = connection.execute(
-            "SELECT count, time_ms, version, checksum, filter, body FROM chunks WHERE first = ?", (first,)
+            "SELECT count, time_ms, version, checksum, filter, body,"  # noqa: S608 - our schema
+            f" {kinds_of_file(connection)} FROM chunks WHERE first = ?",
+            (first,),
         ).get
     except apsw.CorruptError as error:
         return f"its pages are damaged: {error}"
     if row is None:
         return ""
-    count, time_ms, version, seal, id_filter, body = row
-    if checksum(first, count, time_ms, version, id_filter, body) != seal:
+    count, time_ms, version, seal, id_filter, body, kinds = row
+    if checksum(first, count, time_ms, version, id_filter, body, kinds) != seal:
         return "its checksum does not match"
     return f"its format {version} is newer than this Mixdown" if version > CHUNK_VERSION else ""
 

@@ -32,7 +32,7 @@ from mixdown.model.operators import (
 from mixdown.model.times import iso_seconds
 from mixdown.model.updates import IGNORE_TIME, digest_key
 from mixdown.store.batches import documents_in_batches
-from mixdown.store.chunk import Chunk, LoggedSegment, Outcome, decode_body
+from mixdown.store.chunk import FOR_PROFILES, Chunk, LoggedSegment, Outcome, decode_body
 from mixdown.store.history import HistoryFeed, HistoryRecord, Span
 from mixdown.store.protocols import FoldResult, ProfileKey, RefusedRecord, Store
 
@@ -174,13 +174,17 @@ class ProfileFold:
 
     def _take(self, begin: int) -> _Taken | None:
         """Read and decode what waits from `begin` on, up to the limits; None when nothing waits."""
-        chunks = self._store.log.read(begin, max_records=self._max_records, max_bytes=self._max_bytes)
+        chunks = self._store.log.read(
+            begin, max_records=self._max_records, max_bytes=self._max_bytes, kinds=FOR_PROFILES
+        )
         end = chunks[-1].end if chunks else self._store.log.skip_damaged(begin)
         if end <= begin:
             return None
         decoded = []
         asked: list[bytes] = []
         for chunk in chunks:
+            if not chunk.body:  # of events alone
+                continue
             try:
                 segments = decode_body(chunk.body)
             except CorruptStoreError as error:
@@ -216,9 +220,9 @@ class ProfileFold:
             for segment in segments:
                 if segment.key is not None:
                     if segment.key in known or segment.key in fresh:
-                        recognised += len(segment.updates)
-                        by_request += len(segment.updates)
-                        position += len(segment.updates)
+                        recognised += segment.records
+                        by_request += segment.records
+                        position += segment.records
                         continue
                     fresh[segment.key] = (time_ms, segment.outcome)
                 source = f"{segment.endpoint} {segment.sdk}"
@@ -248,6 +252,7 @@ class ProfileFold:
                     else:
                         steps.append(step)
                     position += 1
+                position += segment.event_count
         taken.decoded = []
         keys = [(key, at, outcome) for key, (at, outcome) in fresh.items()]
         order = [(*pair, profile_id) for pair in sorted(groups) for profile_id in sorted(groups[pair])]

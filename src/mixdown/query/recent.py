@@ -87,6 +87,7 @@ def records_of(chunk: Chunk, projects: Collection[int] | None) -> list[RecentRec
             if not is_tombstone(update) and (projects is None or update.project in projects):
                 records.append(_record(update, position, chunk.time_ms, segment.endpoint, segment.sdk))
             position += 1
+        position += segment.event_count
     return records
 
 

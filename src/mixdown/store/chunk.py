@@ -1,8 +1,9 @@
 """Chunks: what one group commit appends to the log, and how it is written down.
 
 A chunk's body is a JSON array of segments, one for each request; a segment is
-`[endpoint, sdk, key, outcome, updates]`. The worker encodes a segment once; a chunk only joins
-them. The fold decodes the envelope and leaves operator payloads raw until it applies them.
+`[endpoint, sdk, key, outcome, updates]`, of events `[endpoint, sdk, key, outcome, [], links, count, events]`.
+The worker encodes a segment once; a chunk only joins them. A reader decodes the envelope and leaves raw what
+it does not look into: operator payloads until they are applied, events always.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -18,6 +19,11 @@ from mixdown.model.errors import CorruptStoreError
 from mixdown.model.updates import Update
 
 CHUNK_VERSION: Final = 1
+FOR_PROFILES: Final = 1
+"""The fold must look at a chunk: it has updates, links of identities or request keys."""
+FOR_EVENTS: Final = 2
+"""The reader of events must: it has events, or it erases people."""
+FOR_ALL: Final = FOR_PROFILES | FOR_EVENTS
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
@@ -41,6 +47,21 @@ class Segment(msgspec.Struct, array_like=True):
     updates: list[Update]
 
 
+class Link(msgspec.Struct, array_like=True, frozen=True):
+    """What an event says about identities (contract ingestion §8), in the words of the project's mode then.
+
+    `index` is the event's place in its segment; `verb` one of `model.events.VERBS` says how `one` and `other`
+    belong together: device and user, anonymous and identified id, alias and id, or two ids that are merged.
+    """
+
+    index: int
+    project: int
+    mode: str
+    verb: str
+    one: str
+    other: str
+
+
 class LoggedUpdate(msgspec.Struct, array_like=True, gc=False):
     """An `Update` as the fold reads it: payloads still raw JSON."""
 
@@ -55,22 +76,76 @@ class LoggedUpdate(msgspec.Struct, array_like=True, gc=False):
 
 
 class LoggedSegment(msgspec.Struct, array_like=True, gc=False):
-    """A `Segment` as the fold reads it."""
+    """A `Segment` as the fold reads it: of events it has the links, and how many there are."""
 
     endpoint: str
     sdk: str
     key: bytes | None
     outcome: Outcome | None
     updates: list[LoggedUpdate]
+    links: list[Link] = []
+    event_count: int = 0
+
+    @property
+    def records(self) -> int:
+        """How many positions it takes."""
+        return len(self.updates) + self.event_count
+
+
+LoggedEvent = tuple[int, msgspec.Raw]
+"""(project, event): JSON of exactly `event`, `time` (ms), `distinct_id`, `insert_id` and `properties`."""
+
+
+class WholeSegment(LoggedSegment, array_like=True, gc=False):
+    """A `Segment` of which nothing is left out: it can be encoded again."""
+
+    events: list[LoggedEvent] = []
+
+    def ids(self) -> set[str]:
+        """The ids that a filter of its chunk must hold: of updates that stand, of events and of links."""
+        found = {update.id for update in self.updates if update.project}
+        found.update(_owner_decoder.decode(event).distinct_id for project, event in self.events if project)
+        for link in self.links:
+            found.update((link.one, link.other))
+        return found
+
+
+class _Owner(msgspec.Struct):
+    """Of an event, whose it is."""
+
+    distinct_id: str
+
+
+class EventSegment(msgspec.Struct, array_like=True, gc=False):
+    """A `Segment` as the reader of events reads it: updates only count."""
+
+    endpoint: str
+    sdk: str
+    key: bytes | None
+    outcome: Outcome | None
+    updates: list[msgspec.Raw]
+    links: msgspec.Raw = msgspec.Raw()
+    event_count: int = 0
+    events: list[LoggedEvent] = []
+
+    @property
+    def records(self) -> int:
+        """How many positions it takes."""
+        return len(self.updates) + self.event_count
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """A stored chunk: it covers positions `first` to `first + count - 1`; `time_ms` never goes back."""
+    """A stored chunk: it covers positions `first` to `first + count - 1`; `time_ms` never goes back.
+
+    `kinds` says which readers it is of interest to. Chunks in a row that are of none to whoever reads come as
+    one without a body.
+    """
 
     first: int
     count: int
     time_ms: int
     body: bytes
+    kinds: int = FOR_PROFILES
 
     @property
     def end(self) -> int:
@@ -80,11 +155,28 @@ class Chunk(msgspec.Struct, frozen=True):
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(list[LoggedSegment])
+_whole_decoder: Final = msgspec.json.Decoder(list[WholeSegment])
+_event_decoder: Final = msgspec.json.Decoder(list[EventSegment])
+_owner_decoder: Final = msgspec.json.Decoder(_Owner)
+_Segments = TypeVar("_Segments")
 
 
 def encode_segment(segment: Segment) -> bytes:
     """A segment as bytes, ready to be joined into a chunk."""
     return _encoder.encode(segment)
+
+
+def encode_events(
+    endpoint: str,
+    sdk: str,
+    key: bytes | None,
+    outcome: Outcome | None,
+    links: Sequence[Link],
+    events: Sequence[bytes],
+) -> bytes:
+    """A segment of events as bytes; each of `events` is the JSON of a `LoggedEvent`."""
+    head = _encoder.encode((endpoint, sdk, key, outcome, (), links, len(events)))
+    return b"%b,[%b]]" % (head[:-1], b",".join(events))
 
 
 def join_segments(segments: Iterable[bytes]) -> bytes:
@@ -93,18 +185,44 @@ def join_segments(segments: Iterable[bytes]) -> bytes:
 
 
 def decode_body(body: bytes) -> list[LoggedSegment]:
-    """The segments of a chunk's body. Raises `CorruptStoreError`."""
+    """The segments of a chunk's body, without its events. Raises `CorruptStoreError`."""
+    return _decoded(_decoder, body)
+
+
+def decode_whole(body: bytes) -> list[WholeSegment]:
+    """The segments of a chunk's body, to be changed and encoded again. Raises `CorruptStoreError`."""
+    return _decoded(_whole_decoder, body)
+
+
+def decode_events(body: bytes) -> list[EventSegment]:
+    """The segments of a chunk's body for whoever wants its events. Raises `CorruptStoreError`."""
+    return _decoded(_event_decoder, body)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Segments], body: bytes) -> _Segments:
     try:
-        return _decoder.decode(body)
+        return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptStoreError(f"a chunk cannot be decoded: {error}") from error
 
 
-def checksum(first: int, count: int, time_ms: int, version: int, id_filter: bytes, body: bytes) -> int:
-    """The checksum kept beside a chunk (CRC-32): over its place, its time and format, filter and body."""
-    return zlib.crc32(
-        body, zlib.crc32(id_filter, zlib.crc32(b"%d %d %d %d" % (first, count, time_ms, version)))
-    )
+def checksum(
+    first: int,
+    count: int,
+    time_ms: int,
+    version: int,
+    id_filter: bytes,
+    body: bytes,
+    kinds: int = FOR_PROFILES,
+) -> int:
+    """The checksum kept beside a chunk (CRC-32): over its place, its time and format, kinds, filter and body.
+
+    Chunks of profiles alone have what they had before there were kinds.
+    """
+    place = b"%d %d %d %d" % (first, count, time_ms, version)
+    if kinds != FOR_PROFILES:
+        place += b" %d" % kinds
+    return zlib.crc32(body, zlib.crc32(id_filter, zlib.crc32(place)))
 
 
 def encode_filter(ids: Iterable[str]) -> bytes:

@@ -17,7 +17,7 @@ from mixdown.model.expression import document_values
 from mixdown.model.history import Change
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store import bounds
-from mixdown.store.chunk import Chunk, Outcome, join_segments
+from mixdown.store.chunk import FOR_ALL, Chunk, Outcome, join_segments
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.history import HistoryRange, HistoryReach, HistorySize
 from mixdown.store.memory_catalog import MemoryCatalog
@@ -130,7 +130,10 @@ class MemoryLog(Part):
             self._refusals.add([refusal for append in appends for refusal in append.refusals], time_ms)
             if count:
                 body = join_segments([append.segment for append in appends if append.count])
-                self._chunks.append(Chunk(first, count, time_ms, body))
+                kinds = 0
+                for append in appends:
+                    kinds |= append.kinds if append.count else 0
+                self._chunks.append(Chunk(first, count, time_ms, body, kinds))
                 self._head += count
                 self._refusals.newest_ms = time_ms
             return Appended(first, self._head, time_ms)
@@ -143,16 +146,26 @@ class MemoryLog(Part):
         with self._use():
             return self._chunks[0].first if self._chunks else self._head
 
-    def read(self, watermark: int, *, max_records: int, max_bytes: int) -> list[Chunk]:
+    def read(self, watermark: int, *, max_records: int, max_bytes: int, kinds: int = FOR_ALL) -> list[Chunk]:
         with self._use():
             taken: list[Chunk] = []
             records = size = 0
             for chunk in self._chunks[bisect_left(self._chunks, watermark + 1, key=lambda held: held.end) :]:
-                records += chunk.count
-                size += len(chunk.body)
-                if taken and (records > max_records or size > max_bytes):
-                    break
-                taken.append(chunk)
+                if chunk.kinds & kinds:
+                    if records and (
+                        records + chunk.count > max_records or size + len(chunk.body) > max_bytes
+                    ):
+                        break
+                    records += chunk.count
+                    size += len(chunk.body)
+                    taken.append(chunk)
+                    if records >= max_records or size >= max_bytes:
+                        break
+                elif taken and not taken[-1].body:
+                    run = taken.pop()
+                    taken.append(Chunk(run.first, run.count + chunk.count, chunk.time_ms, b"", 0))
+                else:
+                    taken.append(Chunk(chunk.first, chunk.count, chunk.time_ms, b"", 0))
             return taken
 
     def skip_damaged(self, watermark: int) -> int:

@@ -18,12 +18,13 @@ import msgspec
 from mixdown.model.operators import Operator
 from mixdown.model.updates import Update
 from mixdown.store.chunk import (
+    FOR_ALL,
     Chunk,
     LoggedSegment,
     LoggedUpdate,
     Outcome,
     Segment,
-    decode_body,
+    decode_whole,
     encode_filter,
     encode_segment,
 )
@@ -161,7 +162,9 @@ def begin(log: Log, jobs: PrivacyJobs, deletion: Deletion, *, now_ms: int) -> bo
         held = jobs.deletion(deletion.project, deletion.id)
         if held is None or (held.status, held.claimed_ms) != (STAGING, now_ms):
             return False
-        appended = turn.append([Append(segment, len(updates), encode_filter(deletion.ids))], now_ms)
+        appended = turn.append(
+            [Append(segment, len(updates), encode_filter(deletion.ids), kinds=FOR_ALL)], now_ms
+        )
         jobs.started(deletion.id, appended.end)
     return True
 
@@ -196,7 +199,7 @@ def tombstoned(chunk: Chunk, targets: Targets, keys: Collection[bytes] = ()) -> 
     `keys` are requests whose outcomes lose what they quote even if none of their records goes. Raises
     `CorruptStoreError` where the chunk cannot be decoded.
     """
-    segments = decode_body(chunk.body)
+    segments = decode_whole(chunk.body)
     redacted = []
     position = chunk.first
     erased = 0
@@ -208,15 +211,16 @@ def tombstoned(chunk: Chunk, targets: Targets, keys: Collection[bytes] = ()) -> 
                 segment.updates[at] = _tombstone(update)
                 erased += 1
             position += 1
+        position += segment.event_count
         named = erased > before or segment.key in keys
         if named and segment.key is not None and segment.outcome is not None and segment.outcome.failed:
             segment.outcome = redact(segment.outcome)
             redacted.append(segment.key)
     if not erased and not redacted:
         return None
-    ids = {update.id for segment in segments for update in segment.updates if update.project}
+    ids = {each for segment in segments for each in segment.ids()}
     body = msgspec.json.encode(segments)
-    rewritten = Chunk(chunk.first, chunk.count, chunk.time_ms, body)
+    rewritten = Chunk(chunk.first, chunk.count, chunk.time_ms, body, chunk.kinds)
     return Rewritten(rewritten, encode_filter(ids), erased, tuple(redacted))
 
 
@@ -241,6 +245,7 @@ def records_about(
             if position < targets.get((update.project, update.group_key), {}).get(update.id, 0):
                 found.append((position, segment.endpoint, update))
             position += 1
+        position += segment.event_count
     return found
 
 

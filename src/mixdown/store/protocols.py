@@ -15,7 +15,7 @@ import msgspec
 
 from mixdown.model.history import Change
 from mixdown.store import accounts
-from mixdown.store.chunk import Chunk, Outcome
+from mixdown.store.chunk import FOR_ALL, FOR_PROFILES, Chunk, Outcome
 from mixdown.store.history import HistoryFeed, HistoryRange, HistoryReach, HistorySize
 from mixdown.store.selection import Selection
 
@@ -55,12 +55,14 @@ class Append(msgspec.Struct, frozen=True):
     """One request's share of a group commit: an encoded segment (b"" when every record was refused).
 
     `id_filter` is its share of the chunk's filter (`store.chunk.encode_filter`): joined, they make the whole.
+    `kinds` says which of the log's readers it is of interest to (`store.chunk.FOR_PROFILES`, `FOR_EVENTS`).
     """
 
     segment: bytes
     count: int
     id_filter: bytes
     refusals: tuple[RefusedRecord, ...] = ()
+    kinds: int = FOR_PROFILES
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -94,11 +96,12 @@ class Log(Protocol):
     def tail_position(self) -> int:
         """The position of the oldest record still held (equals `head()` when the log is empty)."""
 
-    def read(self, watermark: int, *, max_records: int, max_bytes: int) -> list[Chunk]:
+    def read(self, watermark: int, *, max_records: int, max_bytes: int, kinds: int = FOR_ALL) -> list[Chunk]:
         """Chunks from `watermark` on, in order: at least one if there is any, then up to the limits.
 
         A chunk within which the watermark stands comes whole: whoever reads in part skips its start.
-        A chunk whose checksum does not match is left out and reported by `damaged`.
+        A chunk whose checksum does not match is left out and reported by `damaged`. Those that are of none of
+        the `kinds` are not loaded: a run of them comes as one chunk without a body, and counts for no limit.
         """
 
     def damaged(self) -> list[tuple[int, int, str]]:

@@ -16,12 +16,21 @@ from typing import Any, Final
 import apsw
 
 from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
-from mixdown.store.chunk import CHUNK_VERSION, Chunk, checksum, join_segments
+from mixdown.store.chunk import (
+    CHUNK_VERSION,
+    FOR_ALL,
+    FOR_EVENTS,
+    FOR_PROFILES,
+    Chunk,
+    checksum,
+    join_segments,
+)
 from mixdown.store.privacy import Rewritten
 from mixdown.store.protocols import Append, Appended
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import rewriting
 from mixdown.store.sqlite.refusals import insert_refusals
+from mixdown.store.sqlite.rewriting import KINDS
 from mixdown.store.sqlite.turns import LogFile
 
 _TRIM_CHUNKS: Final = 1000
@@ -35,7 +44,14 @@ _BEGINNING: Final = """
         FROM (SELECT first, count FROM chunks WHERE first <= ?1 ORDER BY first DESC LIMIT 1)
     ), ?1)
 """
+# For whom a chunk is, and how long its body, is read without the pages of that (`migrations`).
+_WANTED: Final = f"""
+    SELECT first, count, time_ms, version, checksum, {KINDS}, length(body),
+        CASE WHEN {KINDS} & ?1 THEN filter END, CASE WHEN {KINDS} & ?1 THEN body END
+    FROM chunks
+"""  # noqa: S608 - our schema
 _DAMAGED_KEPT: Final = 1000
+_SKIPPED_AT_ONCE: Final = 10_000
 
 
 class SqliteTurn:
@@ -63,11 +79,27 @@ def _insert_chunk(
 ) -> None:
     body = join_segments([append.segment for append in appends if append.count])
     id_filter = b"".join([append.id_filter for append in appends])
-    seal = checksum(first, count, time_ms, CHUNK_VERSION, id_filter, body)
+    kinds = 0
+    for append in appends:
+        if append.count:
+            kinds |= append.kinds
+    seal = checksum(first, count, time_ms, CHUNK_VERSION, id_filter, body, kinds)
     sqlite.rows(
         connection,
-        "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (first, count, time_ms, CHUNK_VERSION, seal, id_filter, body),
+        "INSERT INTO chunks"
+        " (first, count, time_ms, version, checksum, filter, body, for_profiles, for_events)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            first,
+            count,
+            time_ms,
+            CHUNK_VERSION,
+            seal,
+            id_filter,
+            body,
+            int(bool(kinds & FOR_PROFILES)),
+            int(bool(kinds & FOR_EVENTS)),
+        ),
     )
     sqlite.rows(
         connection,
@@ -133,8 +165,8 @@ class SqliteLog:
     def newest_ms(self) -> int:
         return int(self._get("SELECT time_ms FROM head"))
 
-    def read(self, watermark: int, *, max_records: int, max_bytes: int) -> list[Chunk]:
-        reading = _Reading(max_records, max_bytes)
+    def read(self, watermark: int, *, max_records: int, max_bytes: int, kinds: int = FOR_ALL) -> list[Chunk]:
+        reading = _Reading(max_records, max_bytes, kinds)
         connection = self._file.reader()
         with sqlite.store_errors(self._file.what):
             start = sqlite.value(
@@ -152,7 +184,7 @@ class SqliteLog:
             self._note_damage(damaged)
             if not reading.chunks:  # notes are bounded, and a longer row of damage must not hold a reader
                 self._skip = (watermark, damaged[-1][0] + damaged[-1][1])
-        self._keep_wal_short(reading.bytes)
+        self._keep_wal_short(reading.bytes + reading.skipped_bytes)
         return reading.chunks
 
     def skip_damaged(self, watermark: int) -> int:
@@ -207,9 +239,8 @@ class SqliteLog:
 
     def _read_rows(self, connection: apsw.Connection, start: int, reading: _Reading) -> None:
         cursor = connection.execute(
-            "SELECT first, count, time_ms, version, checksum, filter, body FROM chunks"
-            " WHERE first >= ? ORDER BY first",
-            (start,),
+            f"{_WANTED} WHERE first >= ?2 ORDER BY first",
+            (reading.kinds, start),
         )
         try:
             for row in cursor:
@@ -231,9 +262,8 @@ class SqliteLog:
             try:
                 row = sqlite.value(
                     connection,
-                    "SELECT first, count, time_ms, version, checksum, filter, body FROM chunks"
-                    " WHERE first = ?",
-                    (first,),
+                    f"{_WANTED} WHERE first = ?2",
+                    (reading.kinds, first),
                 )
             except apsw.CorruptError as error:
                 if not reading.set_aside(first, f"its pages are damaged: {error}"):
@@ -319,23 +349,37 @@ class SqliteLog:
 class _Reading:
     """One `read`: the chunks taken so far, and those found damaged."""
 
-    def __init__(self, max_records: int, max_bytes: int) -> None:
+    def __init__(self, max_records: int, max_bytes: int, kinds: int) -> None:
+        self.kinds = kinds
         self._max_records = max_records
         self._max_bytes = max_bytes
         self.chunks: list[Chunk] = []
         self.damaged: list[tuple[int, str]] = []
         self.records = 0
         self.bytes = 0
+        self.skipped = 0
+        self.skipped_bytes = 0
 
-    def take(
-        self, first: int, count: int, time_ms: int, version: int, seal: int, id_filter: bytes, body: bytes
+    def take(  # noqa: PLR0913, PLR0917 - a row of the table
+        self,
+        first: int,
+        count: int,
+        time_ms: int,
+        version: int,
+        seal: int,
+        kinds: int,
+        size: int,
+        id_filter: bytes | None,
+        body: bytes | None,
     ) -> bool:
         """Take a row unless it would break a limit; whether to go on."""
-        if self.chunks and (
+        if body is None or id_filter is None:
+            return self._skip(first, count, time_ms, size)
+        if self.records and (
             self.records + count > self._max_records or self.bytes + len(body) > self._max_bytes
         ):
             return False
-        if checksum(first, count, time_ms, version, id_filter, body) != seal:
+        if checksum(first, count, time_ms, version, id_filter, body, kinds) != seal:
             return self.set_aside(first, "its checksum does not match")
         if version > CHUNK_VERSION:
             raise SchemaTooNewError(
@@ -343,10 +387,21 @@ class _Reading:
                 f" and this Mixdown reads up to {CHUNK_VERSION}",
                 hint="It was written by a newer Mixdown: start that version.",
             )
-        self.chunks.append(Chunk(first, count, time_ms, body))
+        self.chunks.append(Chunk(first, count, time_ms, body, kinds))
         self.records += count
         self.bytes += len(body)
         return self.records < self._max_records and self.bytes < self._max_bytes
+
+    def _skip(self, first: int, count: int, time_ms: int, size: int) -> bool:
+        """Step over a chunk that is of no interest."""
+        last = self.chunks[-1] if self.chunks else None
+        if last is not None and not last.body and last.end == first:
+            self.chunks[-1] = Chunk(last.first, last.count + count, time_ms, b"", 0)
+        else:
+            self.chunks.append(Chunk(first, count, time_ms, b"", 0))
+        self.skipped += 1
+        self.skipped_bytes += size
+        return self.skipped < _SKIPPED_AT_ONCE
 
     def set_aside(self, first: int, reason: str) -> bool:
         """Note a chunk that cannot be read; whether to go on, for one reading finds a bounded number."""

@@ -22,6 +22,7 @@ from mixdown.store.chunk import CHUNK_VERSION, checksum, encode_filter, join_seg
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.folder import FILE_MODE, FOLDER_MODE, RESTORING, sync_folder
 from mixdown.store.sqlite.rebuild import discard, integrity_faults, put_in_place, rebuild, set_aside
+from mixdown.store.sqlite.rewriting import kinds_of_file
 from mixdown.store.sqlite.store import wal_lost
 
 LASTING: Final = (sqlite.LOG, sqlite.CATALOG, sqlite.STATE)
@@ -299,11 +300,12 @@ def _bad_chunks(log: apsw.Connection) -> Iterator[_Bad]:
     newest_ms = 0
     open_first: tuple[int, bytes] | None = None
     last = -1
+    kinds_sql = kinds_of_file(log)
     while True:
         row = sqlite.value(
             log,
-            "SELECT first, count, time_ms, version, checksum, filter, body FROM chunks WHERE first > ?"
-            " ORDER BY first LIMIT 1",
+            f"SELECT first, count, time_ms, version, checksum, filter, body, {kinds_sql} FROM chunks"  # noqa: S608 - ours
+            " WHERE first > ? ORDER BY first LIMIT 1",
             (last,),
         )
         if open_first is not None:
@@ -312,8 +314,8 @@ def _bad_chunks(log: apsw.Connection) -> Iterator[_Bad]:
             open_first = None
         if row is None:
             return
-        last, count, time_ms, version, seal, id_filter, body = row
-        if checksum(last, count, time_ms, version, id_filter, body) == seal:
+        last, count, time_ms, version, seal, id_filter, body, kinds = row
+        if checksum(last, count, time_ms, version, id_filter, body, kinds) == seal:
             newest_ms = time_ms
         else:
             open_first = (last, body)
@@ -332,9 +334,15 @@ def _empty_chunks(folder: Path, bad: list[_Bad]) -> None:
     sync_folder(folder)
     body, no_ids = join_segments(()), encode_filter(())
     with _writing(folder, sqlite.LOG) as log:
+        kinds_sql = kinds_of_file(log)
         for chunk in bad:
             count = chunk.end - chunk.first
-            seal = checksum(chunk.first, count, chunk.time_ms, CHUNK_VERSION, no_ids, body)
+            kinds = sqlite.value(
+                log,
+                f"SELECT {kinds_sql} FROM chunks WHERE first = ?",  # noqa: S608 - our schema
+                (chunk.first,),
+            )
+            seal = checksum(chunk.first, count, chunk.time_ms, CHUNK_VERSION, no_ids, body, kinds)
             sqlite.rows(
                 log,
                 "UPDATE chunks SET count = ?, time_ms = ?, version = ?, checksum = ?, filter = ?, body = ?"

@@ -12,12 +12,14 @@ from typing import Final
 
 import apsw
 
-from mixdown.store.chunk import CHUNK_VERSION, checksum
+from mixdown.store.chunk import CHUNK_VERSION, FOR_EVENTS, FOR_PROFILES, checksum
 from mixdown.store.privacy import Rewritten, filter_meets
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.sweeping import sweep
 from mixdown.store.sqlite.turns import LogFile
 
+KINDS: Final = f"(for_profiles * {FOR_PROFILES} + for_events * {FOR_EVENTS})"
+"""The SQL of a chunk's kinds (`store.chunk`)."""
 _FILTERS_AT_ONCE: Final = 200
 _FILTER_BYTES_AT_ONCE: Final = 8 * 1024 * 1024
 
@@ -44,6 +46,12 @@ def holding(
     return found, int(rows[-1][0] + rows[-1][1])
 
 
+def kinds_of_file(connection: apsw.Connection) -> str:
+    """The SQL of a chunk's kinds in a file that this version may not have opened: all were for profiles."""
+    names = [name for (name,) in sqlite.rows(connection, "SELECT name FROM pragma_table_info('chunks')")]
+    return KINDS if "for_events" in names else str(FOR_PROFILES)
+
+
 def rewrite(file: LogFile, rewritten: Sequence[Rewritten]) -> int:
     """`Log.rewrite`: one transaction."""
     replaced = 0
@@ -57,18 +65,19 @@ def _replace(connection: apsw.Connection, each: Rewritten) -> int:
     chunk = each.chunk
     held = sqlite.value(
         connection,
-        "SELECT length(body) FROM chunks WHERE first = ? AND count = ?",
+        f"SELECT length(body), {KINDS} FROM chunks WHERE first = ? AND count = ?",  # noqa: S608 - our schema
         (chunk.first, chunk.count),
     )
     if held is None:  # trimmed meanwhile
         return 0
-    seal = checksum(chunk.first, chunk.count, chunk.time_ms, CHUNK_VERSION, each.id_filter, chunk.body)
+    size, kinds = held
+    seal = checksum(chunk.first, chunk.count, chunk.time_ms, CHUNK_VERSION, each.id_filter, chunk.body, kinds)
     sqlite.rows(
         connection,
         "UPDATE chunks SET version = ?, checksum = ?, filter = ?, body = ? WHERE first = ?",
         (CHUNK_VERSION, seal, each.id_filter, chunk.body, chunk.first),
     )
-    sqlite.rows(connection, "UPDATE head SET held_bytes = held_bytes + ?", (len(chunk.body) - held,))
+    sqlite.rows(connection, "UPDATE head SET held_bytes = held_bytes + ?", (len(chunk.body) - size,))
     return 1
 
 

@@ -1,0 +1,45 @@
+"""Events and the fold: it steps over them, its positions stay true, and their requests are recognised."""
+
+from __future__ import annotations
+
+from mixdown.fold.profiles import ProfileFold
+from mixdown.model.operators import Operator
+from mixdown.model.updates import Update
+from mixdown.store.chunk import Outcome, Segment, encode_segment
+from mixdown.store.protocols import Append
+from tests.fold.conftest import Way, record
+from tests.store.support import append, appending_events
+
+
+def test_updates_keep_their_positions_beside_events_of_the_same_chunk(way: Way) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    updates = [Update(way.project.id, "", "u1", [(int(Operator.SET), {"a": 1})])]
+    first = Append(encode_segment(Segment("engage", "test", None, None, updates)), 1, b"")
+    append(way.store.log, appending_events("e", "f", key=b"k" * 16), first, appending_events("g"), first)
+    way.fold = ProfileFold(way.store, apply=fault)
+    assert way.fold_all() == 5
+    assert [each.message for each in way.store.refusals.listing(None)] == [
+        "internal error at position 4: ZeroDivisionError",
+        "internal error at position 2: ZeroDivisionError",
+    ]
+
+
+def test_the_fold_passes_chunks_of_events_alone(way: Way) -> None:
+    append(way.store.log, appending_events("a", "b"))
+    append(way.store.log, appending_events("c"))
+    assert way.fold_all() == 3
+    assert way.store.state.watermark() == way.store.log.head() == 3
+    way.submit(record(set={"a": 1}))
+    way.fold_all()
+    assert way.profile() == {"a": 1}
+
+
+def test_the_key_of_a_request_of_events_is_kept_with_its_outcome(way: Way) -> None:
+    append(way.store.log, appending_events("a", "b", key=b"k" * 16))
+    append(way.store.log, appending_events("a", "b", key=b"k" * 16))
+    folded = way.fold.step()
+    assert folded is not None
+    assert (folded.records, folded.recognised_by_request) == (4, 2)
+    assert way.store.state.known_keys([b"k" * 16], since_ms=0) == {b"k" * 16: Outcome(2, 2)}
