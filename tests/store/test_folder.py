@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from mixdown.model.errors import FolderBusyError, StoreError
-from mixdown.store.sqlite.folder import FolderLock, WakeReceiver, WakeSender, make_file, make_folder
+from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, FOR_PROFILES
+from mixdown.store.sqlite.folder import (
+    EVENTS_SOCKET,
+    FolderLock,
+    WakeReceiver,
+    WakeSender,
+    make_file,
+    make_folder,
+)
 
 
 def mode(path: Path) -> int:
@@ -133,6 +141,19 @@ def test_a_wake_reaches_the_fold(tmp_path: Path, long_name: str) -> None:
     sender.close()
     receiver.close()
     assert not (folder / "wake.sock").exists()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "woken"), [(0, (0, 0)), (FOR_PROFILES, (1, 0)), (FOR_EVENTS, (0, 1)), (FOR_ALL, (1, 1))]
+)
+def test_a_wake_reaches_those_readers_that_a_chunk_is_for(
+    tmp_path: Path, kinds: int, woken: tuple[int, int]
+) -> None:
+    sender, fold, events = WakeSender(tmp_path), WakeReceiver(tmp_path), WakeReceiver(tmp_path, EVENTS_SOCKET)
+    sender.wake(kinds)
+    assert (fold.drain(), events.drain()) == woken
+    for part in (sender, fold, events):
+        part.close()
 
 
 def test_waking_never_blocks_nor_raises(tmp_path: Path) -> None:

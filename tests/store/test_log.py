@@ -144,6 +144,16 @@ def test_what_is_stepped_over_counts_for_no_limit(log: Log) -> None:
     assert shape(log.read(0, max_records=1, max_bytes=1, kinds=FOR_PROFILES)) == [(0, 3, False), (3, 4, True)]
 
 
+def test_a_reader_has_come_up_to_the_next_chunk_that_is_for_it(log: Log) -> None:
+    assert log.next_of(0, FOR_ALL) == 0
+    append(log, appending("a"))
+    append(log, appending_events("b"))
+    append(log, appending("c", "d"))
+    assert [log.next_of(at, FOR_PROFILES) for at in (0, 1, 2, 4)] == [0, 2, 2, 4]
+    assert [log.next_of(at, FOR_EVENTS) for at in (0, 1, 2, 4)] == [1, 1, 4, 4]
+    assert [log.next_of(at, FOR_ALL) for at in (0, 1, 2, 4)] == [0, 1, 2, 4]
+
+
 def test_trimming_drops_what_is_both_folded_and_old(log: Log) -> None:
     for number, profile_id in enumerate("abcd"):
         append(log, appending(profile_id), now_ms=NOW_MS + number)

@@ -86,7 +86,7 @@ class Committer:
         tokens: Tokens,
         rules: Rules,
         *,
-        wake: Callable[[], None],
+        wake: Callable[[int], None],
         now_ms: Callable[[], int],
         metrics: CommitMetrics | None = None,
     ) -> None:
@@ -155,6 +155,7 @@ class Committer:
 
     def _commit(self, batch: list[Pending]) -> None:
         began = time.perf_counter()
+        present: list[Append] = []
         try:
             with self._log.turn() as turn:
                 self._judge_again(batch)
@@ -169,7 +170,10 @@ class Committer:
             _settle(batch, error)
             return
         self._failing = False
-        self._wake()
+        kinds = 0
+        for append in present:
+            kinds |= append.kinds if append.count else 0
+        self._wake(kinds)
         _settle(batch, None)
         self._count(batch, time.perf_counter() - began)
 

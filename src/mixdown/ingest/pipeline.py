@@ -103,7 +103,7 @@ class Ingest:
         tokens: Tokens,
         *,
         executor: Executor,
-        wake: Callable[[], None] = lambda: None,
+        wake: Callable[[int], None] = lambda _: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         metrics: CommitMetrics | None = None,
         folder: Path | None = None,
@@ -112,7 +112,7 @@ class Ingest:
 
         `executor` looks things up and works on large bodies; reads that take long must not fill it.
         `folder` is the data folder: disk space is measured there, and workers share their open calls in it
-        (None: neither).
+        (None: neither). `wake` is told after each commit for which readers of the log it was (`store.chunk`).
         """
         rules = rules_of(settings)
         gate = Gate(store.log, store.state, folder, gate_limits_of(settings))

@@ -168,6 +168,11 @@ class MemoryLog(Part):
                     taken.append(Chunk(chunk.first, chunk.count, chunk.time_ms, b"", 0))
             return taken
 
+    def next_of(self, watermark: int, kinds: int) -> int:
+        with self._use():
+            found = (held.first for held in self._chunks if held.first >= watermark and held.kinds & kinds)
+            return next(found, self._head)
+
     def skip_damaged(self, watermark: int) -> int:
         position = watermark
         for first, count, _ in self.damaged():

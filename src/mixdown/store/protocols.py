@@ -107,6 +107,12 @@ class Log(Protocol):
     def damaged(self) -> list[tuple[int, int, str]]:
         """Chunks set aside because they cannot be read: (first, count, reason)."""
 
+    def next_of(self, watermark: int, kinds: int) -> int:
+        """Where the next chunk of one of the kinds begins, from `watermark` on; the head where there is none.
+
+        So far has a reader come whose watermark this is: what lies before is of no interest to it.
+        """
+
     def skip_damaged(self, watermark: int) -> int:
         """Where reading goes on when `read` gave nothing: past damaged chunks that start at `watermark`."""
 

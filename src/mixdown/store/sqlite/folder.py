@@ -1,4 +1,4 @@
-"""The data folder: its modes, the lock that guards it, and the socket that wakes the fold.
+"""The data folder: its modes, the lock that guards it, and the sockets that wake the log's readers.
 
 Enters: the folder's path. Leaves: held locks and wake-ups. It never opens a database.
 """
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mixdown.model.errors import CorruptStoreError, FolderBusyError, StoreError
+from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, FOR_PROFILES
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
@@ -31,7 +32,9 @@ _BACKUP_NAME: Final = "backup.lock"
 _BACKUP_PATIENCE_S: Final = 0.2
 _BACKUP_POLL_S: Final = 0.005
 _SNAPSHOT_HELD: Final = b"s"
-_WAKE_NAME: Final = "wake.sock"
+FOLD_SOCKET: Final = "wake.sock"
+EVENTS_SOCKET: Final = "events.sock"
+"""The sockets at which the fold and the events reader are woken."""
 _WAKE_BUFFER_BYTES: Final = 64
 _WAKES_AT_ONCE: Final = 1000
 
@@ -317,15 +320,19 @@ class FolderLock:
 
 
 class _FolderAddress:
-    """The address of the folder's wake socket, short enough for `sun_path` however long the path is.
+    """Addresses of sockets in the folder, short enough for `sun_path` however long the folder's path is.
 
-    The folder stays open while the address is used: it is named by its descriptor.
+    The folder stays open while they are used: it is named by its descriptor.
     """
 
     def __init__(self, folder: Path) -> None:
         self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         own = Path(f"/proc/self/fd/{self._fd}")
-        self.address = str((own if own.exists() else folder) / _WAKE_NAME)
+        self._folder = own if own.exists() else folder
+
+    def of(self, name: str) -> str:
+        """The address of the socket with this name."""
+        return str(self._folder / name)
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -333,17 +340,23 @@ class _FolderAddress:
 
 
 class WakeSender:
-    """Tells the fold that the log has grown. A lost wake costs a little latency, never a record."""
+    """Tells the log's readers that it has grown. A lost wake costs a little latency, never a record."""
 
     def __init__(self, folder: Path) -> None:
         self._target = _FolderAddress(folder)
+        self._addresses = (
+            (FOR_PROFILES, self._target.of(FOLD_SOCKET)),
+            (FOR_EVENTS, self._target.of(EVENTS_SOCKET)),
+        )
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
 
-    def wake(self) -> None:
-        """Wake the fold if it listens; never raises, never blocks."""
-        with contextlib.suppress(OSError):
-            self._socket.sendto(b"w", self._target.address)
+    def wake(self, kinds: int = FOR_ALL) -> None:
+        """Wake the readers that these kinds of chunks are for, if they listen; never raises, never blocks."""
+        for kind, address in self._addresses:
+            if kinds & kind:
+                with contextlib.suppress(OSError):
+                    self._socket.sendto(b"w", address)
 
     def close(self) -> None:
         """Release the socket."""
@@ -352,16 +365,16 @@ class WakeSender:
 
 
 class WakeReceiver:
-    """The fold's end of the wake socket: wait on `fileno()`, then `drain()`, then look at the log."""
+    """A reader's end of its wake socket: wait on `fileno()`, then `drain()`, then look at the log."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = FOLD_SOCKET) -> None:
         target = _FolderAddress(folder)
-        self._path = folder / _WAKE_NAME
+        self._path = folder / name
         self._path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
         try:
-            self._socket.bind(target.address)
+            self._socket.bind(target.of(name))
             self._path.chmod(FILE_MODE)
         finally:
             target.close()

@@ -187,6 +187,15 @@ class SqliteLog:
         self._keep_wal_short(reading.bytes + reading.skipped_bytes)
         return reading.chunks
 
+    def next_of(self, watermark: int, kinds: int) -> int:
+        return int(
+            self._get(
+                f"SELECT coalesce((SELECT first FROM chunks WHERE first >= ?1 AND {KINDS} & ?2"  # noqa: S608
+                " ORDER BY first LIMIT 1), position) FROM head",
+                (watermark, kinds),
+            )
+        )
+
     def skip_damaged(self, watermark: int) -> int:
         if self._skip[0] == watermark:
             return self._skip[1]
