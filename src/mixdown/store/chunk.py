@@ -50,8 +50,9 @@ class Segment(msgspec.Struct, array_like=True):
 class Link(msgspec.Struct, array_like=True, frozen=True):
     """What an event says about identities (contract ingestion §8), in the words of the project's mode then.
 
-    `index` is the event's place in its segment; `verb` one of `model.events.VERBS` says how `one` and `other`
-    belong together: device and user, anonymous and identified id, alias and id, or two ids that are merged.
+    `index` is the event's place in its segment; `verb`, one of `model.identity.VERBS`, says what `one` and
+    `other` are: "device" `$device:` with the device id, and the user id; "identify" the identified id, and the
+    anonymous one; "create_alias" the distinct_id, and its alias; "merge" the two ids in their order.
     """
 
     index: int
