@@ -51,8 +51,8 @@ class Link(msgspec.Struct, array_like=True, frozen=True):
     """What an event says about identities (contract ingestion §8), in the words of the project's mode then.
 
     `index` is the event's place in its segment; `verb`, one of `model.identity.VERBS`, says what `one` and
-    `other` are: "device" `$device:` with the device id, and the user id; "identify" the identified id, and the
-    anonymous one; "create_alias" the distinct_id, and its alias; "merge" the two ids in their order.
+    `other` are: "device" `$device:` with the device id, and the user id; "identify" the identified id and the
+    anonymous one; "create_alias" the distinct_id and its alias; "merge" the two ids in their order.
     """
 
     index: int

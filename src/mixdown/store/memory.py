@@ -23,6 +23,7 @@ from mixdown.store.history import HistoryRange, HistoryReach, HistorySize
 from mixdown.store.memory_catalog import MemoryCatalog
 from mixdown.store.memory_cohorts import MemoryCohorts
 from mixdown.store.memory_history import MemoryHistory
+from mixdown.store.memory_identities import MemoryIdentities
 from mixdown.store.memory_part import Part
 from mixdown.store.memory_privacy import MemoryPrivacyJobs
 from mixdown.store.memory_properties import MemoryProperties
@@ -226,12 +227,13 @@ class MemoryLog(Part):
             return self._refusals.newest_ms
 
 
-class MemoryState(Part, MemoryProperties):
+class MemoryState(Part, MemoryProperties, MemoryIdentities):
     """`State` in memory."""
 
     def __init__(self) -> None:
         Part.__init__(self)
         MemoryProperties.__init__(self)
+        MemoryIdentities.__init__(self)
         self._watermark = 0
         self._documents: dict[ProfileKey, bytes] = {}
         self._keys: dict[bytes, tuple[int, Outcome | None]] = {}
@@ -274,6 +276,7 @@ class MemoryState(Part, MemoryProperties):
             for idempotency_key, time_ms, outcome in result.keys:
                 self._keys[idempotency_key] = (time_ms, outcome)
             self._drop_keys(result.now_ms)
+            self.write_identities(result.identities)
             self._watermark = result.watermark
 
     def redact_keys(self, keys: Sequence[bytes]) -> None:

@@ -17,6 +17,7 @@ from mixdown.model.history import Change
 from mixdown.store import accounts
 from mixdown.store.chunk import FOR_ALL, FOR_PROFILES, Chunk, Outcome
 from mixdown.store.history import HistoryFeed, HistoryRange, HistoryReach, HistorySize
+from mixdown.store.identities import IdentityReads, IdentityWrites
 from mixdown.store.selection import Selection
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ class FoldResult(msgspec.Struct, frozen=True):
     undoes the transaction. `keys` are (idempotency key, chunk time in ms, outcome or None).
     `property_changes` is asked once all profiles are written; without it, the properties of all users or
     groups among which one was written are counted anew, a piece at a time, by `State.count_properties`.
-    `history` is what the profiles' changes are kept as; without it, what was kept ends here.
+    `history` is what the profiles' changes are kept as; without it, what was kept ends here. `identities` has
+    an entry for each project whose links change.
     """
 
     watermark: int
@@ -187,6 +189,7 @@ class FoldResult(msgspec.Struct, frozen=True):
     now_ms: int
     property_changes: Callable[[], Iterable[PropertyChange]] | None = None
     history: HistoryFeed | None = None
+    identities: Sequence[IdentityWrites] = ()
 
 
 class PropertyCounts(msgspec.Struct, frozen=True):
@@ -213,8 +216,8 @@ class PropertyIndex(msgspec.Struct, frozen=True):
     profiles: int = 0
 
 
-class State(Protocol):
-    """Profiles as the fold writes and readers read them."""
+class State(IdentityReads, Protocol):
+    """Profiles and identities as the fold writes and readers read them."""
 
     def watermark(self) -> int:
         """The position up to which (exclusive) the log has been folded into this state."""

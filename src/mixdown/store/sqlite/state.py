@@ -25,7 +25,7 @@ from mixdown.store.protocols import FoldResult, ProfileKey, PropertyCounts, Prop
 from mixdown.store.selection import Selection
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import documents as stored
-from mixdown.store.sqlite import history, history_upkeep, indexes, properties
+from mixdown.store.sqlite import history, history_upkeep, identities, indexes, properties
 from mixdown.store.sqlite.checkpoints import Checkpoints, Pace
 from mixdown.store.sqlite.keys import find_keys, key_window, redact_outcomes, write_keys
 from mixdown.store.sqlite.scanning import Scanner
@@ -46,7 +46,7 @@ _IDS_AT_ONCE: Final = 10_000
 _GROUP_KEYS_CACHED: Final = 10_000
 
 
-class SqliteState:
+class SqliteState(identities.SqliteIdentities):
     """`State` in `state.db`; with `writes`, the one that the fold writes through.
 
     `before_commit`, when set, is called inside each write transaction just before its COMMIT: crash
@@ -125,6 +125,8 @@ class SqliteState:
                     self._indexes = indexes.to_keep(writer)
                     written = self._write_profiles(writer, result)
                     write_keys(writer, result.keys, result.now_ms)
+                    for changes in result.identities:
+                        identities.write(writer, changes)
                     sqlite.rows(
                         writer,
                         "UPDATE watermarks SET position = ?, durable = ? WHERE reader = 'profiles'",
