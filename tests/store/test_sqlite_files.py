@@ -75,7 +75,7 @@ def test_folder_and_files_are_closed_to_others_while_open_and_after(tmp_path: Pa
     for _ in range(2):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {
-            path.name: 0o600 for path in folder.iterdir()
+            path.name: 0o700 if path.is_dir() else 0o600 for path in folder.iterdir()
         }
         store.close()
 

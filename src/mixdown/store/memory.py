@@ -15,19 +15,20 @@ import msgspec
 
 from mixdown.model.expression import document_values
 from mixdown.model.history import Change
-from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store import bounds
 from mixdown.store.chunk import FOR_ALL, Chunk, Outcome, join_segments
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.history import HistoryRange, HistoryReach, HistorySize
 from mixdown.store.memory_catalog import MemoryCatalog
 from mixdown.store.memory_cohorts import MemoryCohorts
+from mixdown.store.memory_events import MemoryEvents
 from mixdown.store.memory_history import MemoryHistory
 from mixdown.store.memory_identities import MemoryIdentities
+from mixdown.store.memory_keys import MemoryKeys
 from mixdown.store.memory_part import Part
 from mixdown.store.memory_privacy import MemoryPrivacyJobs
 from mixdown.store.memory_properties import MemoryProperties
-from mixdown.store.privacy import Rewritten, redact
+from mixdown.store.privacy import Rewritten
 from mixdown.store.protocols import (
     Append,
     Appended,
@@ -236,7 +237,7 @@ class MemoryState(Part, MemoryProperties, MemoryIdentities):
         MemoryIdentities.__init__(self)
         self._watermark = 0
         self._documents: dict[ProfileKey, bytes] = {}
-        self._keys: dict[bytes, tuple[int, Outcome | None]] = {}
+        self._keys = MemoryKeys()
         self._group_keys: dict[int, dict[str, int]] = {}
         self._history = MemoryHistory()
 
@@ -256,11 +257,7 @@ class MemoryState(Part, MemoryProperties, MemoryIdentities):
 
     def known_keys(self, keys: Sequence[bytes], *, since_ms: int) -> dict[bytes, Outcome | None]:
         with self._use():
-            return {
-                key: self._keys[key][1]
-                for key in keys
-                if key in self._keys and self._keys[key][0] >= since_ms
-            }
+            return self._keys.find(keys, since_ms)
 
     def write(self, result: FoldResult) -> None:
         with self._use():
@@ -273,18 +270,13 @@ class MemoryState(Part, MemoryProperties, MemoryIdentities):
                 else:
                     self._name_group(key[0], key[1])
                     self._documents[key] = document
-            for idempotency_key, time_ms, outcome in result.keys:
-                self._keys[idempotency_key] = (time_ms, outcome)
-            self._drop_keys(result.now_ms)
+            self._keys.write(result.keys, result.now_ms)
             self.write_identities(result.identities)
             self._watermark = result.watermark
 
     def redact_keys(self, keys: Sequence[bytes]) -> None:
         with self._use():
-            for key in keys:
-                time_ms, outcome = self._keys.get(key, (0, None))
-                if outcome is not None:
-                    self._keys[key] = (time_ms, redact(outcome))
+            self._keys.redact(keys)
 
     def ids(self, project: int, group_key: str) -> Iterator[str]:
         return iter(self._ids(project, group_key))
@@ -376,8 +368,7 @@ class MemoryState(Part, MemoryProperties, MemoryIdentities):
 
     def key_window(self) -> tuple[int, int]:
         with self._use():
-            times = [at for key, (at, _) in self._keys.items() if len(key) != bounds.CALL_KEY_BYTES]
-            return len(times), min(times, default=0)
+            return self._keys.window()
 
     def _ids(self, project: int, group_key: str) -> list[str]:
         with self._use():
@@ -392,20 +383,6 @@ class MemoryState(Part, MemoryProperties, MemoryIdentities):
         while group_id in named.values():
             group_id = next_group_id(group_id)
         named[group_key] = group_id
-
-    def _drop_keys(self, now_ms: int) -> None:
-        calls = [key for key in self._keys if len(key) == bounds.CALL_KEY_BYTES]
-        retries = [key for key in self._keys if len(key) != bounds.CALL_KEY_BYTES]
-        for keys, life_ms, bound in (
-            (calls, bounds.CALL_KEY_LIFE_MS, bounds.CALL_KEYS_HELD),
-            (retries, KEY_WINDOW_MS, bounds.KEYS_HELD),
-        ):
-            oldest_first = sorted(keys, key=lambda key: self._keys[key][0])
-            over = len(oldest_first) - bound
-            for place, key in enumerate(oldest_first):
-                if place >= over and self._keys[key][0] >= now_ms - life_ms:
-                    break
-                del self._keys[key]
 
 
 class MemorySessions(Part):
@@ -470,6 +447,7 @@ class MemoryStore:
         self.cohorts = MemoryCohorts(self.catalog)
         self.sessions = MemorySessions()
         self.privacy = MemoryPrivacyJobs()
+        self.events = MemoryEvents()
 
     def sweep(self) -> Iterator[bool]:
         return iter(())
@@ -478,5 +456,5 @@ class MemoryStore:
         return []
 
     def close(self) -> None:
-        for part in (self.log, self.refusals, self.state, self.catalog, self.sessions):
+        for part in (self.log, self.refusals, self.state, self.catalog, self.sessions, self.events):
             part.close()

@@ -21,6 +21,7 @@ from mixdown.store.identities import IdentityReads, IdentityWrites
 from mixdown.store.selection import Selection
 
 if TYPE_CHECKING:
+    from mixdown.store.events import Events
     from mixdown.store.privacy import PrivacyJobs, Rewritten
 
 ProfileKey = tuple[int, str, str]
@@ -556,6 +557,10 @@ class Store(Protocol):
     @property
     def privacy(self) -> PrivacyJobs:
         """Deletions and retrievals of people's data."""
+
+    @property
+    def events(self) -> Events:
+        """Events, as they are stored to be analysed."""
 
     def sweep(self) -> Iterator[bool]:
         """Let no byte of what was deleted stay on disk. Only the process that folds may ask.

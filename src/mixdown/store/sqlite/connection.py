@@ -55,6 +55,7 @@ LOG: Final = Kind("log", "FULL", 4096, 8 * 1024 * 1024)
 CATALOG: Final = Kind("catalog", "FULL", 4096, 2 * 1024 * 1024)
 # 4096: 16 us a folded 600-byte profile against 24 with 8192 (1 M profiles, uniform; it writes whole pages)
 STATE: Final = Kind("state", "NORMAL", 4096, 8 * 1024 * 1024)
+EVENTS: Final = Kind("events", "FULL", 4096, 8 * 1024 * 1024)
 SCRATCH: Final = Kind("scratch", "OFF", 4096, 2 * 1024 * 1024)
 
 

@@ -14,7 +14,15 @@ from mixdown.model.errors import CorruptStoreError, StoreError
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.catalog import SqliteCatalog
 from mixdown.store.sqlite.cohorts import SqliteCohorts
-from mixdown.store.sqlite.folder import RESTORING, make_folder, setting_up, unfinished_restore
+from mixdown.store.sqlite.events import EVENTS_FOLDER, SqliteEvents
+from mixdown.store.sqlite.folder import (
+    FOLDER_MODE,
+    RESTORING,
+    make_folder,
+    setting_up,
+    sync_folder,
+    unfinished_restore,
+)
 from mixdown.store.sqlite.log import SqliteLog
 from mixdown.store.sqlite.privacy import SqlitePrivacyJobs
 from mixdown.store.sqlite.refusals import SqliteRefusals
@@ -48,6 +56,7 @@ class SqliteStore:
         self.cohorts = SqliteCohorts(self.catalog)
         self.sessions = SqliteSessions(folder)
         self.privacy = SqlitePrivacyJobs(folder)
+        self.events = SqliteEvents(folder)
 
     def sweep(self) -> Iterator[bool]:
         yield from self.state.sweep()
@@ -61,6 +70,7 @@ class SqliteStore:
         )
 
     def close(self) -> None:
+        self.events.close()
         self.privacy.close()
         self.sessions.close()
         self.state.close()
@@ -90,6 +100,7 @@ def open_store(folder: Path, *, role: Role, create: bool) -> SqliteStore:
             _refuse_missing(folder)
             for kind in _LASTING:
                 sqlite.prepare(folder / kind.file_name, kind)
+            _prepare_events(folder)
     except OSError as error:
         raise StoreError(
             f"the data folder {folder} cannot be used: {error}",
@@ -129,12 +140,32 @@ def _refuse_missing(folder: Path) -> None:
     )
 
 
+def _prepare_events(folder: Path) -> None:
+    """Make `events.db` and its folder of files, or bring them up to date.
+
+    Folders of releases before events have neither. The folder of files is made last: where it is, there was
+    an `events.db`.
+    """
+    path = folder / sqlite.EVENTS.file_name
+    files = folder / EVENTS_FOLDER
+    lost = "empty" if path.exists() and _schema(folder, sqlite.EVENTS) == 0 else "missing"
+    if files.exists() and (lost == "empty" or not path.exists()):
+        raise CorruptStoreError(
+            f"{path.name} is {lost} in the data folder {folder}, and it lists what lies in {EVENTS_FOLDER}/",
+            hint="Restore the folder from a backup, or see what can be rebuilt: mixdown doctor --repair.",
+        )
+    sqlite.prepare(path, sqlite.EVENTS)
+    if not files.exists():
+        files.mkdir(mode=FOLDER_MODE)
+        sync_folder(folder)
+
+
 def _refuse_lost_wal(folder: Path) -> None:
     """SQLite makes a file's -wal before its -shm and removes it after: an -shm alone says that it was lost.
 
     What was written last, and acknowledged, stood in it.
     """
-    for kind in _LASTING:
+    for kind in (*_LASTING, sqlite.EVENTS):
         path = folder / kind.file_name
         if wal_lost(path):
             raise CorruptStoreError(
@@ -175,17 +206,19 @@ def _unused(folder: Path, kind: sqlite.Kind) -> bool:
 def _compare(store: SqliteStore) -> None:
     """See that the state has folded nothing that the log never held, and misses nothing that it dropped."""
     tail = store.log.tail_position()  # in this order: all three may grow meanwhile
-    watermark = store.state.watermark()
+    watermarks = {"state.db": store.state.watermark(), "events.db": store.events.begin(tail)}
     head = store.log.checked_head()
-    if watermark > head:
-        raise CorruptStoreError(
-            f"state.db in {store.folder} has folded the log up to position {watermark},"
-            f" and log.db ends at {head}: the two are not of one time",
-            hint="Restore the folder from a backup, or go on from what is there: mixdown doctor --repair.",
-        )
-    if watermark < tail:
-        raise CorruptStoreError(
-            f"state.db in {store.folder} has folded the log up to position {watermark},"
-            f" and log.db begins at {tail}: what lies between is gone",
-            hint="Restore the folder from a backup, or go on without it: mixdown doctor --repair.",
-        )
+    for name, watermark in watermarks.items():
+        if watermark > head:
+            raise CorruptStoreError(
+                f"{name} in {store.folder} has taken the log up to position {watermark},"
+                f" and log.db ends at {head}: the two are not of one time",
+                hint="Restore the folder from a backup, or go on from what there is:"
+                " mixdown doctor --repair.",
+            )
+        if watermark < tail:
+            raise CorruptStoreError(
+                f"{name} in {store.folder} has taken the log up to position {watermark},"
+                f" and log.db begins at {tail}: what lies between is gone",
+                hint="Restore the folder from a backup, or go on without it: mixdown doctor --repair.",
+            )

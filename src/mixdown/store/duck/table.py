@@ -1,0 +1,227 @@
+"""A project's events as one table: files and hot batches together, each event once.
+
+Enters: `Parts`. Leaves: an `EventTable`, a DuckDB connection with the relation `events`. The connection
+reads the project's own files and nothing else, in bounded memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from mixdown.model.errors import StoreError, TooMuchAtOnceError
+from mixdown.store import patience
+from mixdown.store.duck import columns
+from mixdown.store.duck.lines import load_hot
+from mixdown.store.duck.sql import identifier, literals
+from mixdown.store.events import EventFile, Parts
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+BASE: Final = ("event", "time", "distinct_id", "insert_id", "position", "arrived")
+KEY: Final = "event, distinct_id, time, insert_id"
+_AT: Final = "CAST(make_timestamp_ms({}) AS TIMESTAMP_MS)"
+_DAY_MS: Final = 24 * 3600 * 1000
+
+
+def open_events(parts: Parts, *, memory_limit_bytes: int, threads: int, temp_directory: Path) -> EventTable:
+    """The events of `parts` as a table; close it (it is a context manager).
+
+    It takes `memory_limit_bytes` and little more; what is larger goes to `temp_directory`, a private
+    folder. For one thread at a time; `interrupt` may be called from any. Raises `StoreError`.
+    """
+    return EventTable(parts, memory_limit_bytes, threads, temp_directory)
+
+
+class EventTable:
+    """The relation `events`, and SQL for what is asked of it.
+
+    Columns: `event`, `distinct_id`, `insert_id` (VARCHAR), `time` (TIMESTAMP_MS, UTC; `epoch_ms(time)` gives
+    milliseconds), `position`, `arrived` (BIGINT; ms), and those that `value` and `whole` give. Name a
+    property by `value` before the statement runs that uses it. Ids are as they were sent.
+    """
+
+    def __init__(self, parts: Parts, memory_limit_bytes: int, threads: int, temp_directory: Path) -> None:
+        import duckdb  # noqa: PLC0415 - tens of MiB, for those who read events
+
+        self._parts = parts
+        self._asked: dict[str, str] = {}
+        self._whole = False
+        self._stale = True
+        self._doubtful: frozenset[int] = frozenset()  # files that may have rows in `dead` beyond their own
+        self._hot_dead = False
+        with store_errors():
+            self.connection: DuckDBPyConnection = duckdb.connect(
+                ":memory:",
+                config={
+                    "memory_limit": f"{memory_limit_bytes // 1024}KiB",
+                    "threads": threads,
+                    "temp_directory": str(temp_directory),
+                    "preserve_insertion_order": False,
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                },
+            )
+            try:
+                self._prepare()
+            except BaseException:
+                self.connection.close()
+                raise
+
+    def _prepare(self) -> None:
+        run = self.connection.execute
+        load_hot(self.connection, self._parts.hot)
+        run("SET allowed_paths = ?", [[file.path for file in self._parts.files]])
+        run("SET enable_external_access = false")
+        run("SET lock_configuration = true")
+        run("CREATE TEMP TABLE dead (position BIGINT)")
+        dead = [position for file in self._parts.files for position in file.dead]
+        if dead:
+            run("INSERT INTO dead SELECT unnest(?::BIGINT[])", [dead])
+        self._find_doubles()
+
+    def _find_doubles(self) -> None:
+        """Add to `dead` what was stored again: files of days hold no event twice, all else may.
+
+        Only days in which events lie that are not in files of days are looked at.
+        """
+        run = self.connection.execute
+        recent = [file for file in self._parts.files if file.day is None]
+        sources = [f"SELECT {KEY}, position FROM hot"] if self._parts.hot else []
+        sources += [f"SELECT {KEY}, position FROM ({self._rows_of(group)})" for group in _groups(recent)]
+        if not sources:
+            return
+        run(f"CREATE TEMP TABLE unsure AS {' UNION ALL '.join(sources)}")
+        found = run(f"SELECT DISTINCT epoch_ms(time) // {_DAY_MS} FROM unsure").fetchall()
+        days = {day for (day,) in found}
+        sure = [file for file in self._parts.files if file.day in days]
+        if sure:
+            run(
+                f"INSERT INTO unsure SELECT {KEY}, position FROM ({self._rows_of(sure)})"
+                f" SEMI JOIN (SELECT DISTINCT {KEY} FROM unsure) USING ({KEY})"
+            )
+        run(
+            f"INSERT INTO dead SELECT position FROM unsure"
+            f" QUALIFY row_number() OVER (PARTITION BY {KEY} ORDER BY position DESC) > 1"
+        )
+        run("DROP TABLE unsure")
+        if run("SELECT count(*) FROM dead").fetchall() != [(0,)]:
+            self._doubtful = frozenset(file.number for file in (*recent, *sure))
+            self._hot_dead = True
+
+    def value(self, name: str) -> str:
+        """SQL of a property as JSON, for statements over `events`; NULL where an event does not have it."""
+        if name not in self._asked:
+            self._asked[name] = f"property {len(self._asked)}"
+            self._stale = True
+        return identifier(self._asked[name])
+
+    @property
+    def whole(self) -> str:
+        """SQL of all properties of an event as one JSON object."""
+        if not self._whole:
+            self._whole = self._stale = True
+        return "properties"
+
+    def names(self) -> list[str]:
+        """Names of properties that are common in these parts, the most frequent first; not all of them."""
+        counts: dict[str, int] = {}
+        for file in self._parts.files:
+            for column in file.columns:
+                counts[column.name] = counts.get(column.name, 0) + column.count
+        return sorted(counts, key=lambda name: (-counts[name], name))
+
+    def prepare(self) -> DuckDBPyConnection:
+        """The connection, its relation `events` with all columns that were asked for."""
+        if self._stale:
+            with store_errors():
+                self.connection.execute(f"CREATE OR REPLACE TEMP VIEW events AS {self._view()}")
+            self._stale = False
+        return self.connection
+
+    def batches(
+        self, sql: str, params: Sequence[Any] = (), *, rows: int = 2000
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Run a statement; its rows, some at a time, in bounded memory. Raises `StoreError`."""
+        connection = self.prepare()
+        with store_errors():
+            connection.execute(sql, list(params))
+            while some := connection.fetchmany(rows):
+                yield some
+
+    def interrupt(self) -> None:
+        """End the statement that runs, from another thread."""
+        self.connection.interrupt()
+
+    def close(self) -> None:
+        """Give back memory and files."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _view(self) -> str:
+        """The relation `events`: a SELECT for each group of files that read alike, and one for hot events."""
+        hot = [
+            f"{columns.of_json('properties', name)} AS {identifier(own)}" for name, own in self._asked.items()
+        ]
+        hot += ["properties"] if self._whole else []
+        selects = [self._select("hot", hot, dead=self._hot_dead, begin_ms=None)]
+        groups: dict[tuple[Any, ...], list[EventFile]] = {}
+        for file in self._parts.files:
+            own = [f"{columns.of_file(file, name)} AS {identifier(own)}" for name, own in self._asked.items()]
+            own += [f"{columns.whole_of_file(file)} AS properties"] if self._whole else []
+            dead = bool(file.dead) or file.number in self._doubtful
+            groups.setdefault((tuple(own), dead, file.begin_ms), []).append(file)
+        for (own, dead, begin_ms), files in groups.items():
+            source = f"read_parquet({literals(file.path for file in files)})"
+            selects.append(self._select(source, own, dead=dead, begin_ms=begin_ms))
+        return " UNION ALL ".join(selects)
+
+    def _rows_of(self, files: Sequence[EventFile]) -> str:
+        """The rows of files that begin at the same time."""
+        source = f"read_parquet({literals(file.path for file in files)})"
+        return self._select(source, [], dead=any(file.dead for file in files), begin_ms=files[0].begin_ms)
+
+    def _select(self, source: str, own: Sequence[str], *, dead: bool, begin_ms: int | None) -> str:
+        since_ms = max(self._parts.since_ms, begin_ms) if begin_ms is not None else self._parts.since_ms
+        in_time = f"time >= {_AT.format(since_ms)} AND time < {_AT.format(self._parts.until_ms)}"
+        living = " ANTI JOIN dead USING (position)" if dead else ""
+        return f"SELECT {', '.join((*BASE, *own))} FROM {source}{living} WHERE {in_time}"
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn what DuckDB raises into `StoreError`s."""
+    import duckdb  # noqa: PLC0415
+
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise patience.timeout() from error
+    except duckdb.OutOfMemoryException as error:
+        raise TooMuchAtOnceError(
+            f"this read of events takes more memory than it may: {error}",
+            hint="Ask for a shorter span of time.",
+        ) from error
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        raise StoreError(
+            f"a file of events cannot be read: {error}", hint="`mixdown doctor` looks for the cause."
+        ) from error
+
+
+def _groups(files: Sequence[EventFile]) -> list[list[EventFile]]:
+    """Recent files by where they begin."""
+    groups: dict[int | None, list[EventFile]] = {}
+    for file in files:
+        groups.setdefault(file.begin_ms, []).append(file)
+    return list(groups.values())
