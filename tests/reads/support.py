@@ -63,7 +63,7 @@ class World:
 
     def __init__(self, store: Store, fold_store: Store | None = None, **settings: Any) -> None:
         self.store = store
-        self._fold_store = fold_store or store
+        self.fold_store = fold_store or store
         self.now_ms = NOON_MS
         self.project = self._create_project("default", TOKEN, SECRET)
         self.other = self._create_project("other", OTHER_TOKEN, OTHER_SECRET)
@@ -92,7 +92,7 @@ class World:
         )
         explorer = Explorer(self.services)
         self.app = make_app(self.services, extra_routes=explorer.routes(), page=explorer.page)
-        self.fold = ProfileFold(self._fold_store)
+        self.fold = ProfileFold(self.fold_store)
         self.loop = asyncio.new_event_loop()
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=self.app, client=("192.0.2.7", 4711)),
@@ -176,8 +176,8 @@ class World:
         self._ingest.close()
         self._executor.shutdown()
         self.loop.close()
-        if self._fold_store is not self.store:
-            self._fold_store.close()
+        if self.fold_store is not self.store:
+            self.fold_store.close()
         self.store.close()
 
 

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from mixdown.model.errors import StoreError
+from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, FOR_PROFILES, encode_events, encode_filter
+from mixdown.store.events import EventsWrite
+from mixdown.store.protocols import Append
 from tests.reads.support import ENGAGE, READ_WAIT_MS, World, ids_of, names, user
 
 
@@ -101,7 +104,7 @@ def test_however_many_reads_wait_one_looks(world: World, monkeypatch: pytest.Mon
         return int(watermark(self))
 
     monkeypatch.setattr(state, "watermark", counted)
-    watch = world.services.fold_watch
+    watch = world.services.watch
 
     async def many() -> list[int]:
         return list(await asyncio.gather(*[watch.wait(READ_WAIT_MS) for _ in range(100)]))
@@ -125,8 +128,22 @@ def test_a_store_that_fails_fails_the_reads_that_wait(world: World, monkeypatch:
 
     monkeypatch.setattr(state, "watermark", fails_later)
     with pytest.raises(StoreError, match="the disk is gone"):
-        world.loop.run_until_complete(world.services.fold_watch.wait(5000))
+        world.loop.run_until_complete(world.services.watch.wait(5000))
     monkeypatch.setattr(state, "watermark", watermark)
-    assert world.loop.run_until_complete(world.services.fold_watch.wait(1)) == 1, (
-        "and the next one looks anew"
-    )
+    assert world.loop.run_until_complete(world.services.watch.wait(1)) == 1, "and the next one looks anew"
+
+
+def test_a_read_waits_for_the_readers_it_depends_on_and_for_no_other(world: World) -> None:
+    """Records of events alone never hold up a read of profiles, nor updates one of events."""
+    watch = world.services.watch
+    world.store_users(["ada"])
+    assert world.loop.run_until_complete(watch.wait(0, FOR_EVENTS)) == 0
+    with world.store.log.turn() as turn:
+        segment = encode_events("track", "", None, None, (), [b'[1,{"event":"a"}]'])
+        turn.append([Append(segment, 1, encode_filter(["ada"]), kinds=FOR_EVENTS)], world.now_ms)
+    assert world.loop.run_until_complete(watch.wait(0, FOR_PROFILES)) == 0
+    assert world.loop.run_until_complete(watch.wait(1, FOR_EVENTS)) == 1
+    assert world.loop.run_until_complete(watch.wait(1, FOR_ALL)) == 1
+    head = world.store.log.head()
+    world.fold_store.events.write(EventsWrite(head, [], [], world.now_ms))
+    assert world.loop.run_until_complete(watch.wait(READ_WAIT_MS, FOR_ALL)) == 0

@@ -153,7 +153,7 @@ def _retrieval_routes(services: Services) -> list[Route]:
     async def retrieved(request: Request) -> Response:
         asked = await _ask(request, services, "retrieve people's data")
         found = await _retrieval_of(services, asked.project, _tracking_id(request))
-        await services.fold_watch.wait(wait_bound_ms(request, services.settings.read_wait_ms))
+        await services.watch.wait(wait_bound_ms(request, services.settings.read_wait_ms))
         pieces = person_file(
             services.store, asked.project, found.group_key, found.ids, now_ms=services.now_ms()
         )

@@ -102,7 +102,7 @@ async def begin_read(request: Request, services: Services, *, wait_limit_ms: int
     setting_ms = services.settings.read_wait_ms
     limit_ms = setting_ms if wait_limit_ms is None else min(wait_limit_ms, setting_ms)
     bound = wait_bound_ms(request, limit_ms)
-    behind = await services.fold_watch.wait(bound)
+    behind = await services.watch.wait(bound)
     return Read(project, parameters, behind)
 
 

@@ -18,7 +18,7 @@ from mixdown.ingest.commit import Done
 from mixdown.ingest.prepare import Submission
 from mixdown.ingest.resends import Resends
 from mixdown.model.limits import Limits
-from mixdown.query.waiting import FoldWatch
+from mixdown.query.waiting import ReaderWatch
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.chunk import Outcome
@@ -97,9 +97,9 @@ class Services:
     scans: Executor | None = None
 
     @cached_property
-    def fold_watch(self) -> FoldWatch:
+    def watch(self) -> ReaderWatch:
         """Where reads wait for the fold."""
-        return FoldWatch(self.store, self.executor)
+        return ReaderWatch(self.store, self.executor)
 
     @cached_property
     def rates(self) -> RateLimits:

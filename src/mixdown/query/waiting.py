@@ -1,24 +1,34 @@
-"""Read your writes (DESIGN §1.5, G4): a read waits until the fold has passed the log's head.
+"""Read your writes (DESIGN §1.5, G4): a read waits until the log's readers have passed its head.
 
-What enters: a store and a bound in milliseconds. What leaves: how many records the answer is still
-behind, 0 nearly always. It must never wait past its bound, nor hold a thread while it waits.
+What enters: a store, a bound in milliseconds, and which readers the answer depends on. What leaves: how many
+records it is still behind, 0 nearly always. It must never wait past its bound, nor hold a thread meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 from concurrent.futures import Executor
-from typing import Final
+from typing import Final, NamedTuple
 
+from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, FOR_PROFILES
 from mixdown.store.protocols import Store
 
 FIRST_PAUSE_S: Final = 0.0005
 LONGEST_PAUSE_S: Final = 0.003
 PAUSE_GROWTH: Final = 1.4
+_READERS: Final = (FOR_PROFILES, FOR_EVENTS)
 
 
-class FoldWatch:
-    """Waits for the fold on behalf of all reads of one worker: however many wait, one looks.
+class _Wanted(NamedTuple):
+    """What a read waits for: that the readers of these kinds of chunks come to a position."""
+
+    head: int
+    kinds: int
+
+
+class ReaderWatch:
+    """Waits for the log's readers on behalf of all reads of one worker: however many wait, one looks.
 
     Belongs to one event loop; `executor` runs what blocks.
     """
@@ -26,30 +36,33 @@ class FoldWatch:
     def __init__(self, store: Store, executor: Executor) -> None:
         self._store = store
         self._executor = executor
-        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._waiting: dict[asyncio.Future[None], _Wanted] = {}
         self._looking: asyncio.Task[None] | None = None
         self._pause = FIRST_PAUSE_S
 
-    async def wait(self, bound_ms: int) -> int:
-        """Wait until the fold has passed the log's head as it stands now; how many records it is behind.
+    async def wait(self, bound_ms: int, kinds: int = FOR_PROFILES) -> int:
+        """Wait until the readers of `kinds` have passed the log's head as it stands now.
 
-        Returns 0 as soon as the watermark reaches that head, or what is still missing once `bound_ms`
-        have passed (0: looks once and does not wait). Raises `StoreError`.
+        `FOR_PROFILES` is the fold (profiles and identities), `FOR_EVENTS` the reader of events. A reader has
+        passed what is of no interest to it. Returns 0 as soon as all are there, or how many records the last
+        of them still has before it once `bound_ms` have passed (0: looks once and does not wait).
+        Raises `StoreError`.
         """
         loop = asyncio.get_running_loop()
-        head, watermark = await loop.run_in_executor(self._executor, self._places)
-        if watermark >= head or bound_ms <= 0:
-            return max(0, head - watermark)
+        head, places = await loop.run_in_executor(self._executor, self._head_and_places, kinds)
+        place = _last(places, kinds)
+        if place >= head or bound_ms <= 0:
+            return max(0, head - place)
         passed = loop.create_future()
-        self._waiting[passed] = head
+        self._waiting[passed] = _Wanted(head, kinds)
         self._pause = FIRST_PAUSE_S  # whoever came last is most likely served next
         if self._looking is None:
             self._looking = loop.create_task(self._look())
         try:
             await asyncio.wait_for(passed, bound_ms / 1000)
         except TimeoutError:
-            watermark = await loop.run_in_executor(self._executor, self._store.state.watermark)
-            return max(0, head - watermark)
+            places = await loop.run_in_executor(self._executor, self._places, kinds)
+            return max(0, head - _last(places, kinds))
         finally:
             self._waiting.pop(passed, None)
             if not self._waiting and self._looking is not None:
@@ -58,19 +71,22 @@ class FoldWatch:
         return 0
 
     async def _look(self) -> None:
-        """Look at the watermark as long as anybody waits, at growing intervals."""
+        """Look at the watermarks as long as anybody waits, at growing intervals."""
         loop = asyncio.get_running_loop()
         try:
             while True:  # the last read that waited ends it
                 await asyncio.sleep(self._pause)
                 self._pause = min(self._pause * PAUSE_GROWTH, LONGEST_PAUSE_S)
-                watermark = await loop.run_in_executor(self._executor, self._store.state.watermark)
-                self._settle([passed for passed, head in self._waiting.items() if head <= watermark])
+                kinds = FOR_ALL if len({each.kinds for each in self._waiting.values()}) > 1 else 0
+                kinds = kinds or next(iter(self._waiting.values())).kinds
+                places = await loop.run_in_executor(self._executor, self._places, kinds)
+                waiting = list(self._waiting.items())
+                self._settle([passed for passed, wanted in waiting if _has_passed(places, wanted)])
         except Exception as error:  # noqa: BLE001 - whatever it is, each read that waits must be told
             self._looking = None
             self._settle(list(self._waiting), error)
 
-    def _settle(self, those: list[asyncio.Future[None]], error: Exception | None = None) -> None:
+    def _settle(self, those: Collection[asyncio.Future[None]], error: Exception | None = None) -> None:
         for passed in those:
             del self._waiting[passed]
             if passed.done():
@@ -80,6 +96,27 @@ class FoldWatch:
             else:
                 passed.set_exception(error)
 
-    def _places(self) -> tuple[int, int]:
-        """The log's head and the fold's watermark, in this order."""
-        return self._store.log.head(), self._store.state.watermark()
+    def _head_and_places(self, kinds: int) -> tuple[int, Mapping[int, int]]:
+        """The log's head, and how far readers are, in this order."""
+        return self._store.log.head(), self._places(kinds)
+
+    def _places(self, kinds: int) -> Mapping[int, int]:
+        """How far the reader of each of these kinds has come."""
+        found = {}
+        for kind in _READERS:
+            if kinds & kind:
+                events = kind == FOR_EVENTS
+                watermark = self._store.events.watermark() if events else self._store.state.watermark()
+                found[kind] = self._store.log.next_of(watermark, kind)
+        return found
+
+
+def _last(places: Mapping[int, int], kinds: int) -> int:
+    """The place of the one of these readers that is furthest behind."""
+    return min(place for kind, place in places.items() if kinds & kind)
+
+
+def _has_passed(places: Mapping[int, int], wanted: _Wanted) -> bool:
+    """Whether all readers that a read waits for have come so far; not known of one that was not looked at."""
+    asked = [kind for kind in _READERS if wanted.kinds & kind]
+    return all(kind in places and places[kind] >= wanted.head for kind in asked)
