@@ -31,6 +31,7 @@ __all__ = [
     "Slot",
     "Undefined",
     "document_predicate",
+    "document_rows",
     "document_values",
     "evaluate",
     "matches",
@@ -124,18 +125,18 @@ def document_predicate(expression: Expression, context: Context) -> Callable[[st
 
     It decodes only the properties that the expression names: the quick way over many documents.
     """
-    run, row = expression.code(context).run, _document_rows(expression)
+    run, row = expression.code(context).run, document_rows(expression)
     return lambda profile_id, document: run(row(profile_id, document)) is True
 
 
 def document_values(expression: Expression, context: Context) -> Callable[[str, bytes], Any]:
     """As `document_predicate`, to the expression's value: for sorting and selecting."""
-    run, row = expression.code(context).run, _document_rows(expression)
+    run, row = expression.code(context).run, document_rows(expression)
     return lambda profile_id, document: _shown(run(row(profile_id, document)))
 
 
-def _document_rows(expression: Expression) -> Callable[[str, bytes], tuple[Any, ...]]:
-    """A function that makes the expression's row from a document: one typed decode, all else skipped."""
+def document_rows(expression: Expression) -> Callable[[str, bytes], tuple[Any, ...]]:
+    """A function that makes the expression's row from a profile's id and document, all else skipped."""
     places = [place for place, slot in enumerate(expression.slots) if slot.accessor in PROFILE_ACCESSORS]
     names = list(dict.fromkeys(expression.slots[place].name for place in places))
     if not names:

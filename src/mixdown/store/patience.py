@@ -64,6 +64,12 @@ def is_bounded() -> bool:
     return getattr(_own, "deadline_s", None) is not None
 
 
+def remaining_s() -> float | None:
+    """How long this thread may still read, not below 0; None without a deadline."""
+    deadline_s: float | None = getattr(_own, "deadline_s", None)
+    return None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+
+
 def is_over() -> bool:
     """Whether this thread's deadline has passed."""
     deadline_s: float | None = getattr(_own, "deadline_s", None)

@@ -1,0 +1,109 @@
+"""The raw export: a project's events as lines, in the order of time and then of arrival (contract query §4).
+
+An `ExportQuery` enters; pieces of ASCII leave, in bounded memory: a window of time is read after the other,
+each opened anew, so that a slow reader holds no file for longer than a window takes. What is stored meanwhile
+may be in or not. An empty piece says that the export is at work and has nothing yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from mixdown.model.expression import Context
+from mixdown.query.events.buckets import Span
+from mixdown.query.events.lines import ascii_lines, line_sql, mended
+from mixdown.query.events.reader import EventReads, OpenEvents
+from mixdown.query.events.where import Selection, Selector, names_sql, narrowed
+from mixdown.store import patience
+
+WINDOW_EVENTS: Final = 200_000
+"""Events that are sorted at once, but for an hour that has more."""
+LINES_AT_ONCE: Final = 1000
+_HOUR_MS: Final = 3_600_000
+
+
+class ExportQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export asks for: what any of the selectors matches; `limit` 0 means no bound."""
+
+    project: int
+    span: Span
+    selectors: tuple[Selector, ...]
+    limit: int = 0
+    time_in_ms: bool = False
+
+
+def export_lines(reads: EventReads, query: ExportQuery, *, now_ms: int) -> Iterator[bytes]:
+    """The lines of an export, some at a time; b"" now and then. Raises `StoreError`."""
+    for lines in matching_lines(reads, query, now_ms=now_ms):
+        yield ascii_lines(lines) if lines else b""
+
+
+def matching_lines(reads: EventReads, query: ExportQuery, *, now_ms: int) -> Iterator[list[str]]:
+    """The lines of an export as texts; [] now and then. Raises `StoreError`."""
+    context = Context(now_s=now_ms // 1000, pause=patience.check)
+    span = query.span
+    if len(query.selectors) == 1:
+        span = narrowed(query.selectors[0].where, span, context)
+    left = query.limit
+    if span.since_ms >= span.until_ms:
+        return
+    for window in _windows(reads, query, span):
+        yield []
+        with reads.open(query.project, window) as table:
+            for lines in _lines_of(reads, table, query, window, context, left):
+                yield lines
+                if query.limit:
+                    left -= len(lines)
+        if query.limit and left <= 0:
+            return
+
+
+def _windows(reads: EventReads, query: ExportQuery, span: Span) -> list[Span]:
+    """Stretches of a span that hold events, each about `WINDOW_EVENTS` of them, in order."""
+    condition, parameters = names_sql(query.selectors)
+    sql = (
+        f"SELECT epoch_ms(time) // {_HOUR_MS} AS hour, count(*) FROM events WHERE {condition} "
+        "GROUP BY hour ORDER BY hour"
+    )
+    with reads.open(query.project, span, persons=False) as table:
+        hours = list(table.rows(sql, parameters))
+    found: list[Span] = []
+    held = 0
+    for hour, count in hours:
+        begin, end = max(hour * _HOUR_MS, span.since_ms), min((hour + 1) * _HOUR_MS, span.until_ms)
+        if found and held + count <= WINDOW_EVENTS:
+            found[-1] = Span(found[-1].since_ms, end)
+            held += count
+        else:
+            found.append(Span(begin, end))
+            held = count
+    return found
+
+
+def _lines_of(
+    reads: EventReads, table: OpenEvents, query: ExportQuery, window: Span, context: Context, left: int
+) -> Iterator[list[str]]:
+    """The lines of a window, at most `left` of them where the query has a limit."""
+    line, suspect = line_sql(table.columns, time_in_ms=query.time_in_ms)
+    wanted = Selection(query.selectors, table.columns, reads.state, query.project, context)
+    sql = (
+        f"SELECT {', '.join([line, suspect, *wanted.columns])} FROM {table.relation} "
+        f"WHERE {wanted.condition} AND {table.within} ORDER BY time, position"
+    )
+    parameters = [*wanted.parameters, *window]
+    if query.limit and wanted.takes_all:
+        sql, parameters = f"{sql} LIMIT ?", [*parameters, left]
+    for rows in table.batches(sql, parameters, rows=LINES_AT_ONCE):
+        kept = rows
+        if not wanted.takes_all:
+            matches = wanted.matching([row[2:] for row in rows])
+            kept = [row for row, matched in zip(rows, matches, strict=True) if matched]
+        if query.limit:
+            kept = kept[:left]
+            left -= len(kept)
+        yield [mended(row[0]) if row[1] else row[0] for row in kept]
+        if query.limit and left <= 0:
+            return

@@ -1,0 +1,138 @@
+"""Figures over time: how often events came, overall or by the values of a property (contract query §5.1).
+
+An open table of events and a question enter; a `Series` leaves, every key of it filled. All counting is SQL:
+what leaves is bounded by `CELLS_LIMIT`, whatever the events hold.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from mixdown.model.errors import QueryError
+from mixdown.query.events.buckets import Buckets
+from mixdown.query.events.columns import PERSON_SQL, labels_sql, property_sql
+from mixdown.query.events.reader import OpenEvents
+
+KINDS: Final = ("general", "unique", "average")
+"""How often, by how many persons, and how often by each of them on average."""
+CELLS_LIMIT: Final = 1_000_000
+TOO_MANY_CELLS: Final = (
+    f"this answer would have more than {CELLS_LIMIT} figures: ask for fewer days, events or values, or for a "
+    "longer unit"
+)
+_TOTALS: Final = {
+    "general": "count(*)",
+    "unique": f"count(DISTINCT {PERSON_SQL})",
+    "average": f"count(*) / count(DISTINCT {PERSON_SQL})",
+}
+_SUMS: Final = {
+    "general": "sum(n)::BIGINT",
+    "unique": f"count(DISTINCT {PERSON_SQL})",
+    "average": f"sum(n) / count(DISTINCT {PERSON_SQL})",
+}
+
+
+class Series(msgspec.Struct, frozen=True):
+    """The keys of a series, ascending, and under each name a figure for each key."""
+
+    keys: list[str]
+    values: dict[str, dict[str, float]]
+
+    def answer(self) -> dict[str, Any]:
+        """As the endpoints answer it."""
+        return {"data": {"series": self.keys, "values": self.values}, "legend_size": len(self.values)}
+
+    def csv(self) -> str:
+        """A line for each key, a column for each name."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["date", *self.values])
+        writer.writerows([key, *(found[key] for found in self.values.values())] for key in self.keys)
+        return text.getvalue()
+
+
+def event_series(table: OpenEvents, events: Sequence[str], kind: str, buckets: Buckets) -> Series:
+    """How often each of these events came in each bucket. Raises `QueryError` (400), `StoreError`."""
+    keys = buckets.keys()
+    names = list(dict.fromkeys(events))
+    _refuse_too_many(names, keys)
+    sql = (
+        f"SELECT event, {buckets.sql('time')} AS bucket, {_TOTALS[kind]} FROM {table.relation} "
+        f"WHERE event IN ({_marks(names)}) AND {table.within} GROUP BY event, bucket"
+    )
+    found = table.rows(sql, [*names, *buckets.span]) if keys and names else ()
+    return _filled(names, keys, buckets, found)
+
+
+def value_series(
+    table: OpenEvents,
+    event: str,
+    name: str,
+    kind: str,
+    buckets: Buckets,
+    *,
+    values: Sequence[str] | None,
+    limit: int,
+) -> Series:
+    """How often an event came with each value of a property: those of `values`, or the most frequent ones.
+
+    Raises `QueryError` (400), `StoreError`.
+    """
+    keys = buckets.keys()
+    wanted = None if values is None else list(dict.fromkeys(values))[:limit]
+    _refuse_too_many(range(limit) if wanted is None else wanted, keys)
+    if not keys or wanted == []:
+        return Series(keys, {})
+    by_person = "" if kind == "general" else f", {PERSON_SQL}"
+    chosen = (
+        f"label IN ({_marks(wanted)})"
+        if wanted is not None
+        else "label IN (SELECT label FROM labelled GROUP BY label ORDER BY sum(n) DESC, label LIMIT ?)"
+    )
+    sql = (
+        f"WITH counted AS (SELECT {property_sql(table.columns, name)} AS value, "
+        f"{buckets.sql('time')} AS bucket{by_person}, count(*) AS n FROM {table.relation} "
+        f"WHERE event = ? AND {table.within} GROUP BY value, bucket{by_person}), "
+        f"labelled AS MATERIALIZED (SELECT unnest({labels_sql('value')}) AS label, bucket{by_person}, n "
+        f"FROM counted) SELECT label, bucket, {_SUMS[kind]}, sum(n)::BIGINT FROM labelled WHERE {chosen} "
+        "GROUP BY label, bucket"
+    )
+    parameters = [event, *buckets.span, *(wanted if wanted is not None else [limit])]
+    rows = list(table.rows(sql, parameters))
+    if wanted is None:
+        wanted = _most_frequent(rows)
+    return _filled(wanted, keys, buckets, rows)
+
+
+def _most_frequent(rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    totals: dict[str, int] = {}
+    for label, _, _, count in rows:
+        totals[label] = totals.get(label, 0) + count
+    return sorted(totals, key=lambda label: (-totals[label], label))
+
+
+def _marks(items: Sequence[object]) -> str:
+    return ", ".join("?" * len(items))
+
+
+def _refuse_too_many(names: Sequence[object], keys: Sequence[str]) -> None:
+    if len(names) * len(keys) > CELLS_LIMIT:
+        raise QueryError(TOO_MANY_CELLS, status=400)
+
+
+def _filled(
+    names: Iterable[str], keys: Sequence[str], buckets: Buckets, rows: Iterable[tuple[Any, ...]]
+) -> Series:
+    found: Mapping[str, dict[str, float]] = {name: dict.fromkeys(keys, 0) for name in names}
+    texts: dict[datetime, str] = {}
+    for name, start, figure, *_ in rows:
+        if start not in texts:
+            texts[start] = buckets.key(start)
+        found[name][texts[start]] = figure
+    return Series(list(keys), dict(found))
