@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mixdown.model.identity import Identities, Member
+from mixdown.store import identities
 from mixdown.store.identities import known_of, writes_of
 from mixdown.store.protocols import FoldResult, State
 from tests.store.support import NOW_MS
@@ -14,7 +15,7 @@ MANY = 12_000
 
 def asked(state: State, project: int = 1, *ids: str) -> Identities:
     """What a store knows of these ids, ready for more links."""
-    return known_of(state, project, ids, ids, limit=1000)
+    return known_of(state, project, ids, joining=ids, parting=ids)
 
 
 def write(state: State, known: Identities, project: int = 1) -> None:
@@ -100,6 +101,20 @@ def test_a_forgotten_id_leaves_no_row(state: State) -> None:
     known.forget("u2")
     write(state, known)
     assert state.links(1, ["u1", "u2", "u3"], limit=10, undone=True) == []
+
+
+def test_forgetting_a_user_of_more_devices_than_are_looked_at_frees_them_all(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link(state, "simplified", *[("device", f"$device:{number}", "u1") for number in range(9)])
+    monkeypatch.setattr(identities, "LINKS_LIMIT", 3)
+    known = known_of(state, 1, ["u1"], parting=["u1"])
+    known.forget("u1")
+    write(state, known)
+    assert state.canonical(1, ["$device:0", "$device:8"]) == {
+        "$device:0": "$device:0",
+        "$device:8": "$device:8",
+    }
 
 
 def test_an_alias_of_legacy_mode_is_one_hop_to_the_canonical_id_of_its_distinct_id(state: State) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 import orjson
 
+from mixdown.fold.identity import Linking, StepIdentities, refusal_of
 from mixdown.fold.overlap import Changed, Documents, write_overlapped
 from mixdown.fold.properties import PropertyChanges, kept
 from mixdown.model import texts
@@ -30,10 +31,11 @@ from mixdown.model.operators import (
     apply_operations,
 )
 from mixdown.model.times import iso_seconds
-from mixdown.model.updates import IGNORE_TIME, digest_key
+from mixdown.model.updates import IGNORE_ALIAS, IGNORE_TIME, digest_key
 from mixdown.store.batches import documents_in_batches
 from mixdown.store.chunk import FOR_PROFILES, Chunk, LoggedSegment, Outcome, decode_body
 from mixdown.store.history import HistoryFeed, HistoryRecord, Span
+from mixdown.store.identities import UNMERGE
 from mixdown.store.protocols import FoldResult, ProfileKey, RefusedRecord, Store
 
 GROUP_LIMIT_RECORDS: Final = 100_000
@@ -96,13 +98,17 @@ Groups = dict[tuple[int, str], dict[str, list[HistoryRecord]]]
 
 
 class _Plan(msgspec.Struct):
-    """What a step does: the records by profile, the profiles in order, the new keys, what was left out."""
+    """What a step does: the records by profile, the profiles in order, the new keys, what was left out.
+
+    `identities` is there where it has to do with links between ids.
+    """
 
     groups: Groups
     order: list[ProfileKey]
     keys: list[tuple[bytes, int, Outcome | None]]
     recognised: int
     recognised_by_request: int
+    identities: StepIdentities | None = None
 
 
 class _Taken(msgspec.Struct):
@@ -143,6 +149,7 @@ class ProfileFold:
         self._ahead: _Taken | None = None
         self._thread = ThreadPoolExecutor(1, "fold-writer")
         self._tokens: dict[int, str] | None = None
+        self._linking = Linking(store.state)
 
     @property
     def watermark(self) -> int:
@@ -153,6 +160,7 @@ class ProfileFold:
         """Fold what waits, up to the limits, in one transaction; None when nothing waits."""
         if self._uncertain:  # the last write raised, and perhaps only behind its commit: a checkpoint, say
             self._watermark = self._store.state.watermark()
+            self._linking.start_over()
             self._uncertain = False
         taken = self._ahead
         self._ahead = None
@@ -161,9 +169,9 @@ class ProfileFold:
         if taken is None:
             return None
         self._tokens = None
-        plan = taken.plan or self._plan(taken, self._known(taken.asked, taken.first_ms))
         tally = _Tally()
         self._uncertain = True
+        plan = taken.plan or self._plan(taken, self._known(taken.asked, taken.first_ms))
         self._write(taken, plan, tally)
         self._uncertain = False
         records = taken.end - self._watermark
@@ -182,6 +190,7 @@ class ProfileFold:
             return None
         decoded = []
         asked: list[bytes] = []
+        linking = False
         for chunk in chunks:
             if not chunk.body:  # of events alone
                 continue
@@ -191,13 +200,14 @@ class ProfileFold:
                 self._store.log.set_aside(chunk, error.message)
                 continue
             decoded.append((chunk, segments))
+            linking = linking or self._linking.concern(segments)
             for segment in segments:
                 if segment.key is not None:
                     asked.append(segment.key)
                 asked.extend([update.key for update in segment.updates if update.key is not None])
         times = (chunks[0].time_ms, chunks[-1].time_ms) if chunks else (0, 0)
         taken = _Taken(begin, end, *times, decoded, asked)
-        if not asked:
+        if not asked and not linking:
             taken.plan = self._plan(taken, {})
         return taken
 
@@ -212,6 +222,8 @@ class ProfileFold:
         fresh: dict[bytes, tuple[int, Outcome | None]] = {}
         groups: Groups = {}
         recognised = by_request = 0
+        identities = self._linking.step(taken.decoded)
+        canonical: Callable[[str], str] | None = None
         pair = (-1, "")
         profiles: dict[str, list[HistoryRecord]] = {}
         for chunk, segments in taken.decoded:
@@ -225,6 +237,11 @@ class ProfileFold:
                         position += segment.records
                         continue
                     fresh[segment.key] = (time_ms, segment.outcome)
+                if identities is not None:
+                    identities.take(segment, position, time_ms)
+                if segment.endpoint == UNMERGE:
+                    position += segment.records
+                    continue
                 source = f"{segment.endpoint} {segment.sdk}"
                 for update in segment.updates:
                     key = update.key
@@ -237,6 +254,9 @@ class ProfileFold:
                     if update.project != pair[0] or update.group_key != pair[1]:
                         pair = (update.project, update.group_key)
                         profiles = groups.setdefault(pair, {})
+                        canonical = None
+                        if identities is not None and not update.group_key:
+                            canonical = identities.canonical_in(update.project)
                     step = HistoryRecord(
                         position,
                         time_ms,
@@ -246,9 +266,12 @@ class ProfileFold:
                         update.geo,
                         update.operations,
                     )
-                    steps = profiles.get(update.id)
+                    profile_id = update.id
+                    if canonical is not None and not update.flags & IGNORE_ALIAS:
+                        profile_id = canonical(profile_id)
+                    steps = profiles.get(profile_id)
                     if steps is None:
-                        profiles[update.id] = [step]
+                        profiles[profile_id] = [step]
                     else:
                         steps.append(step)
                     position += 1
@@ -256,7 +279,7 @@ class ProfileFold:
         taken.decoded = []
         keys = [(key, at, outcome) for key, (at, outcome) in fresh.items()]
         order = [(*pair, profile_id) for pair in sorted(groups) for profile_id in sorted(groups[pair])]
-        return _Plan(groups, order, keys, recognised, by_request)
+        return _Plan(groups, order, keys, recognised, by_request, identities)
 
     def _known(self, asked: list[bytes], first_ms: int) -> dict[bytes, Outcome | None]:
         if not asked:
@@ -282,6 +305,9 @@ class ProfileFold:
             if failures:
                 tally.failed = len(failures)
                 self._keep(failures)
+            if plan.identities is not None and plan.identities.failed:
+                failed = plan.identities.failed
+                self._keep([refusal_of(each, self._token(each.link.project)) for each in failed])
             if writes.history is not None:
                 writes.history.close()
 
@@ -294,6 +320,7 @@ class ProfileFold:
                     taken.last_ms,
                     writes.properties.all,
                     writes.history,
+                    () if plan.identities is None else plan.identities.writes(),
                 )
             )
 

@@ -12,7 +12,9 @@ from typing import Final, Protocol
 import msgspec
 
 from mixdown.model.identity import (
+    CLUSTER_LIMIT,
     LEGACY,
+    LINKS_LIMIT,
     Identities,
     IdentityLink,
     LinkKey,
@@ -23,6 +25,11 @@ from mixdown.model.identity import (
 
 LINKED_LIMIT: Final = 20_000
 """Ids of one person that are given at once."""
+LINKS_AT_ONCE: Final = 50_000
+LINKS_OF_CLUSTER: Final = 2 * CLUSTER_LIMIT + 100
+"""More than a cluster has that verbs can still make larger."""
+UNMERGE: Final = "unmerge"
+"""The endpoint of a record that takes an id apart from all others (`store.unmerging`)."""
 
 
 class IdentityWrites(msgspec.Struct, frozen=True):
@@ -91,25 +98,38 @@ class IdentityReads(Protocol):
 
 
 def known_of(
-    state: IdentityReads, project: int, ids: Collection[str], joining: Collection[str], *, limit: int
+    state: IdentityReads,
+    project: int,
+    ids: Collection[str],
+    *,
+    joining: Collection[str] = (),
+    parting: Collection[str] = (),
 ) -> Identities:
-    """What must be known of a project before links are asked for.
+    """What must be known of a project before links are asked for, or undone.
 
-    `ids` are all that requests name; `joining` are those of them whose clusters may be joined or parted.
+    `ids` are all that requests name; `joining` are those of them whose clusters may be joined, `parting`
+    those whose links may be undone.
     """
     known = Identities()
-    links = state.links(project, list(joining), limit=limit) if joining else []
+    members = {member.id: member for member in state.members(project, list(ids))}
+    # what aliases of legacy mode stand for
+    hops = {member.canonical for member in members.values() if member.since}
+    links = _links_around(state, project, [*joining, *hops]) if joining else []
+    for one in parting:
+        links += state.links(project, [one], limit=LINKS_LIMIT)
     around = {each for link in links for each in (link.one, link.other)}
-    members = state.members(project, list(around.union(ids)))
-    hops = {member.canonical for member in members if member.since}.difference(ids, around)
-    if hops:  # what aliases of legacy mode stand for
-        members += state.members(project, list(hops))
-        if joining:
-            links += state.links(project, list(hops), limit=limit)
-            around = {each for link in links for each in (link.one, link.other)}
-            members += state.members(project, list(around))
-    known.know(members, links, state.named(project, list(hops.union(ids))))
+    more = [each for each in around.union(hops) if each not in members]
+    members.update((member.id, member) for member in state.members(project, more))
+    known.know(members.values(), links, state.named(project, list(hops.union(ids))))
     return known
+
+
+def _links_around(state: IdentityReads, project: int, ids: Sequence[str]) -> list[IdentityLink]:
+    """The links of the clusters of many ids, with a bound on those of each where they are many together."""
+    links = state.links(project, ids, limit=LINKS_AT_ONCE)
+    if len(links) < LINKS_AT_ONCE:
+        return links
+    return [link for one in ids for link in state.links(project, [one], limit=LINKS_OF_CLUSTER)]
 
 
 def linked_by(one: str, links: Iterable[IdentityLink]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mixdown.model.identity import LEGACY, IdentityLink, LinkKey, Member
+from mixdown.model.identity import DEVICE, LEGACY, IdentityLink, LinkKey, Member
 from mixdown.store.identities import LINKED_LIMIT, IdentityWrites, Walk, linked_by
 
 
@@ -59,6 +59,9 @@ class MemoryIdentities:
             links = self._links.setdefault(changes.project, {})
             members = self._members.setdefault(changes.project, {})
             gone = set(changes.forgotten)
+            for link in links.values():  # of a user with more devices than are looked at, those that were not
+                if link.verb == DEVICE and link.in_force and link.other in gone:
+                    members.pop(link.one, None)
             for key in [key for key, link in links.items() if link.one in gone or link.other in gone]:
                 del links[key]
             for link in (*changes.undone, *changes.made):

@@ -90,6 +90,12 @@ _PUT: Final = """
 _UNPUT: Final = """
     DELETE FROM identities WHERE project_id = ? AND id IN (SELECT CAST(value AS TEXT) FROM carray(?))
 """
+# of a user with more devices than are looked at, those that were not
+_FREE_DEVICES: Final = """
+    DELETE FROM identities WHERE project_id = ?1 AND id IN (
+        SELECT one FROM identity_links WHERE project_id = ?1 AND verb = ?3 AND undone_position IS NULL
+        AND other IN (SELECT CAST(value AS TEXT) FROM carray(?2)))
+"""
 _FORGET_OTHER: Final = """
     DELETE FROM identity_links WHERE project_id = ? AND other IN (SELECT CAST(value AS TEXT) FROM carray(?))
 """
@@ -161,6 +167,7 @@ def write(connection: apsw.Connection, changes: IdentityWrites) -> None:
     project = changes.project
     if changes.forgotten:
         gone = apsw.carray(tuple([each.encode() for each in changes.forgotten]))
+        sqlite.rows(connection, _FREE_DEVICES, (project, gone, _VERB_NUMBERS[DEVICE]))
         sqlite.rows(connection, _FORGET_OTHER, (project, gone))
         sqlite.rows(connection, _FORGET_ONE, (project, gone))
     links = [_row(link) for link in (*changes.undone, *changes.made)]
