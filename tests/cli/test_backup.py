@@ -70,8 +70,8 @@ def unfinished(folder: Path) -> list[str]:
 @pytest.mark.parametrize("name", ["backup.tar", "backup.tar.gz"])
 def test_a_restored_folder_is_as_the_one_that_was_backed_up(filled: Cli, tmp_path: Path, name: str) -> None:
     told = filled.json("backup", str(tmp_path / name))
-    assert (told["watermark"], told["head"], told["format"]) == (201, 203, 1)
-    assert [member["name"] for member in told["members"]] == ["state.db", "catalog.db", "log.db"]
+    assert (told["watermark"], told["head"], told["format"]) == (201, 203, 2)
+    assert [member["name"] for member in told["members"]] == ["state.db", "events.db", "catalog.db", "log.db"]
     assert told["size_bytes"] == (tmp_path / name).stat().st_size
     assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
     assert unfinished(tmp_path) == []
@@ -93,7 +93,8 @@ def test_a_compressed_backup_is_smaller(archive: Path, filled: Cli, tmp_path: Pa
     filled("backup", str(tmp_path / "small.tgz"))
     assert (tmp_path / "small.tgz").stat().st_size < archive.stat().st_size / 5
     with tarfile.open(archive) as plain, tarfile.open(tmp_path / "small.tgz") as packed:
-        assert plain.getnames() == packed.getnames() == ["state.db", "catalog.db", "log.db", "manifest.json"]
+        names = ["state.db", "events.db", "catalog.db", "log.db", "manifest.json"]
+        assert plain.getnames() == packed.getnames() == names
 
 
 def test_a_backup_goes_through_a_pipe(filled: Cli, tmp_path: Path) -> None:

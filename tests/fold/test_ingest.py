@@ -146,7 +146,7 @@ def test_why_a_commit_failed_is_logged_once_and_not_told_to_clients(way: Way, mo
 
 
 def test_the_gate_stays_closed_while_it_looks_again(way: Way, monkeypatch: Any, tmp_path: Path) -> None:
-    gate = Gate(way.store.log, way.store.state, tmp_path, GateLimits(0, 0, 1 << 62, 0))
+    gate = Gate(way.store, tmp_path, GateLimits(0, 0, 1 << 62, 0))
     gate.look()
     seen: list[str] = []
     statvfs = os.statvfs

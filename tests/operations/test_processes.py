@@ -157,7 +157,7 @@ def test_children_of_a_killed_supervisor_end_within_a_second_and_the_folder_is_f
     server = start_server(workers=2)
     assert send(server, "kept") == b"1"
     orphans = list(children(server.pid))
-    assert len(orphans) == 3
+    assert len(orphans) == 4
     server.kill()
     began = time.monotonic()
     wait_until(lambda: not any(is_alive(pid) for pid in orphans))

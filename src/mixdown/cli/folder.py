@@ -75,16 +75,17 @@ def wake_fold(settings: Settings) -> None:
 
 
 def settle(settings: Settings, store: Store) -> int:
-    """See to it that all that is in the log now is folded; how many records are still missing (DESIGN G4).
+    """See to it that both readers have taken what is in the log; how many records are missing (DESIGN G4).
 
-    Waits for a running server up to `read_wait_ms`; where none runs, folds in this process.
+    Waits for a running server up to `read_wait_ms`; where none runs, does it in this process.
     """
+    from mixdown.store.places import slowest_place
     from mixdown.store.sqlite.folder import FolderLock
 
     head = store.log.head()
     deadline = time.monotonic() + settings.read_wait_ms / 1000
     lock = FolderLock(settings.data_dir)
-    while (behind := head - store.state.watermark()) > 0:
+    while (behind := head - slowest_place(store)) > 0:
         try:
             held = lock.acquire(0)
         except FolderBusyError:
@@ -94,7 +95,7 @@ def settle(settings: Settings, store: Store) -> int:
             continue
         with held:
             _fold_here(settings)
-        return max(0, head - store.state.watermark())
+        return max(0, head - slowest_place(store))
     return 0
 
 

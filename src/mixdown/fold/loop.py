@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from mixdown.fold.erasure import Eraser
+from mixdown.fold.events import take_all
 from mixdown.fold.profiles import Folded, ProfileFold
 from mixdown.fold.upkeep import Counting, HistoryKept, HistoryUpkeep
 from mixdown.model.errors import StoreError
@@ -160,7 +161,11 @@ def _trim(store: Store, retention_ms: int, events: FoldEvents | None) -> None:
 
 
 def catch_up(store: Store, *, history: bool = True) -> int:
-    """Fold all that waits, in this process (no server runs), with or without `history`; how many records."""
+    """Fold all that waits, and take its events, in this process (no server runs); how many records.
+
+    With or without `history`. Raises `StoreError`.
+    """
+    take_all(store)
     fold = ProfileFold(store, history=history)
     records = 0
     while (folded := fold.step()) is not None:
@@ -169,5 +174,6 @@ def catch_up(store: Store, *, history: bool = True) -> int:
 
 
 def trim(store: Store, *, retention_ms: int, now_ms: int) -> int:
-    """Drop chunks older than the retention, never past the durable watermark (DESIGN §4)."""
-    return store.log.trim(store.state.checkpoint(), now_ms - retention_ms)
+    """Drop chunks older than the retention, never past what both readers have on disk (DESIGN §4)."""
+    below = min(store.state.checkpoint(), store.events.watermark())
+    return store.log.trim(below, now_ms - retention_ms)

@@ -25,9 +25,10 @@ from mixdown.http.tally import Labels, Metric
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.settings import Settings
 from mixdown.store import bounds
+from mixdown.store.places import events_place, fold_place
 from mixdown.store.protocols import Store
 
-DATABASES: Final = ("log.db", "state.db", "catalog.db", "scratch.db")
+DATABASES: Final = ("log.db", "state.db", "events.db", "catalog.db", "scratch.db")
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -71,6 +72,14 @@ def key_window_s(held: int, oldest_ms: int, now_ms: int) -> float:
     return max(0, min(KEY_WINDOW_MS, now_ms - oldest_ms)) / 1000
 
 
+class _Waiting(msgspec.Struct, frozen=True):
+    """What a reader of the log has still before it; the bytes are estimated."""
+
+    records: int
+    size_bytes: int
+    seconds: float
+
+
 class _Gauges(Collector):
     """Read from the store and the data folder when somebody asks."""
 
@@ -81,6 +90,7 @@ class _Gauges(Collector):
         settings = self._seen.settings
         yield _gauge(declared.READY, int(self._seen.ready))
         yield from self._log()
+        yield from self._events()
         yield _gauge(declared.LIMIT_RECORDS, settings.backlog_limit_records)
         yield _gauge(declared.LIMIT_BYTES, settings.backlog_limit_bytes)
         keys, oldest_ms = self._seen.store.state.key_window()
@@ -96,20 +106,43 @@ class _Gauges(Collector):
         yield _labelled(declared.BUILD, [versions])
 
     def _log(self) -> Iterator[Family]:
-        log, now_ms = self._seen.store.log, self._seen.now_ms
-        head = log.head()
-        watermark = self._seen.store.state.watermark()
-        size = log.size_bytes()
-        behind = max(0, head - watermark)
-        waiting_ms = log.time_at(watermark) if behind else 0
-        held = max(1, head - log.tail_position())
-        yield _gauge(declared.HEAD, head)
-        yield _gauge(declared.BEHIND, behind)
-        yield _gauge(declared.BEHIND_BYTES, round(size * min(1.0, behind / held)))
-        yield _gauge(declared.BEHIND_SECONDS, max(0, now_ms - waiting_ms) / 1000 if waiting_ms else 0)
-        yield _gauge(declared.LOG_BYTES, size)
+        store, now_ms = self._seen.store, self._seen.now_ms
+        log = store.log
+        fold = self._waiting(fold_place(store))
+        events = self._waiting(events_place(store))
+        yield _gauge(declared.HEAD, log.head())
+        yield _gauge(declared.BEHIND, fold.records)
+        yield _gauge(declared.BEHIND_BYTES, fold.size_bytes)
+        yield _gauge(declared.BEHIND_SECONDS, fold.seconds)
+        yield _gauge(declared.EVENTS_BEHIND, events.records)
+        yield _gauge(declared.EVENTS_BEHIND_BYTES, events.size_bytes)
+        yield _gauge(declared.EVENTS_BEHIND_SECONDS, events.seconds)
+        yield _gauge(declared.LOG_BYTES, log.size_bytes())
         yield _gauge(declared.LOG_DAMAGED, len(log.damaged()))
         yield _gauge(declared.CLOCK_AHEAD, max(0, log.newest_ms() - now_ms) / 1000)
+
+    def _waiting(self, place: int) -> _Waiting:
+        """What waits for a reader that has come to a place."""
+        log = self._seen.store.log
+        head = log.head()
+        records = max(0, head - place)
+        oldest_ms = log.time_at(place) if records else 0
+        held = max(1, head - log.tail_position())
+        return _Waiting(
+            records,
+            round(log.size_bytes() * min(1.0, records / held)),
+            max(0, self._seen.now_ms - oldest_ms) / 1000 if oldest_ms else 0.0,
+        )
+
+    def _events(self) -> Iterator[Family]:
+        size = self._seen.store.events.size()
+        held = [(("hot",), float(size.hot_events)), (("files",), float(size.file_events))]
+        yield _labelled(declared.EVENTS_HELD, held)
+        stored = [(("hot",), float(size.hot_bytes)), (("files",), float(size.file_bytes))]
+        yield _labelled(declared.EVENTS_BYTES, stored)
+        files = [("listed", size.files), ("waiting", size.waiting), ("removable", size.removable)]
+        yield _labelled(declared.EVENTS_FILES, [((state,), float(count)) for state, count in files])
+        yield _gauge(declared.EVENTS_DEAD, size.dead)
 
     def _files(self) -> Iterator[Family]:
         folder = self._seen.settings.data_dir

@@ -20,13 +20,23 @@ from mixdown.http.tally import CHILD_LIMIT, OTHER, Add, Counters, Gauges, Histog
 from mixdown.model import texts
 from mixdown.store.chunk import Outcome
 
-__all__ = ["CHILD_LIMIT", "METRICS", "FoldMetrics", "Metric", "Metrics", "SupervisorMetrics", "count_as"]
+__all__ = [
+    "CHILD_LIMIT",
+    "METRICS",
+    "EventsMetrics",
+    "FoldMetrics",
+    "Metric",
+    "Metrics",
+    "SupervisorMetrics",
+    "count_as",
+]
 
 _COMMIT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _REQUEST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _REQUEST_RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 _COMMIT_RECORDS: Final = (1, 2, 5, 10, 50, 100, 500, 1000, 5000, 10_000, 50_000)
 _FOLD_RECORDS: Final = (1, 10, 50, 100, 500, 1000, 5000, 10_000, 20_000, 50_000, 100_000)
+_TENDING_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _COMMIT_REQUESTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 REQUESTS: Final = Metric(
@@ -127,6 +137,32 @@ FOLD_FAILED: Final = Metric(
 FOLD_FAULTS: Final = Metric(
     "mixdown_fold_faults_total", "counter", "Fold transactions that failed as a whole and were tried again."
 )
+EVENTS_STORED: Final = Metric(
+    "mixdown_events_stored_total", "counter", "Events that the events reader took from the log."
+)
+EVENTS_RECOGNISED: Final = Metric(
+    "mixdown_events_recognised_retries_total",
+    "counter",
+    "Events of requests that the events reader knew by their Idempotency-Key and left out.",
+)
+EVENTS_SECONDS: Final = Metric(
+    "mixdown_events_seconds", "histogram", "Time that one step of the events reader took.", (), _COMMIT_S
+)
+EVENTS_STEP: Final = Metric(
+    "mixdown_events_step_records", "histogram", "Events in one step of the events reader.", (), _FOLD_RECORDS
+)
+EVENTS_TENDING: Final = Metric(
+    "mixdown_events_tending_seconds",
+    "histogram",
+    "Time of one piece of closing, splitting, merging or unlinking files of events.",
+    (),
+    _TENDING_S,
+)
+EVENTS_FAULTS: Final = Metric(
+    "mixdown_events_faults_total",
+    "counter",
+    "Steps of the events reader, or pieces of its upkeep, that failed as a whole and were tried again.",
+)
 PROCESS_UP: Final = Metric(
     "mixdown_process_up", "gauge", "1 while a process of the server lives, 0 while it does not.", ("process",)
 )
@@ -149,13 +185,48 @@ BEHIND_BYTES: Final = Metric(
 BEHIND_SECONDS: Final = Metric(
     "mixdown_fold_behind_seconds", "gauge", "Age of the oldest stored record that is not yet folded; 0: none."
 )
+EVENTS_BEHIND: Final = Metric(
+    "mixdown_events_behind_records",
+    "gauge",
+    "Stored records behind the place to which the events reader has come; 0 where no event is among them.",
+)
+EVENTS_BEHIND_BYTES: Final = Metric(
+    "mixdown_events_behind_bytes", "gauge", "Bytes of the log behind that place, estimated."
+)
+EVENTS_BEHIND_SECONDS: Final = Metric(
+    "mixdown_events_behind_seconds",
+    "gauge",
+    "Age of the oldest event in the log that is not yet taken from it; 0: none.",
+)
+EVENTS_HELD: Final = Metric(
+    "mixdown_events_held",
+    "gauge",
+    "Events held, hot in events.db and in files; those sent twice count twice until they meet.",
+    ("part",),
+)
+EVENTS_BYTES: Final = Metric(
+    "mixdown_events_bytes", "gauge", "Bytes of the events held, hot in events.db and in files.", ("part",)
+)
+EVENTS_FILES: Final = Metric(
+    "mixdown_events_files",
+    "gauge",
+    "Files of events: listed, waiting to be split or merged (waiting), or to be unlinked (removable).",
+    ("state",),
+)
+EVENTS_DEAD: Final = Metric(
+    "mixdown_events_hidden_rows",
+    "gauge",
+    "Rows of files that count as not there: sent again, or erased. They go when their file is written anew.",
+)
 LIMIT_RECORDS: Final = Metric(
     "mixdown_backlog_limit_records",
     "gauge",
-    "The setting backlog_limit_records: so many may wait for the fold.",
+    "The setting backlog_limit_records: so many may wait for the fold, or for the events reader.",
 )
 LIMIT_BYTES: Final = Metric(
-    "mixdown_backlog_limit_bytes", "gauge", "The setting backlog_limit_bytes: so many may wait for the fold."
+    "mixdown_backlog_limit_bytes",
+    "gauge",
+    "The setting backlog_limit_bytes: so many may wait for the fold, or for the events reader.",
 )
 HEAD: Final = Metric("mixdown_log_head", "gauge", "Position that the next record of the log will get.")
 LOG_BYTES: Final = Metric("mixdown_log_bytes", "gauge", "Bytes of the records held in the log.")
@@ -223,6 +294,12 @@ METRICS: Final[tuple[Metric, ...]] = (
     RECOGNISED,
     FOLD_FAILED,
     FOLD_FAULTS,
+    EVENTS_STORED,
+    EVENTS_RECOGNISED,
+    EVENTS_SECONDS,
+    EVENTS_STEP,
+    EVENTS_TENDING,
+    EVENTS_FAULTS,
     PROCESS_UP,
     PROCESS_START,
     PROCESS_RESTARTS,
@@ -231,6 +308,13 @@ METRICS: Final[tuple[Metric, ...]] = (
     BEHIND,
     BEHIND_BYTES,
     BEHIND_SECONDS,
+    EVENTS_BEHIND,
+    EVENTS_BEHIND_BYTES,
+    EVENTS_BEHIND_SECONDS,
+    EVENTS_HELD,
+    EVENTS_BYTES,
+    EVENTS_FILES,
+    EVENTS_DEAD,
     LIMIT_RECORDS,
     LIMIT_BYTES,
     HEAD,
@@ -376,6 +460,34 @@ class FoldMetrics:
         self._faults.add(())
 
 
+class EventsMetrics:
+    """What the events reader's process reports; its two threads report different things."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._stored = Counters(EVENTS_STORED, self.registry, [()])
+        self._recognised = Counters(EVENTS_RECOGNISED, self.registry, [()])
+        self._seconds = Histograms(EVENTS_SECONDS, self.registry, [()])
+        self._records = Histograms(EVENTS_STEP, self.registry, [()])
+        self._tending = Histograms(EVENTS_TENDING, self.registry, [()])
+        self._faults = Counters(EVENTS_FAULTS, self.registry, [()])
+
+    def taken(self, *, events: int, recognised: int, seconds: float) -> None:
+        """One step is on disk."""
+        self._stored.add((), events)
+        self._recognised.add((), recognised)
+        self._records.observe((), events)
+        self._seconds.observe((), seconds)
+
+    def tended(self, seconds: float) -> None:
+        """One piece of upkeep is done."""
+        self._tending.observe((), seconds)
+
+    def fault(self) -> None:
+        """A step or a piece failed as a whole."""
+        self._faults.add(())
+
+
 class SupervisorMetrics:
     """What the supervisor reports about itself and its children."""
 
@@ -387,7 +499,7 @@ class SupervisorMetrics:
         self._known: set[str] = set()
 
     def started(self, process: str, at_s: float) -> None:
-        """A process of this name ("supervisor", "fold", "worker-0") was started, at this Unix time."""
+        """A process of this name ("supervisor", "events", "worker-0") was started, at this Unix time."""
         self._up.set((process,), 1)
         self._start.set((process,), at_s)
         self._restarts.add((process,), 1 if process in self._known else 0)

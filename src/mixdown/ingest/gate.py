@@ -1,7 +1,8 @@
 """The gate before ingestion: it slows writers down, then turns them away, before anything fills up.
 
 DESIGN G7: from 80 % of the backlog limit replies are held back up to one second; past the limit, or
-when the disk runs short, writes get 503 with Retry-After while the fold goes on.
+when the disk runs short, writes get 503 with Retry-After while the log's readers go on. What waits for the
+reader that is further behind counts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import msgspec
 
 from mixdown.model import texts
 from mixdown.model.errors import OverloadedError
-from mixdown.store.protocols import Log, State
+from mixdown.store.places import slowest_place
+from mixdown.store.protocols import Store
 
 SLOW_FROM: Final = 0.8
 HOLD_BACK_LIMIT_S: Final = 1.0
@@ -32,9 +34,9 @@ class GateLimits(msgspec.Struct, frozen=True):
 class Gate:
     """Remembers the last look at backlog and disk; `look` is cheap but blocks, `check` never does."""
 
-    def __init__(self, log: Log, state: State, folder: Path | None, limits: GateLimits) -> None:
-        self._log = log
-        self._state = state
+    def __init__(self, store: Store, folder: Path | None, limits: GateLimits) -> None:
+        self._store = store
+        self._log = store.log
         self._folder = folder
         self._limits = limits
         self._fill = 0.0
@@ -43,7 +45,7 @@ class Gate:
     def look(self) -> None:
         """Measure backlog and free disk."""
         limits = self._limits
-        behind = self._log.head() - self._state.watermark()
+        behind = self._log.head() - slowest_place(self._store)
         fill = behind / limits.backlog_records if limits.backlog_records else 0.0
         if limits.backlog_bytes and behind > 0:
             held = max(1, self._log.head() - self._log.tail_position())

@@ -115,7 +115,7 @@ class Ingest:
         (None: neither). `wake` is told after each commit for which readers of the log it was (`store.chunk`).
         """
         rules = rules_of(settings)
-        gate = Gate(store.log, store.state, folder, gate_limits_of(settings))
+        gate = Gate(store, folder, gate_limits_of(settings))
         gate.look()
         committer = Committer(store.log, tokens, rules, wake=wake, now_ms=now_ms, metrics=metrics)
         committer.start()

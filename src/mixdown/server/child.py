@@ -1,4 +1,4 @@
-"""`python -m mixdown.server.child worker|fold INHERITANCE`: how the supervisor's children begin.
+"""`python -m mixdown.server.child worker|fold|events INHERITANCE`: how the supervisor's children begin.
 
 Settings enter by the environment, descriptors by inheritance. An exit status leaves: 0 after a drain.
 People do not start this; without a supervisor it ends at once.
@@ -30,6 +30,10 @@ def main(arguments: list[str], environment: dict[str, str]) -> int:
             from mixdown.server.worker import run_worker  # noqa: PLC0415 - the fold needs none of HTTP
 
             run_worker(settings, inheritance)
+        elif role == "events":
+            from mixdown.server.eventing import run_eventing  # noqa: PLC0415 - nor any other the events reader
+
+            run_eventing(settings, inheritance)
         else:
             from mixdown.server.folding import run_folding  # noqa: PLC0415 - nor a worker the fold
 

@@ -1,8 +1,8 @@
 """The children of the supervisor: starting them, starting them again, and ending them in order.
 
 Settings, sockets and a lock enter; processes leave. A child that dies is started again after a pause that
-doubles from 0.1 s to 5 s. To stop, workers drain first and the fold last, so that what was acknowledged is
-folded too.
+doubles from 0.1 s to 5 s. To stop, workers drain first and the log's readers after them, so that they take in
+what was acknowledged too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import msgspec
 import mixdown
 from mixdown.model.errors import MixdownError
 from mixdown.server import logs
-from mixdown.server.family import READY, Inheritance
+from mixdown.server.family import READER_ROLES, READY, Inheritance
 from mixdown.settings import Settings, as_env
 
 BACKOFF_FIRST_S: Final = 0.1
@@ -138,7 +138,7 @@ class Nursery:
         self._reports = reports
         self._settings = settings
         self._sockets = sockets
-        self._children = [Child("fold", "fold")]
+        self._children = [Child(role, role) for role in READER_ROLES]
         self._children += [Child(f"worker-{number}", "worker") for number in range(settings.workers)]
         without_secrets = dataclasses.replace(settings, token="", secret="", account="")
         self._environment = {
@@ -254,7 +254,7 @@ class Nursery:
             on_ready()
 
     def _drain(self, selector: selectors.BaseSelector) -> int:
-        """Workers first, then the fold; a second signal, or too long a wait, ends all at once."""
+        """Workers first, then the readers; a second signal, or too long a wait, ends all at once."""
         logs.info("stopping")
         # Workers close theirs too: who connects now is refused at once, and not left waiting to be cut off.
         for listening in (self._sockets.public, self._sockets.internal):
@@ -262,15 +262,17 @@ class Nursery:
                 listening.close()
         limit_s = self._settings.shutdown_timeout_s + DRAIN_MARGIN_S
         whole = True
-        for role in ("worker", "fold"):
-            group = [child for child in self._children if child.role == role]
+        for roles in (("worker",), READER_ROLES):
+            group = [child for child in self._children if child.role in roles]
             for child in group:
                 child.send(signal.SIGTERM)
             whole = self._wait_for_end(selector, group, limit_s) and whole
         if whole:
             logs.info("stopped")
             return 0
-        logs.warning("stopped without waiting for all requests and the fold; what was acknowledged is stored")
+        logs.warning(
+            "stopped without waiting for all requests and the log's readers; what was acknowledged is stored"
+        )
         return 1
 
     def _wait_for_end(self, selector: selectors.BaseSelector, group: list[Child], limit_s: float) -> bool:

@@ -11,16 +11,32 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
+from mixdown.server import logs
+
+READER_ROLES: Final = ("fold", "events")
+"""The children that read the log, one process each: they are named as their roles are."""
 READY: Final = b"ready\n"
 METRICS_FOLDER: Final = "metrics"
 """The folder, in the data folder, in which all processes of a running server count."""
 CANNOT_START: Final = 78
 """Exit status of a child that found settings or data unusable (EX_CONFIG): it told why by its pipe."""
 ORPHAN_GRACE_S: Final = 0.3
+
+
+_DAMAGE_TOLD = 5
+
+
+def tell_damage(found: Sequence[tuple[int, int, str]]) -> None:
+    """Tell of chunks that a reader of the log cannot read, (first, count, reason)s; a few by position."""
+    for first, count, reason in found[:_DAMAGE_TOLD]:
+        logs.error("a damaged chunk is set aside", first=first, records=count, reason=reason)
+    if len(found) > _DAMAGE_TOLD:
+        logs.error("more damaged chunks are set aside: see `mixdown doctor`", chunks=len(found))
 
 
 class Inheritance(msgspec.Struct, frozen=True):

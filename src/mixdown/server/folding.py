@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,7 @@ from mixdown.fold.profiles import Folded
 from mixdown.fold.upkeep import HistoryKept
 from mixdown.http.metrics import FoldMetrics, count_as
 from mixdown.server import logs, telemetry
-from mixdown.server.family import METRICS_FOLDER, Inheritance
+from mixdown.server.family import METRICS_FOLDER, Inheritance, tell_damage
 from mixdown.settings import Settings
 from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.folder import BackupWatch, WakeReceiver
@@ -32,7 +31,6 @@ _GB = 1_000_000_000
 # Updates and documents form no cycles: looking for some among 100,000 records would take a tenth of the time.
 _GC_THRESHOLDS: Final = (100_000, 50, 1000)
 _SWITCH_S: Final = 0.0005  # how long the writing thread may wait for the folding one, at each statement
-_DAMAGE_TOLD = 5
 
 
 class _Reports:
@@ -70,14 +68,6 @@ class _Reports:
             self._failing = True
             logs.fault("the fold failed and tries again every second", error)
 
-    @staticmethod
-    def damaged(found: Sequence[tuple[int, int, str]]) -> None:
-        """Tell of chunks that cannot be read, each process once; a few by their positions."""
-        for first, count, reason in found[:_DAMAGE_TOLD]:
-            logs.error("a damaged chunk is set aside", first=first, records=count, reason=reason)
-        if len(found) > _DAMAGE_TOLD:
-            logs.error("more damaged chunks are set aside: see `mixdown doctor`", chunks=len(found))
-
 
 def run_folding(settings: Settings, inheritance: Inheritance) -> None:
     """Fold until SIGTERM, then fold what waits for at most `shutdown_timeout_s`. Raises `StoreError`."""
@@ -91,7 +81,7 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
     count_as(inheritance.name, settings.data_dir / METRICS_FOLDER)
     tracing = telemetry.begin(inheritance.name, os.environ)
     store = open_store(settings.data_dir, role="fold", create=False)
-    store.log.on_damage = _Reports.damaged
+    store.log.on_damage = tell_damage
     try:
         wake = WakeReceiver(settings.data_dir)
         try:

@@ -166,6 +166,12 @@ class Events(Protocol):
         `owed` tells when that is done. Asked again it does what is left.
         """
 
+    def forgotten(self) -> int:
+        """The position in the log up to which (exclusive) erasures have been carried through to here."""
+
+    def note_forgotten(self, position: int) -> None:
+        """Note that they have been, on disk when it returns."""
+
     def drop(self, project: int) -> None:
         """Hide all events of a project at once, for good; `tend` takes them off the disk."""
 

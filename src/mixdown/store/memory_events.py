@@ -17,7 +17,7 @@ class MemoryEvents(Part):
 
     def __init__(self) -> None:
         super().__init__()
-        self._watermark = 0
+        self._watermark = self._forgotten = 0
         self._keys = MemoryKeys()
         self._batches: list[EventBatch] = []
 
@@ -69,6 +69,14 @@ class MemoryEvents(Part):
                     yield hidden
         with self._use():
             self._batches = [batch for batch in self._batches if batch.count]
+
+    def forgotten(self) -> int:
+        with self._use():
+            return self._forgotten
+
+    def note_forgotten(self, position: int) -> None:
+        with self._use():
+            self._forgotten = max(self._forgotten, position)
 
     def drop(self, project: int) -> None:
         with self._use():

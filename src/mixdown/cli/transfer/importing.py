@@ -193,7 +193,7 @@ class _Run:
         if asked.again:
             self._salt += f" {time.time_ns()}"
         self._quick = _quick_reader(source, target, asked)
-        self._gate = Gate(store.log, store.state, settings.data_dir, gate_limits_of(settings))
+        self._gate = Gate(store, settings.data_dir, gate_limits_of(settings))
         self._looked = 0.0
         self._wake = WakeSender(settings.data_dir)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="append")

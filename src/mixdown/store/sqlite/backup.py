@@ -1,10 +1,11 @@
 """Backups: one archive of a data folder, taken while a server works on it, and its way back.
 
-Enters: a folder and a stream to write to. Leaves: a tar archive of `state.db`, `catalog.db`, `log.db` and,
-last, `manifest.json`, which tells their sizes and checksums: an archive without it was cut off. The state is
-copied before the log, and the log is not trimmed meanwhile, so that the copies fit together: what the state
-misses the log folds again. It never changes the folder's data, migrates nothing, and makes no server wait for
-a copy, but for one thing: the fold waits where state.db's WAL would grow past `BACKUP_WAL_BYTES`.
+Enters: a folder and a stream to write to. Leaves: a tar archive of `state.db`, `events.db` and the files that
+it lists, `catalog.db`, `log.db` and, last, `manifest.json`, which tells their sizes and checksums: an archive
+without it was cut off. State and events are copied before the log, and the log is not trimmed meanwhile, so
+that the copies fit together: what they miss the log gives again. It never changes the folder's data, migrates
+nothing, and makes no server wait for a copy, but for two things: the fold waits where state.db's WAL would
+grow past `BACKUP_WAL_BYTES`, and files of events are closed, merged and unlinked only after the copy.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import msgspec
 from mixdown import __version__
 from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
 from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite.events_folder import EVENTS_FOLDER, EVENTS_SUFFIX, listed_files
 from mixdown.store.sqlite.folder import (
     FILE_MODE,
     RESTORING,
@@ -33,10 +35,12 @@ from mixdown.store.sqlite.folder import (
     unfinished_restore,
 )
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""1 had no events."""
 MANIFEST: Final = "manifest.json"
-KINDS: Final = (sqlite.STATE, sqlite.CATALOG, sqlite.LOG)
-"""The files of a backup, in the order in which they are copied."""
+KINDS: Final = (sqlite.STATE, sqlite.EVENTS, sqlite.CATALOG, sqlite.LOG)
+"""The databases of a backup, in the order in which they are copied; files of events follow `events.db`."""
+KINDS_WITHOUT_EVENTS: Final = (sqlite.STATE, sqlite.CATALOG, sqlite.LOG)
 PIECE_BYTES: Final = 1024 * 1024
 _STEP_PAGES: Final = 2048
 
@@ -53,7 +57,10 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a backup holds: positions of its log and its fold, the schemas of its files, their checksums."""
+    """What a backup holds: positions of its log and its readers, the schemas of its files, their checksums.
+
+    `watermark` is the fold's, `events_watermark` that of the events reader.
+    """
 
     format: int
     version: str
@@ -63,12 +70,14 @@ class Manifest(msgspec.Struct, frozen=True):
     head: int
     schemas: dict[str, int]
     members: list[Member]
+    events_watermark: int = 0
 
 
 class _Places(msgspec.Struct):
     """The positions of the copies, gathered while they are made."""
 
     watermark: int = 0
+    events_watermark: int = 0
     tail: int = 0
     head: int = 0
 
@@ -76,11 +85,18 @@ class _Places(msgspec.Struct):
 def folder_bytes(folder: Path) -> tuple[int, int]:
     """How many bytes the files of a backup have at most, all together and the largest alone."""
     sizes = []
-    for kind in KINDS:
+    for kind in _held(folder):
         path = folder / kind.file_name
         wal = path.with_name(path.name + "-wal")
         sizes.append(path.stat().st_size + (wal.stat().st_size if wal.exists() else 0))
-    return sum(sizes), max(sizes)
+    events = sum(path.stat().st_size for path in (folder / EVENTS_FOLDER).rglob(f"*{EVENTS_SUFFIX}"))
+    return sum(sizes) + events, max(sizes)
+
+
+def _held(folder: Path) -> tuple[sqlite.Kind, ...]:
+    """What a folder has; one of a release before events has none of these."""
+    without = not (folder / EVENTS_FOLDER).exists() and not (folder / sqlite.EVENTS.file_name).exists()
+    return KINDS_WITHOUT_EVENTS if without else KINDS
 
 
 def write_backup(
@@ -108,6 +124,8 @@ def write_backup(
             _copy(state, copy, sqlite.STATE, progress)
         lock.say_snapshot(held=False)
         members.append(_pack(archive, copy, sqlite.STATE.file_name, progress))
+        if sqlite.EVENTS in _held(folder):
+            members += _events(folder, archive, copy, places, schemas, progress)
         catalog_copy = workspace / "catalog-copy.db"
         with _instant(folder) as (catalog, log):
             schemas["catalog"] = _known_schema(catalog, sqlite.CATALOG)
@@ -121,18 +139,57 @@ def write_backup(
         members.append(_pack(archive, catalog_copy, sqlite.CATALOG.file_name, progress))
         members.append(_pack(archive, copy, sqlite.LOG.file_name, progress))
         manifest = Manifest(
-            FORMAT, __version__, created, places.watermark, places.tail, places.head, schemas, members
+            FORMAT,
+            __version__,
+            created,
+            places.watermark,
+            places.tail,
+            places.head,
+            schemas,
+            members,
+            places.events_watermark,
         )
         content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
         archive.addfile(_entry(MANIFEST, len(content)), io.BytesIO(content))
     return manifest
 
 
+def _events(
+    folder: Path,
+    archive: tarfile.TarFile,
+    copy: Path,
+    places: _Places,
+    schemas: dict[str, int],
+    progress: Progress,
+) -> list[Member]:
+    """Copy `events.db` and pack the files that it lists: nobody unlinks those while the lock is held."""
+    with _snapshot(folder, sqlite.EVENTS) as events:
+        schemas["events"] = _known_schema(events, sqlite.EVENTS)
+        places.events_watermark = sqlite.value(events, "SELECT watermark FROM reader")
+        listed = listed_files(events)
+        _copy(events, copy, sqlite.EVENTS, progress)
+    members = [_pack(archive, copy, sqlite.EVENTS.file_name, progress)]
+    for each in listed:
+        path = folder / each.name
+        try:
+            size = path.stat().st_size
+            members.append(_add(archive, path, each.name, size, progress))
+        except FileNotFoundError:
+            size = -1
+        if size != each.size_bytes:
+            raise CorruptStoreError(
+                f"{each.name} in the data folder {folder} is {'missing' if size < 0 else 'not of its size'}",
+                hint="`mixdown doctor` says what can be done about it.",
+            )
+    return members
+
+
 def _refuse_incomplete(folder: Path) -> None:
     if (folder / RESTORING).exists():
         raise unfinished_restore(folder)
-    missing = [kind.file_name for kind in KINDS if not (folder / kind.file_name).exists()]
-    if len(missing) == len(KINDS):
+    held = _held(folder)
+    missing = [kind.file_name for kind in held if not (folder / kind.file_name).exists()]
+    if len(missing) == len(held):
         raise StoreError(
             f"there is no Mixdown data in {folder}",
             hint="Name the server's folder with --data-dir or MIXDOWN_DATA_DIR.",
@@ -145,13 +202,16 @@ def _refuse_incomplete(folder: Path) -> None:
 
 
 def _refuse_misfits(folder: Path, places: _Places) -> None:
-    if places.tail <= places.watermark <= places.head:
-        return
-    raise CorruptStoreError(
-        f"state.db in {folder} has folded the log up to position {places.watermark},"
-        f" and log.db holds positions {places.tail} to {places.head}: the two are not of one time",
-        hint="A backup of them would not start. `mixdown doctor` says what can be done about it.",
-    )
+    watermarks = [(sqlite.STATE, places.watermark)]
+    if sqlite.EVENTS in _held(folder):
+        watermarks.append((sqlite.EVENTS, places.events_watermark))
+    for kind, watermark in watermarks:
+        if not places.tail <= watermark <= places.head:
+            raise CorruptStoreError(
+                f"{kind.file_name} in {folder} has taken the log up to position {watermark},"
+                f" and log.db holds positions {places.tail} to {places.head}: the two are not of one time",
+                hint="A backup of them would not start. `mixdown doctor` says what can be done about it.",
+            )
 
 
 def _known_schema(connection: apsw.Connection, kind: sqlite.Kind) -> int:
@@ -250,11 +310,16 @@ class _Counted:
 
 def _pack(archive: tarfile.TarFile, copy: Path, name: str, progress: Progress) -> Member:
     """Move a copy into the archive."""
-    size = copy.stat().st_size
-    with copy.open("rb") as file:
+    member = _add(archive, copy, name, copy.stat().st_size, progress)
+    copy.unlink()
+    return member
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str, size: int, progress: Progress) -> Member:
+    """Put a file that does not change into the archive."""
+    with path.open("rb") as file:
         reader = Hashing(file, lambda done: progress(f"packing {name}", done, size))
         archive.addfile(_entry(name, size), reader)
-    copy.unlink()
     return Member(name, size, reader.sha256())
 
 

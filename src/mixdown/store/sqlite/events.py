@@ -140,6 +140,14 @@ class SqliteEvents:
             )
         return hidden
 
+    def forgotten(self) -> int:
+        with sqlite.store_errors(self._what):
+            return int(sqlite.value(self._readers.get(), "SELECT forgotten FROM reader"))
+
+    def note_forgotten(self, position: int) -> None:
+        with self._writing() as writer:
+            sqlite.rows(writer, "UPDATE reader SET forgotten = max(forgotten, ?)", (position,))
+
     def drop(self, project: int) -> None:
         with self._writing() as writer:
             sqlite.rows(writer, "DELETE FROM hot WHERE project = ?", (project,))

@@ -21,6 +21,7 @@ from typing import IO, Any, Final, cast
 import msgspec
 
 from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
+from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.backup import (
     FORMAT,
     KINDS,
@@ -32,6 +33,7 @@ from mixdown.store.sqlite.backup import (
     Progress,
 )
 from mixdown.store.sqlite.connection import migrations
+from mixdown.store.sqlite.events_folder import EVENTS_FOLDER, is_event_file, make_event_folder
 from mixdown.store.sqlite.folder import (
     FILE_MODE,
     FOLDER_MODE,
@@ -41,6 +43,7 @@ from mixdown.store.sqlite.folder import (
     sync_folder,
 )
 
+_TOP_NAMES: Final = (*(kind.file_name for kind in KINDS), EVENTS_FOLDER)
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _MANIFEST_LIMIT_BYTES: Final = 1024 * 1024
 _UNHEEDED: Final = frozenset(
@@ -67,8 +70,9 @@ def restore_backup(source: IO[bytes], folder: Path, *, progress: Progress) -> Ma
             with _archive_errors(), _opened(source) as archive:
                 manifest = _unpack(archive, unpacked, progress)
             _check_schemas(manifest)
-            for kind in KINDS:
-                (unpacked / kind.file_name).rename(folder / kind.file_name)
+            for name in _TOP_NAMES:
+                if (unpacked / name).exists():
+                    (unpacked / name).rename(folder / name)
             sync_folder(folder)
         except BaseException:
             _clear(folder)
@@ -105,6 +109,7 @@ def _clear(folder: Path) -> None:
     for kind in KINDS:
         for suffix in ("", "-wal", "-shm"):
             (folder / (kind.file_name + suffix)).unlink(missing_ok=True)
+    shutil.rmtree(folder / EVENTS_FOLDER, ignore_errors=True)
     shutil.rmtree(unpacked)
 
 
@@ -141,12 +146,11 @@ def _opened(source: IO[bytes]) -> Iterator[tarfile.TarFile]:
 
 
 def _unpack(archive: tarfile.TarFile, target: Path, progress: Progress) -> Manifest:
-    expected = [kind.file_name for kind in KINDS]
     found: list[Member] = []
     manifest: Manifest | None = None
     for entry in archive:
         file = archive.extractfile(entry) if entry.isfile() else None
-        if file is None or entry.name != [*expected, MANIFEST][len(found)]:
+        if file is None or not _may_follow(entry.name, [member.name for member in found[-1:]]):
             raise CorruptStoreError(
                 "the file is no backup of Mixdown", hint="Name a file that `mixdown backup` has written."
             )
@@ -161,7 +165,24 @@ def _unpack(archive: tarfile.TarFile, target: Path, progress: Progress) -> Manif
     wrong = [member.name for member in found if member not in manifest.members]
     if wrong or len(manifest.members) != len(found):
         raise CorruptStoreError(f"{', '.join(wrong)} in the backup does not match its checksum", hint=_AGAIN)
+    for folder in sorted({(target / member.name).parent for member in found}, reverse=True):
+        sync_folder(folder)
     return manifest
+
+
+def _may_follow(name: str, before: list[str]) -> bool:
+    """Whether a file of this name may come next in an archive, in which events are or are not."""
+    last = before[0] if before else ""
+    file = is_event_file(name)
+    if last == sqlite.EVENTS.file_name or is_event_file(last):
+        return file or name == sqlite.CATALOG.file_name
+    following = {
+        "": (sqlite.STATE.file_name,),
+        sqlite.STATE.file_name: (sqlite.EVENTS.file_name, sqlite.CATALOG.file_name),
+        sqlite.CATALOG.file_name: (sqlite.LOG.file_name,),
+        sqlite.LOG.file_name: (MANIFEST,),
+    }
+    return name in following.get(last, ())
 
 
 def _unpack_member(file: IO[bytes], entry: tarfile.TarInfo, target: Path, progress: Progress) -> Member:
@@ -171,6 +192,8 @@ def _unpack_member(file: IO[bytes], entry: tarfile.TarInfo, target: Path, progre
             f"{entry.name} has {entry.size} bytes, and {free} are free on the disk of {target.parent}",
             hint="Free some space, or restore to another disk with --data-dir.",
         )
+    if is_event_file(entry.name):
+        make_event_folder(target, entry.name)
     reader = Hashing(file, lambda done: progress(f"restoring {entry.name}", done, entry.size))
     fd = os.open(target / entry.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     with os.fdopen(fd, "wb") as unpacked:

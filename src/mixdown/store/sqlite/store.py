@@ -31,7 +31,7 @@ from mixdown.store.sqlite.state import SqliteState
 from mixdown.store.sqlite.sweeping import sweep
 from mixdown.store.sqlite.turns import LogFile
 
-Role = Literal["worker", "fold", "cli"]
+Role = Literal["worker", "fold", "events", "cli"]
 
 _LASTING: Final = (sqlite.LOG, sqlite.CATALOG, sqlite.STATE)
 # What is true of a file in which nothing was ever kept.
@@ -81,10 +81,10 @@ class SqliteStore:
 def open_store(folder: Path, *, role: Role, create: bool) -> SqliteStore:
     """Open the store in `folder`; with `create`, make the folder and its files where there are none.
 
-    `role` is what the process does: only `fold` writes profiles and keeps the WALs short. Several
-    processes may open a folder at the same time. Raises `StoreError` where the folder is missing and
-    `create` is false, `CorruptStoreError` where a file is missing or damaged, or a watermark stands
-    above the log's head, and `SchemaTooNewError`.
+    `role` is what the process does: only `fold` writes profiles and keeps the WALs short, and only `events`,
+    or a `fold` where no server runs, writes events. Several processes may open a folder at the same time.
+    Raises `StoreError` where the folder is missing and `create` is false, `CorruptStoreError` where a file is
+    missing or damaged, or a watermark does not fit the log, and `SchemaTooNewError`.
     """
     if create:
         make_folder(folder)
