@@ -13,6 +13,7 @@
     ├── RequestError              a request that is answered with an HTTP error status
     │   ├── BodyError             the body cannot be read (400, 413)
     │   ├── AuthError             401 or 403
+    │   ├── LookupTableError      a lookup table's CSV with rows that are wrong, and which (400)
     │   └── QueryError            a read that cannot be answered (400)
     │       └── ExpressionError   an expression that cannot be read, and where (400)
     ├── OverloadedError           503: come back after retry_after_s seconds
@@ -85,6 +86,18 @@ class BodyError(RequestError):
 
 class AuthError(RequestError):
     """Missing or wrong credentials (401), or credentials without this right (403)."""
+
+
+class LookupTableError(RequestError):
+    """The CSV of a lookup table cannot be used: `failed` says of up to ten rows (index, message)."""
+
+    def __init__(self, failed: tuple[tuple[int, str], ...]) -> None:
+        super().__init__(
+            "Some data points in the request failed validation.",
+            status=400,
+            hint="\n".join(f"row {index}: {message}" for index, message in failed),
+        )
+        self.failed = failed
 
 
 class QueryError(RequestError):

@@ -21,6 +21,7 @@ from mixdown.model.expression_nodes import UNDEFINED, Instant, Literal, Node, Sl
 from mixdown.model.expression_parsing import read
 from mixdown.model.expression_running import Code, Run, build
 from mixdown.model.expression_values import Context, seconds_of
+from mixdown.model.lookup import Table, Tables
 
 __all__ = [
     "ID_NAMES",
@@ -35,6 +36,7 @@ __all__ = [
     "document_values",
     "evaluate",
     "matches",
+    "no_tables",
     "parse",
     "row_of",
 ]
@@ -81,11 +83,21 @@ class Expression(msgspec.Struct, frozen=True):
         return lambda row: run(row) is True
 
 
-def parse(text: str) -> Expression:
-    """Read an expression; a blank one matches every row. Raises `ExpressionError` (400, with position)."""
+def no_tables(_name: str) -> Table | None:
+    """The lookup tables of what has none."""
+    return None
+
+
+def parse(text: str, tables: Tables = no_tables, *, lenient: bool = False) -> Expression:
+    """Read an expression; a blank one matches every row.
+
+    `tables` finds a lookup table by its name. One that is missing, and a missing column, is refused, or
+    undefined where the reading is `lenient`: a saved expression may outlive the tables that it names.
+    Raises `ExpressionError` (400, with position).
+    """
     if not text.strip():
         return Expression(text, Literal(True))
-    tree, slots = read(text)
+    tree, slots = read(text, tables, lenient=lenient)
     return Expression(text, tree, slots)
 
 

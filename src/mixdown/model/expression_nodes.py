@@ -7,9 +7,12 @@ place of its `Slot` in the expression's row, so that a row is one tuple, made on
 from __future__ import annotations
 
 import enum
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    from mixdown.model.lookup import Table
 
 
 class Undefined(enum.Enum):
@@ -54,6 +57,14 @@ class Access(msgspec.Struct, frozen=True):
     """A property: the place of its `Slot` among the expression's slots."""
 
     place: int
+
+
+class Lookup(msgspec.Struct, frozen=True):
+    """`lookup["table", key]["column"]`: a cell of the row that `key` finds in a lookup table."""
+
+    table: Table
+    column: int
+    key: Node
 
 
 class Variable(msgspec.Struct, frozen=True):
@@ -106,7 +117,7 @@ class Quantified(msgspec.Struct, frozen=True):
 
 
 Node: TypeAlias = (
-    Literal | Now | Items | Access | Variable | Not | Negative | Logical | Binary | Call | Quantified
+    Literal | Now | Items | Access | Lookup | Variable | Not | Negative | Logical | Binary | Call | Quantified
 )
 
 
@@ -121,6 +132,8 @@ def parts_of(node: Node) -> tuple[Node, ...]:
             return parts
         case Quantified(source=source, body=body):
             return (source, body)
+        case Lookup(key=key):
+            return (key,)
     return ()
 
 
@@ -139,5 +152,7 @@ FUNCTIONS: Final = {
 }
 """Functions of values and how many they take (contract query §3.4)."""
 QUANTIFIERS: Final = ("any", "all")
+LOOKUP: Final = "lookup"
+"""The word before a lookup table's name and column."""
 ACCESSORS: Final = ("properties", "event", "user", "behaviors")
 COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=")

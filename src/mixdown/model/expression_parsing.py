@@ -16,6 +16,7 @@ from mixdown.model.expression_nodes import (
     ACCESSORS,
     COMPARISONS,
     FUNCTIONS,
+    LOOKUP,
     QUANTIFIERS,
     UNDEFINED,
     Access,
@@ -24,6 +25,7 @@ from mixdown.model.expression_nodes import (
     Items,
     Literal,
     Logical,
+    Lookup,
     Negative,
     Node,
     Not,
@@ -39,6 +41,7 @@ from mixdown.model.limits import (
     EXPRESSION_SUMS_LIMIT,
     INT_MAX,
 )
+from mixdown.model.lookup import Table, Tables
 from mixdown.model.values import clean_text
 
 _TOKEN: Final = re.compile(
@@ -58,8 +61,9 @@ _CONSTANTS: Final = {
     "true": True, "TRUE": True, "false": False, "FALSE": False, "null": None, "undefined": UNDEFINED
 }  # fmt: skip
 _RESERVED: Final = frozenset(
-    [*_CONSTANTS, "NOW", "and", "or", "not", "in", *FUNCTIONS, *QUANTIFIERS, *ACCESSORS, "group"]
+    [*_CONSTANTS, "NOW", "and", "or", "not", "in", *FUNCTIONS, *QUANTIFIERS, *ACCESSORS, "group", LOOKUP]
 )
+_COLUMNS_NAMED: Final = 20
 _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT = range(6)
 _LEVELS: Final = {
     "or": _OR,
@@ -81,13 +85,17 @@ class _Token(NamedTuple):
     position: int
 
 
-def read(text: str) -> tuple[Node, tuple[Slot, ...]]:
-    """The tree of a text that is not blank, and its slots, which `Access` names. Raises `ExpressionError`."""
+def read(text: str, tables: Tables, *, lenient: bool = False) -> tuple[Node, tuple[Slot, ...]]:
+    """The tree of a text that is not blank, and its slots, which `Access` names.
+
+    Lookup tables and columns that are not there are refused, or, where it is `lenient`, undefined.
+    Raises `ExpressionError`.
+    """
     if len(text) > EXPRESSION_LIMIT_CHARS:
         raise ExpressionError(
             f"an expression has at most {EXPRESSION_LIMIT_CHARS} characters", EXPRESSION_LIMIT_CHARS
         )
-    parser = _Parser(_tokens(text))
+    parser = _Parser(_tokens(text), tables, lenient=lenient)
     node = parser.whole()
     return node, tuple(parser.slots)
 
@@ -152,8 +160,11 @@ def _text(quoted: str, position: int) -> str:
 class _Parser:
     """One pass over the tokens; `slots` collects what the expression reads, each once."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[_Token], tables: Tables, *, lenient: bool) -> None:
         self._tokens = tokens
+        self._tables = tables
+        self._lenient = lenient
+        self._opened: dict[str, Table | None] = {}
         self._at = 0
         self._depth = 0
         self._sums = 0
@@ -321,6 +332,8 @@ class _Parser:
             return self._call(word)
         if word in ACCESSORS:
             return self._access(word), 1
+        if word == LOOKUP:
+            return self._lookup()
         self._at -= 1
         if word in ("and", "or", "in", "not"):
             raise self._refused("expected a value")
@@ -338,13 +351,65 @@ class _Parser:
         self._expect("[", f"after `{accessor}`")
         if self._now.kind != "text":
             raise self._refused(f"expected a name in quotes: `{accessor}['name']`")
-        slot = Slot(accessor, self._next().value)
+        name: str = self._next().value
         self._expect("]", "after a property's name")
+        return self._slot(accessor, name)
+
+    def _slot(self, accessor: str, name: str) -> Node:
+        slot = Slot(accessor, name)
         if slot not in self.slots and len(self.slots) == EXPRESSION_PROPERTIES_LIMIT:
             raise ExpressionError(
                 f"an expression names at most {EXPRESSION_PROPERTIES_LIMIT} properties", self._now.position
             )
         return Access(self.slots.setdefault(slot, len(self.slots)))
+
+    def _lookup(self) -> tuple[Node, int]:
+        """`lookup["table"]["column"]`, or `lookup["table", key]["column"]`."""
+        self._expect("[", f"after `{LOOKUP}`")
+        if self._now.kind != "text":
+            raise self._refused("expected a lookup table's name in quotes")
+        table = self._table(self._next())
+        key: Node | None = None
+        height = 0
+        if self._is_sign(","):
+            self._at += 1
+            key, height = self._expression(_OR)
+        self._expect("]", "after a lookup table")
+        self._expect("[", "before the name of its column")
+        if self._now.kind != "text":
+            raise self._refused("expected a column's name in quotes")
+        column = self._next()
+        self._expect("]", "after a column's name")
+        place = self._column(table, column)
+        if table is None or place is None:
+            return Literal(UNDEFINED), 1
+        if key is None:
+            key = self._slot("properties", table.columns[0])
+        return Lookup(table, place, key), height + 1
+
+    def _table(self, token: _Token) -> Table | None:
+        name: str = token.value
+        if name not in self._opened:
+            self._opened[name] = self._tables(name)
+        found = self._opened[name]
+        if found is None and not self._lenient:
+            quoted = json.dumps(name, ensure_ascii=False)
+            raise ExpressionError(f"there is no lookup table {quoted} in this project", token.position)
+        return found
+
+    def _column(self, table: Table | None, token: _Token) -> int | None:
+        """The place of a column; None where a lenient reading takes it for undefined."""
+        if table is not None and token.value in table.columns:
+            return table.columns.index(token.value)
+        if table is None or self._lenient:
+            return None
+        some = ", ".join(json.dumps(name, ensure_ascii=False) for name in table.columns[:_COLUMNS_NAMED])
+        known = f"its columns: {some}" if some else "it has not been filled yet"
+        quoted = json.dumps(token.value, ensure_ascii=False)
+        raise ExpressionError(
+            f"the lookup table {json.dumps(table.name, ensure_ascii=False)} has no column {quoted}; {known}",
+            token.position,
+        )
 
     def _call(self, function: str) -> tuple[Node, int]:
         if function == "defined" and not self._is_sign("("):

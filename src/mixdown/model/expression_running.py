@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from mixdown.model import expression_values as values
+from mixdown.model import lookup
 from mixdown.model.expression_nodes import (
     UNDEFINED,
     Access,
@@ -21,6 +22,7 @@ from mixdown.model.expression_nodes import (
     Items,
     Literal,
     Logical,
+    Lookup,
     Negative,
     Node,
     Not,
@@ -73,6 +75,8 @@ class _Builder:
                 return constant(self._context.now_s)
             case Access(place=place):
                 return Code(operators.itemgetter(place))
+            case Lookup():
+                return self._lookup(node)
             case Variable(level=level):
                 return Code(operators.itemgetter(self._slots + level))
             case Items(items=items):
@@ -89,6 +93,9 @@ class _Builder:
                 return self._call(node)
             case Quantified():
                 return self._quantified(node)
+
+    def _lookup(self, node: Lookup) -> Code:
+        return self._unary(lookup.reader(node.table, node.column, self._context), node.key)
 
     def _unary(self, function: Callable[[Any], Any], operand: Node) -> Code:
         inner = self.build(operand)

@@ -21,6 +21,7 @@ from mixdown.model.expression_nodes import (
     Call,
     Instant,
     Logical,
+    Lookup,
     Negative,
     Node,
     Not,
@@ -32,6 +33,7 @@ from mixdown.model.expression_nodes import (
 from mixdown.model.expression_running import build
 from mixdown.model.expression_values import instant
 from mixdown.store.dialect import ANYTHING, NEVER, Bound, Dialect, every, none_of, some, sure
+from mixdown.store.joined import Joins
 
 BINDINGS_LIMIT: Final = 4000
 SQL_LIMIT_CHARS: Final = 400_000
@@ -103,6 +105,7 @@ class _Compiler:
         self._slots = expression.slots
         self._context = context
         self._varying: dict[int, bool] = {}
+        self._joins = Joins(expression, context)
 
     # --- what a node is ---------------------------------------------------------------------------
 
@@ -144,6 +147,8 @@ class _Compiler:
             return self._present(node.operand)
         if isinstance(node, Call) and node.function in _STRICT:
             return self._present(node.arguments[0])
+        if isinstance(node, Lookup):
+            return self._present(node.key)
         if isinstance(node, Binary) and node.operator in ("+", "-", "*", "/", "%"):
             return every([self._present(node.left), self._present(node.right)])
         return ANYTHING
@@ -152,6 +157,9 @@ class _Compiler:
 
     def condition(self, node: Node) -> Bound:
         """Whether the node's value is true."""
+        joined = self._joins.condition(self._dialect, node, lambda value: value is True)
+        if joined is not None:
+            return joined
         if isinstance(node, Logical):
             join = every if node.operator == "and" else some
             bounds = [self.condition(operand) for operand in node.operands]
@@ -176,6 +184,9 @@ class _Compiler:
 
     def negation(self, node: Node) -> Bound:
         """Whether the node's value is false, null or undefined: whether `not` makes it true."""
+        joined = self._joins.condition(self._dialect, node, _is_no)
+        if joined is not None:
+            return joined
         if isinstance(node, Logical | Not | Quantified) or (
             isinstance(node, Call) and node.function in _CONDITIONS
         ):
@@ -184,8 +195,7 @@ class _Compiler:
             return none_of(self.condition(node))
         known = self._constant(node)
         if known is not None:
-            value = known[0]
-            return sure(value is False or value is None or value is UNDEFINED)
+            return sure(_is_no(known[0]))
         name = self._name(node)
         return ANYTHING if name is None else self._dialect.is_no(name)
 
@@ -363,6 +373,10 @@ class _Compiler:
                 return sure(False)
             return self._dialect.has_affix(name, affix[0], at_end=node.function == "has_suffix")
         return sure(False)  # numbers, texts, lists and times are never true
+
+
+def _is_no(value: Any) -> bool:
+    return value is False or value is None or value is UNDEFINED
 
 
 def _at_most(bound: Bound) -> Bound:

@@ -25,6 +25,7 @@ from mixdown.store.memory_events import MemoryEvents
 from mixdown.store.memory_history import MemoryHistory
 from mixdown.store.memory_identities import MemoryIdentities
 from mixdown.store.memory_keys import MemoryKeys
+from mixdown.store.memory_lookup_tables import MemoryLookupTables
 from mixdown.store.memory_part import Part
 from mixdown.store.memory_privacy import MemoryPrivacyJobs
 from mixdown.store.memory_properties import MemoryProperties
@@ -445,6 +446,7 @@ class MemoryStore:
         self.state = MemoryState()
         self.catalog = MemoryCatalog()
         self.cohorts = MemoryCohorts(self.catalog)
+        self.lookup_tables = MemoryLookupTables(self.catalog)
         self.sessions = MemorySessions()
         self.privacy = MemoryPrivacyJobs()
         self.events = MemoryEvents()

@@ -22,6 +22,7 @@ from mixdown.store.selection import Selection
 
 if TYPE_CHECKING:
     from mixdown.store.events import Events
+    from mixdown.store.lookup_tables import LookupTables
     from mixdown.store.privacy import PrivacyJobs, Rewritten
 
 ProfileKey = tuple[int, str, str]
@@ -549,6 +550,10 @@ class Store(Protocol):
     @property
     def cohorts(self) -> Cohorts:
         """Saved filters."""
+
+    @property
+    def lookup_tables(self) -> LookupTables:
+        """Lookup tables."""
 
     @property
     def sessions(self) -> Sessions:

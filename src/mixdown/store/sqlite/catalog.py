@@ -35,6 +35,8 @@ _TAKEN: Final = {
     "projects.secret_hash": "this secret is taken by another project",
     "accounts.username": "this name is taken by another account",
     "cohorts.name": "this name is taken by another cohort",
+    "lookup_tables.name": "this name is taken by another lookup table",
+    "lookup_tables.id": "this id is taken by another lookup table",
 }
 
 

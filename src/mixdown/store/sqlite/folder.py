@@ -119,6 +119,14 @@ class FileLock:
         """Wait for the lock and take it."""
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free; whether it was."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     def release(self) -> None:
         """Let the next one have it."""
         fcntl.flock(self._fd, fcntl.LOCK_UN)

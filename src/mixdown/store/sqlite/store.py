@@ -24,6 +24,7 @@ from mixdown.store.sqlite.folder import (
     unfinished_restore,
 )
 from mixdown.store.sqlite.log import SqliteLog
+from mixdown.store.sqlite.lookup_tables import SqliteLookupTables
 from mixdown.store.sqlite.privacy import SqlitePrivacyJobs
 from mixdown.store.sqlite.refusals import SqliteRefusals
 from mixdown.store.sqlite.sessions import SqliteSessions
@@ -54,6 +55,7 @@ class SqliteStore:
         self.state = SqliteState(folder, writes=role == "fold")
         self.catalog = SqliteCatalog(folder)
         self.cohorts = SqliteCohorts(self.catalog)
+        self.lookup_tables = SqliteLookupTables(folder, self.catalog)
         self.sessions = SqliteSessions(folder)
         self.privacy = SqlitePrivacyJobs(folder)
         self.events = SqliteEvents(folder)
@@ -75,6 +77,7 @@ class SqliteStore:
         self.sessions.close()
         self.state.close()
         self.log.close()
+        self.lookup_tables.close()
         self.catalog.close()
 
 
