@@ -39,6 +39,7 @@ class World(NamedTuple):
     now_s: int
     zone: tzinfo
     variables: tuple[tuple[str, Any], ...] = ()
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = {}
 
 
 def kind(value: Any) -> str:
@@ -67,6 +68,16 @@ def _property(rest: list[Any], world: World) -> Any:
     if name in world.properties:
         return world.properties[name]
     return world.profile_id if name in ("$distinct_id", "distinct_id") else ABSENT
+
+
+def _lookup(rest: list[Any], world: World) -> Any:
+    """A cell of the row whose key is string() of the key; times are texts alone in a tuple."""
+    table, column, key = rest
+    text = to_string(value_of(key, world), world)
+    if kind(text) != "string":
+        return ABSENT
+    value = world.tables.get(table, {}).get(text, {}).get(column, ABSENT)
+    return to_datetime(value[0], world) if isinstance(value, tuple) else value
 
 
 def _variable(rest: list[Any], world: World) -> Any:
@@ -98,6 +109,7 @@ FORMS: dict[str, Any] = {
     "now": lambda _, world: world.now_s,
     "list": lambda rest, world: [value_of(item, world) for item in rest[0]],
     "property": _property,
+    "lookup": _lookup,
     "variable": _variable,
     "and": _and,
     "or": _or,

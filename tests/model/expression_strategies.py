@@ -159,9 +159,23 @@ properties = st.builds(
 WRITABLE = [value for value in VALUES if "{" not in repr(value) or isinstance(value, str)]
 """Values that an expression can spell: there are no objects in it."""
 literals = st.builds(literal, st.sampled_from(WRITABLE))
+lookups = st.builds(
+    lambda table, column, key: ("lookup", table, column, key),
+    st.sampled_from(["plans"] * 3 + ["large"]),
+    st.sampled_from(["price"] * 3 + ["a", "since", "tags", "on"]),
+    st.one_of(
+        properties,
+        st.just(("property", "properties", "a")),
+        st.just(("property", "properties", "a")),
+        st.builds(literal, st.sampled_from(["pro", 36, True, "none"])),
+        st.just(("lookup", "plans", "next", ("property", "properties", "a"))),
+        st.just(("string", ("property", "properties", "b"))),
+    ),
+)
 leaves = st.one_of(
     properties,
     properties,
+    lookups,
     literals,
     literals,
     st.just(("literal", ABSENT)),
@@ -244,6 +258,10 @@ def _tight(name: str, rest: list[Any]) -> str:
         return f"{rest[0]}[{json.dumps(rest[1], ensure_ascii=False)}]"
     if name == "variable":
         return str(rest[0])
+    if name == "lookup":
+        table, column, key = rest
+        given = "" if key == ("property", "properties", "a") else f", {text_of(key)}"
+        return f'lookup["{table}"{given}]["{column}"]'
     if name in ("any", "all"):
         return f"{name}({rest[0]}, {text_of(rest[1])}, {text_of(rest[2])})"
     return f"{'list' if name == 'list_of' else name}({', '.join(map(text_of, rest))})"
@@ -271,4 +289,21 @@ def one_of_each() -> list[Tree]:
         found += [("!=", A, ("datetime", known)), ("==", ("boolean", A), known), ("==", ID, known)]
         if isinstance(value, str):
             found += [("has_prefix", A, known), ("not", ("has_suffix", A, known)), ("in", known, ID)]
+    for value in WRITABLE[::3]:
+        known, cell = literal(value), ("lookup", "plans", "price", A)
+        found += [("==", cell, known), ("not", (">", cell, known)), ("in", known, cell), ("<=", known, cell)]
+    for table in ("plans", "large"):
+        for column in ("a", "price", "since", "tags", "on", "next"):
+            cell = ("lookup", table, column, A)
+            found += [
+                cell,
+                ("not", cell),
+                ("defined", cell),
+                ("==", cell, A),
+                ("!=", cell, ("lookup", table, "a", ID)),
+            ]
+            found += [
+                (">", cell, ("datetime", literal("2026-03-11"))),
+                ("any", "X", cell, ("==", ("variable", "X"), A)),
+            ]
     return found

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from mixdown.model.errors import ExpressionError
 from mixdown.model.expression import UNDEFINED, Context, document_predicate, evaluate, matches, parse
 from tests.model.expression_reference import ABSENT, Moment, World, truth_of, value_of
-from tests.model.expression_strategies import NOW_S, Tree, one_of_each, population, text_of, trees, values
+from tests.model.expression_strategies import (
+    NOW_S,
+    Tree,
+    one_of_each,
+    population,
+    text_of,
+    trees,
+    values,
+)
+from tests.model.expression_tables import GIVEN_TABLES, MEANT_TABLES
 
 PEOPLE = population()
 DOCUMENTS = [(profile_id, orjson.dumps(row)) for profile_id, row in PEOPLE]
@@ -19,11 +28,13 @@ ZONES = (UTC, timezone(timedelta(hours=5, minutes=30)))
 
 def expected(tree: Tree, zone: Any = UTC) -> list[str]:
     """The ids that the reference selects."""
-    return [name for name, row in PEOPLE if truth_of(tree, World(row, name, NOW_S, zone))]
+    return [
+        name for name, row in PEOPLE if truth_of(tree, World(row, name, NOW_S, zone, tables=MEANT_TABLES))
+    ]
 
 
 def check(tree: Tree, zone: Any = UTC) -> None:
-    expression = parse(text_of(tree))
+    expression = parse(text_of(tree), GIVEN_TABLES.get)
     decide = document_predicate(expression, Context(NOW_S, zone))
     assert [name for name, document in DOCUMENTS if decide(name, document)] == expected(tree, zone)
 
@@ -41,7 +52,7 @@ def test_generated_expressions_select_what_the_reference_selects(tree: Tree) -> 
 
 def check_generated(tree: Tree) -> None:
     try:
-        parse(text_of(tree))
+        parse(text_of(tree), GIVEN_TABLES.get)
     except ExpressionError as error:
         assert "joins conditions" in error.reason  # noqa: PT017 - it is the only reason there may be
         return
@@ -66,10 +77,10 @@ def _doubled(value: Any) -> Any:
 @settings(max_examples=60, deadline=None)
 @given(values)
 def test_generated_values_are_those_of_the_reference(tree: Tree) -> None:
-    expression = parse(text_of(tree))
+    expression = parse(text_of(tree), GIVEN_TABLES.get)
     for name, row in PEOPLE[:60]:
         value = evaluate(expression, row, name, Context(NOW_S))
-        wanted = plain(value_of(tree, World(row, name, NOW_S, UTC)))
+        wanted = plain(value_of(tree, World(row, name, NOW_S, UTC, tables=MEANT_TABLES)))
         if wanted is ABSENT:
             assert value is UNDEFINED
         elif type(wanted) in (int, float):

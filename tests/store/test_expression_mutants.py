@@ -18,6 +18,7 @@ from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.expressions import _Sqlite, compile_filter
 from tests.model.expression_reference import World, truth_of
 from tests.model.expression_strategies import NOW_S, one_of_each, population, text_of
+from tests.model.expression_tables import GIVEN_TABLES, MEANT_TABLES
 
 PEOPLE = population()
 Patch = pytest.MonkeyPatch
@@ -33,9 +34,11 @@ class Case(NamedTuple):
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
     def wanted(tree: Any) -> set[str]:
-        return {name for name, row in PEOPLE if truth_of(tree, World(row, name, NOW_S, UTC))}
+        return {
+            name for name, row in PEOPLE if truth_of(tree, World(row, name, NOW_S, UTC, tables=MEANT_TABLES))
+        }
 
-    return [Case(parse(text_of(tree)), wanted(tree)) for tree in one_of_each()[::5]]
+    return [Case(parse(text_of(tree), GIVEN_TABLES.get), wanted(tree)) for tree in one_of_each()[::5]]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,14 @@ from mixdown.store.sqlite import connection as connection_of_sqlite
 from mixdown.store.sqlite import expressions as sqlite_form
 from tests.model.expression_reference import World, truth_of
 from tests.model.expression_rows import NOW_S, PROFILES, SENT_BY_CLIENTS, TABLE
-from tests.model.expression_strategies import Tree, one_of_each, population, text_of, trees
+from tests.model.expression_strategies import (
+    Tree,
+    one_of_each,
+    population,
+    text_of,
+    trees,
+)
+from tests.model.expression_tables import GIVEN_TABLES, MEANT_TABLES
 from tests.store.postgres import postgres
 
 PEOPLE = [*population(), *PROFILES.items()]
@@ -71,8 +78,10 @@ def _in_postgres(
 
 def check(tree: Tree, engine: Engine, zone: tzinfo = UTC) -> None:
     """The rows that an engine and Python select together are those that the reference selects."""
-    expression = parse(text_of(tree))
-    wanted = {name for name, row in PEOPLE if truth_of(tree, World(row, name, NOW_S, zone))}
+    expression = parse(text_of(tree), GIVEN_TABLES.get)
+    wanted = {
+        name for name, row in PEOPLE if truth_of(tree, World(row, name, NOW_S, zone, tables=MEANT_TABLES))
+    }
     assert chosen(expression, engine, zone) == wanted
 
 
@@ -86,7 +95,7 @@ def chosen(expression: Expression, engine: Engine, zone: tzinfo = UTC) -> set[st
 
 def check_generated(tree: Tree, engine: Engine) -> None:
     try:
-        parse(text_of(tree))
+        parse(text_of(tree), GIVEN_TABLES.get)
     except ExpressionError:  # a bare value beside `and`
         return
     for zone in (UTC, HALF_PAST):

@@ -83,6 +83,7 @@ def create(
         project = find_project(store, project_ref)
         settle_and_tell(settings, store)
         made = new_cohort(
+            store,
             project.id,
             name,
             description=description,

@@ -136,6 +136,7 @@ def _asked(store: Store, project: int, parameters: Parameters, now_ms: int) -> t
     if (ids is None) == (expression is None):
         raise QueryError(ONE_OF_TWO, status=400)
     cohort = new_cohort(
+        store,
         project,
         parameters.text("name"),
         description=parameters.text("description"),

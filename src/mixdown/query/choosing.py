@@ -13,7 +13,9 @@ from typing import Final
 import msgspec
 
 from mixdown.model.errors import ExpressionError, QueryError
-from mixdown.model.expression import Context, Expression, parse
+from mixdown.model.expression import Context, Expression, no_tables, parse
+from mixdown.model.expression_nodes import LOOKUP
+from mixdown.model.lookup import Tables
 from mixdown.store import patience
 from mixdown.store.protocols import Cohort, Store
 from mixdown.store.selection import Selection
@@ -43,9 +45,9 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.where or self.selector or self.search or self.cohort or self.sort_key)
 
     @property
-    def depend_on_time(self) -> bool:
-        """Whether the same filters may choose others a second later."""
-        return any("NOW" in text for text in (self.where, self.selector, self.sort_key)) or bool(self.cohort)
+    def depend_on_more(self) -> bool:
+        """Whether the same filters may choose others though no profile has changed."""
+        return any(map(depends_on_more, (self.where, self.selector, self.sort_key))) or bool(self.cohort)
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -70,15 +72,16 @@ def choose(store: Store, project: int, filters: Filters, *, now_ms: int) -> Choi
             kind = f"of the group key {cohort.group_key}" if cohort.group_key else "of users"
             raise QueryError(f"filter_by_cohort, cohort {cohort.id} is one {kind}", status=400)
         group_key = cohort.group_key
+    tables = store.lookup_tables.tables(project)
     texts = [("where", filters.where), ("selector", filters.selector)]
+    expressions = [read_expression(name, text, tables) for name, text in texts]
     if cohort is not None and cohort.expression is not None:
-        texts.append((f"filter_by_cohort, cohort {cohort.id}", cohort.expression))
-    expressions = [read_expression(name, text) for name, text in texts]
+        expressions.append(saved_expression(store, cohort))
     selection = Selection(
         context=context_at(now_ms),
         where=tuple(each for each in expressions if not each.is_blank),
         search=filters.search,
-        sort_key=read_expression("sort_key", filters.sort_key) if filters.sort_key.strip() else None,
+        sort_key=read_expression("sort_key", filters.sort_key, tables) if filters.sort_key.strip() else None,
         descending=filters.descending,
     )
     listed = cohort is not None and cohort.expression is None
@@ -90,12 +93,26 @@ def context_at(now_ms: int) -> Context:
     return Context(now_s=now_ms // 1000, pause=patience.check)
 
 
-def read_expression(name: str, text: str) -> Expression:
-    """The expression that the parameter `name` holds. Raises `QueryError` (400) that names it."""
+def depends_on_more(text: str) -> bool:
+    """Whether an expression may choose others though no profile has changed: by the time, or by a table."""
+    return "NOW" in text or LOOKUP in text
+
+
+def read_expression(name: str, text: str, tables: Tables = no_tables, *, lenient: bool = False) -> Expression:
+    """The expression that the parameter `name` holds. Raises `QueryError` (400) that names it.
+
+    `tables` are the project's lookup tables; see `parse`.
+    """
     try:
-        return parse(text)
+        return parse(text, tables, lenient=lenient)
     except ExpressionError as error:
         raise QueryError(f"{name}, {error.message}", status=400) from None
+
+
+def saved_expression(store: Store, cohort: Cohort) -> Expression:
+    """A cohort's expression; a lookup table or column that has gone since is undefined."""
+    tables = store.lookup_tables.tables(cohort.project)
+    return read_expression(f"cohort {cohort.id}", cohort.expression or "", tables, lenient=True)
 
 
 def find_cohort(store: Store, project: int, number: int) -> Cohort:

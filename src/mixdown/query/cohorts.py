@@ -18,7 +18,7 @@ import msgspec
 from mixdown.model.errors import QueryError
 from mixdown.model.times import iso_seconds
 from mixdown.model.values import clean_text
-from mixdown.query.choosing import context_at, read_expression
+from mixdown.query.choosing import context_at, depends_on_more, read_expression, saved_expression
 from mixdown.store import bounds
 from mixdown.store.protocols import Cohort, Cohorts, Store
 from mixdown.store.selection import Selection
@@ -73,7 +73,7 @@ def counted(
             wanted.setdefault(cohort.group_key, []).append(cohort)
     for group_key, some in wanted.items():
         began = clock()
-        selections = [_selection(cohort, now_ms) for cohort in some]
+        selections = [_selection(store, cohort, now_ms) for cohort in some]
         tallied = store.state.tally(some[0].project, group_key, selections)
         took = clock() - began
         if len(known) >= COUNTS_KEPT:
@@ -103,11 +103,18 @@ def members(store: Store, cohort: Cohort, *, now_ms: int) -> Iterator[str]:
     """The ids of a cohort's members, ascending: for a list all of its ids. Raises `StoreError`."""
     if cohort.expression is None:
         return store.cohorts.ids(cohort.id)
-    return store.state.matching(cohort.project, cohort.group_key, _selection(cohort, now_ms))
+    return store.state.matching(cohort.project, cohort.group_key, _selection(store, cohort, now_ms))
 
 
 def new_cohort(
-    project: int, name: str, *, description: str, group_key: str, expression: str | None, now_ms: int
+    store: Store,
+    project: int,
+    name: str,
+    *,
+    description: str,
+    group_key: str,
+    expression: str | None,
+    now_ms: int,
 ) -> Cohort:
     """A cohort to be made, its texts checked. Raises `QueryError` (400) naming the field that is wrong."""
     name, description = clean_text(name).strip(), clean_text(description)
@@ -115,7 +122,8 @@ def new_cohort(
         raise QueryError(f"name, must be 1 to {NAME_LIMIT_CHARS} printable characters", status=400)
     if len(description) > DESCRIPTION_LIMIT_CHARS:
         raise QueryError(f"description, must be at most {DESCRIPTION_LIMIT_CHARS} characters", status=400)
-    if expression is not None and read_expression("where", expression).is_blank:
+    tables = store.lookup_tables.tables(project)
+    if expression is not None and read_expression("where", expression, tables).is_blank:
         raise QueryError("where, an expression is missing", status=400)
     return Cohort(project, name, description, clean_text(group_key), expression, now_ms)
 
@@ -127,12 +135,11 @@ def checked_ids(ids: Sequence[str]) -> list[str]:
     return [profile_id for profile_id in map(clean_text, ids) if profile_id]
 
 
-def _selection(cohort: Cohort, now_ms: int) -> Selection:
-    expression = read_expression(f"cohort {cohort.id}", cohort.expression or "")
-    return Selection(context=context_at(now_ms), where=(expression,))
+def _selection(store: Store, cohort: Cohort, now_ms: int) -> Selection:
+    return Selection(context=context_at(now_ms), where=(saved_expression(store, cohort),))
 
 
 def _is_good(kept: _Kept, expression: str, watermark: int, now_s: int, at_s: float) -> bool:
-    same_time = kept.now_s == now_s or "NOW" not in expression
+    same_time = kept.now_s == now_s or not depends_on_more(expression)
     age_s = at_s - kept.at_s
     return (kept.watermark == watermark and same_time) or age_s < min(KEPT_TIMES * kept.took_s, KEPT_LIMIT_S)

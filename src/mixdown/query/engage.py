@@ -331,7 +331,7 @@ def _may_be_shared(query: ProfileQuery) -> bool:
     """Whether its result stays what it is as long as nothing is folded, and its text is worth keeping."""
     filters = query.filters
     is_short = len(filters.where) + len(filters.selector) + len(filters.sort_key) < _TEXT_KEPT_CHARS
-    return query.distinct_ids is None and is_short and not filters.depend_on_time
+    return query.distinct_ids is None and is_short and not filters.depend_on_more
 
 
 def _bare(query: ProfileQuery) -> ProfileQuery:

@@ -20,6 +20,7 @@ import orjson
 
 from mixdown.model.errors import QueryError
 from mixdown.model.expression import Expression, document_values
+from mixdown.model.lookup import Tables
 from mixdown.query.choosing import Choice, Filters, choose, listed_ids, read_expression
 from mixdown.store import patience
 from mixdown.store.batches import documents_in_batches
@@ -58,7 +59,7 @@ class StatsQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 def stats_answer(store: Store, query: StatsQuery, *, now_ms: int) -> bytes:
     """The JSON answer. Blocks. Raises `QueryError` (400) naming the parameter that is wrong, `StoreError`."""
-    action = read_action(query.action)
+    action = read_action(query.action, store.lookup_tables.tables(query.project))
     results: Any
     if query.segments is None:
         results = _figure(store, query.project, [query.filters], action, now_ms)
@@ -89,8 +90,11 @@ def _members(filters: Filters, cohort: int) -> Filters:
     )
 
 
-def read_action(text: str) -> Action:
-    """An action as it was sent. Raises `QueryError` (400), with the position of an expression's fault."""
+def read_action(text: str, tables: Tables) -> Action:
+    """An action as it was sent, in a project with these lookup tables.
+
+    Raises `QueryError` (400), with the position of an expression's fault.
+    """
     call = _CALL.fullmatch(text)
     if call is None:
         raise QueryError(_ACTIONS, status=400)
@@ -111,7 +115,7 @@ def read_action(text: str) -> Action:
     if not inside.strip():
         raise QueryError(_ACTIONS, status=400)
     # blanks in front, so that a position counts from the start of the action
-    return Action(name, read_expression("action", " " * call.start(2) + inside), rank)
+    return Action(name, read_expression("action", " " * call.start(2) + inside, tables), rank)
 
 
 def _figure(store: Store, project: int, filters: list[Filters], action: Action, now_ms: int) -> Any:

@@ -99,7 +99,7 @@ def export(**flags: Any) -> None:
 
     asked = Asked(**flags)
     form = form_of(asked.file, asked.file_format, asked.compression)
-    parse(asked.where)
+    parse(asked.where, lenient=True)  # lookup tables are known once the folder is open
     as_of_ms = None if asked.as_of is None else read_time(asked.as_of, "--as-of")
     to_pipe = asked.file == STANDARD
     target = Path(asked.file).absolute()
@@ -118,6 +118,7 @@ def export(**flags: Any) -> None:
             _names(asked.properties),
             as_of_ms,
         )
+        parse(asked.where, store.lookup_tables.tables(project.id))
         _check_group_key(store, wanted)
         began = time.monotonic()
         with files.temporary() if to_pipe else files.opened(target, wanted.asked()) as held:
@@ -240,7 +241,8 @@ class _Run:
     def _filter(self, progress: files.Progress) -> Keep | None:
         from mixdown.model.expression import Context, document_predicate, parse
 
-        expression = parse(self._wanted.where)
+        wanted = self._wanted
+        expression = parse(wanted.where, self._store.lookup_tables.tables(wanted.project))
         if expression.is_blank:
             return None
         progress.now_s = progress.now_s or int(time.time())

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mixdown.cli.transfer.mixpanel import MixpanelSource
     from mixdown.cli.transfer.reading import Batch, Source
     from mixdown.ingest.rows import Import, Row
+    from mixdown.model.lookup import Tables
     from mixdown.model.updates import Unreadable, Update
     from mixdown.store.protocols import Store
 
@@ -186,9 +187,10 @@ class _Run:
         self._source = source
         self._refused = refused
         self._names = None if asked.names() is None else frozenset(asked.names() or ())
+        tables = store.lookup_tables.tables(target.project)
         # Mixpanel filters by itself
         self._slow_source = asked.from_mixpanel is not None
-        self._keep = None if asked.from_mixpanel else _filter(asked.where)
+        self._keep = None if asked.from_mixpanel else _filter(asked.where, tables)
         self._salt = f" {asked.where!r} {sorted(self._names or ())} {self._names is None}"
         if asked.again:
             self._salt += f" {time.time_ns()}"
@@ -404,14 +406,16 @@ def _check(asked: Asked) -> None:
         with contextlib.suppress(FileNotFoundError):
             if Path(asked.refused).samefile(str(asked.file)):
                 raise click.UsageError("--refused names the file that is to be read.")
-    _filter(asked.where)
+    from mixdown.model.expression import parse
+
+    parse(asked.where, lenient=True)  # lookup tables are known once the folder is open
 
 
-def _filter(where: str) -> Keep | None:
+def _filter(where: str, tables: Tables) -> Keep | None:
     """A function that says whether a row matches. Raises `ExpressionError`."""
     from mixdown.model.expression import Context, parse, row_of
 
-    expression = parse(where)
+    expression = parse(where, tables)
     if expression.is_blank:
         return None
     matches = expression.predicate(Context(int(time.time())))
