@@ -12,7 +12,7 @@ import pytest
 
 from mixdown.model import expression_running, expression_values
 from mixdown.model.expression import Context, Expression, document_predicate, parse
-from mixdown.store import dialect, filters, moments
+from mixdown.store import dialect, filters, joined, moments
 from mixdown.store.dialect import Bound, Sql, sure
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.expressions import _Sqlite, compile_filter
@@ -98,6 +98,10 @@ MUTANTS: dict[str, tuple[Any, str, Any]] = {
     "null stays null under not": (filters, "none_of", plainly_not),
     "not keeps the bounds as they are": (filters, "none_of", unturned),
     "an offset moves no day": (moments, "_DAYS_AROUND_S", 0),
+    "a row that is missing counts as one that differs": (joined, "none_of", lambda bound: bound),
+    "a number finds no row": (joined, "numbers_with_key", lambda _: []),
+    "what is written alike is equal": (joined, "_SURELY_EXACT", 2**70),
+    "another table says the same": (joined, "_same", lambda *_: True),
     "the id has no name": ("mixdown.store.sqlite.expressions", "ID_NAMES", ()),
 }
 IN_PYTHON: dict[str, tuple[Any, str, Any]] = {
