@@ -50,6 +50,8 @@ TABLE: Final[dict[str, frozenset[str]]] = {
     "/api/mixdown/refusals/resend": ADMINS,
     "/api/mixdown/sql": READERS,
     "/api/mixdown/history": READERS,
+    "/api/mixdown/identity": READERS,
+    "/api/mixdown/identity/unmerge": ADMINS,
     "GET /api/mixdown/cohorts": READERS,
     "POST /api/mixdown/cohorts": ANALYSTS,
     "DELETE /api/mixdown/cohorts": ANALYSTS,

@@ -26,6 +26,7 @@ from mixdown.http import (
     engage_stats,
     health,
     history,
+    identity,
     openapi,
     own,
     privacy,
@@ -75,7 +76,7 @@ def make_app(
     routes += openapi.routes()
     if part != "public":
         routes += [*engage.routes(services), *engage_properties.routes(services)]
-        routes += [*cohorts.routes(services), *history.routes(services)]
+        routes += [*cohorts.routes(services), *history.routes(services), *identity.routes(services)]
         routes += engage_stats.routes(services)
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
         routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]

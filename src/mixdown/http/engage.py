@@ -95,6 +95,7 @@ def profile_query(project_id: int, parameters: Parameters) -> ProfileQuery:
         project=project_id,
         filters=filters_of(parameters),
         distinct_ids=_ids(parameters),
+        ignore_alias=parameters.boolean("ignore_alias", default=False),
         output_properties=parameters.strings("output_properties", limit=PROPERTIES_LIMIT),
         page=parameters.integer("page", 0, low=0, high=PAGE_LIMIT),
         page_size=parameters.integer("page_size", DEFAULT_PAGE_SIZE, low=1, high=PAGE_SIZE_LIMIT),

@@ -22,6 +22,7 @@ from mixdown.model.values import clean_text
 from mixdown.query.group_keys import group_key_of
 from mixdown.query.history import PAGE_LIMIT, Place, history_page, place_of, place_text
 from mixdown.query.history import entry_view as view
+from mixdown.query.identities import owners
 from mixdown.store.protocols import Project, Store
 
 PATH: Final = "/api/mixdown/history"
@@ -37,6 +38,7 @@ class _Asked(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     before: Place | None
     limit: int
+    ignore_alias: bool
 
 
 def routes(services: Services) -> list[Route]:
@@ -62,12 +64,16 @@ def _asked(parameters: Parameters) -> _Asked:
         names=parameters.strings("property", limit=NAMES_LIMIT) or (),
         before=place_of(before) if before else None,
         limit=parameters.integer("limit", DEFAULT_LIMIT, low=1, high=PAGE_LIMIT),
+        ignore_alias=parameters.boolean("ignore_alias", default=False),
     )
 
 
 def _answer(store: Store, project: Project, asked: _Asked) -> bytes:
     group_key = group_key_of(store.state, project.id, asked.data_group_id)
-    key = (project.id, group_key, asked.id)
+    owner = asked.id
+    if not asked.ignore_alias:
+        (owner,) = owners(store.state, project.id, group_key, [owner])
+    key = (project.id, group_key, owner)
     found, following = history_page(store, key, names=asked.names, before=asked.before, limit=asked.limit)
     answer: dict[str, Any] = {
         "status": "ok",

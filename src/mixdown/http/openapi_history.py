@@ -48,6 +48,11 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         parameter(
             "data_group_id", "A group key's name or number: a group instead of a user.", {"type": "string"}
         ),
+        parameter(
+            "ignore_alias",
+            "The profile under this very id, even where the id is linked to a person with another.",
+            {"type": "boolean"},
+        ),
         parameter("property", "Only changes of these properties.", listed),
         parameter("before", "`next` of the page before.", {"type": "string"}),
         parameter(

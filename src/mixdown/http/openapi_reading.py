@@ -64,8 +64,13 @@ def _profile_parameters() -> tuple[dict[str, Any], ...]:
     listed = {"type": "array", "items": {"type": "string"}}
     return (
         PROJECT | {"example": 1},
-        parameter("distinct_id", "One profile.", {"type": "string"}),
+        parameter("distinct_id", "One profile, by any id of the person.", {"type": "string"}),
         parameter("distinct_ids", "A JSON list, or repeated.", listed | {"maxItems": IDS_LIMIT}),
+        parameter(
+            "ignore_alias",
+            "The profile under this very id, even where the id is linked to a person with another.",
+            {"type": "boolean"},
+        ),
         parameter(
             "data_group_id", "A group key's name or number: groups instead of users.", {"type": "string"}
         ),

@@ -23,6 +23,7 @@ from mixdown.model.errors import QueryError
 from mixdown.query.choosing import Choice, Filters, choose, listed_ids
 from mixdown.query.group_keys import group_key_of
 from mixdown.query.history import NAMED_LIMIT, as_of, require_reach
+from mixdown.query.identities import owners, owners_at
 from mixdown.query.sessions import WholeSession, is_live, live_id, read_whole
 from mixdown.store import patience
 from mixdown.store.batches import documents_in_batches
@@ -57,12 +58,13 @@ class ProfileQuery(msgspec.Struct, frozen=True, kw_only=True):
     """One call of `engage` in one project.
 
     `distinct_ids` None means all; `output_properties` None means all of them; `limit` caps the total
-    (0: no cap).
+    (0: no cap). An id means the profile of the person whose it is, with `ignore_alias` the one it names.
     """
 
     project: int
     filters: Filters = Filters()
     distinct_ids: tuple[str, ...] | None = None
+    ignore_alias: bool = False
     output_properties: tuple[str, ...] | None = None
     page: int = 0
     page_size: int = DEFAULT_PAGE_SIZE
@@ -131,9 +133,12 @@ class ProfileQueries:
         require_reach(state, time_ms, "as_of")
         group_key = group_key_of(state, query.project, query.filters.data_group_id)
         render = _renderer(query.output_properties)
+        ids = set(query.distinct_ids)
+        if not query.ignore_alias:
+            ids = owners_at(state, query.project, group_key, ids, time_ms)
         found = (
             (profile_id, as_of(state, (query.project, group_key, profile_id), time_ms))
-            for profile_id in sorted(set(query.distinct_ids))
+            for profile_id in sorted(ids)
         )
         there = ((each, msgspec.json.encode(then)) for each, then in found if then is not None)
         rows = [render(profile_id, document) for profile_id, document in _bounded(there)]
@@ -230,7 +235,10 @@ class ProfileQueries:
 
     def _matching(self, query: ProfileQuery, choice: Choice) -> Iterator[str]:
         """The ids of the result set in its order, cut at `limit`."""
-        listed = listed_ids(self._store, choice, query.distinct_ids)
+        asked = query.distinct_ids
+        if asked is not None and not query.ignore_alias:
+            asked = owners(self._store.state, query.project, choice.group_key, asked)
+        listed = listed_ids(self._store, choice, asked)
         if listed is not None:
             ids = self._wanted_of(query.project, choice, listed)
         elif choice.selection.takes_all and choice.selection.sort_key is None:
