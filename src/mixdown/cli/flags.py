@@ -126,6 +126,16 @@ def group_key_flag(about: str) -> Callable[[F], F]:
     return click.option("--group-key", default="", metavar="K", help=about)
 
 
+def ignore_alias_flag(command: F) -> F:
+    """Give a command `--ignore-alias`."""
+    decorated: F = click.option(
+        "--ignore-alias",
+        is_flag=True,
+        help="The profile under this very ID, even where it is linked to a person with another id.",
+    )(command)
+    return decorated
+
+
 def settings_from(flags: Mapping[str, Any]) -> Settings:
     """The settings in force: flags, then `MIXDOWN_` variables, then defaults. Raises `SettingsError`."""
     return load(os.environ, flags)

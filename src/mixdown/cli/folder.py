@@ -20,7 +20,7 @@ from mixdown.model.errors import CatalogError, FolderBusyError
 from mixdown.settings import Settings
 
 if TYPE_CHECKING:
-    from mixdown.store.protocols import Project, Store
+    from mixdown.store.protocols import ProfileKey, Project, Store
 
 POLL_S: Final = 0.01
 
@@ -108,6 +108,17 @@ def _fold_here(settings: Settings) -> None:
         catch_up(store, history=settings.history_retention_days > 0)
     finally:
         store.close()
+
+
+def profile_key(
+    store: Store, project: Project, group_key: str, profile_id: str, *, ignore_alias: bool
+) -> ProfileKey:
+    """The profile that an id means: that of the person whose it is, as reads over HTTP have it."""
+    from mixdown.query.identities import owners
+
+    if not ignore_alias:
+        (profile_id,) = owners(store.state, project.id, group_key, [profile_id])
+    return project.id, group_key, profile_id
 
 
 def settle_and_tell(settings: Settings, store: Store) -> None:

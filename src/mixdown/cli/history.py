@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag
-from mixdown.cli.folder import find_project, opened, settle_and_tell, wake_fold
+from mixdown.cli.flags import data_dir_flag, group_key_flag, ignore_alias_flag, json_flag, project_flag
+from mixdown.cli.folder import find_project, opened, profile_key, settle_and_tell, wake_fold
 from mixdown.cli.output import (
     Failure,
     confirm,
@@ -43,9 +43,10 @@ _GROUP_KEY: Final = group_key_flag("The group ID of this group key, instead of a
     "--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="At most so many."
 )
 @click.option("--before", metavar="PLACE", help="Those before: what the end of another page names.")
+@ignore_alias_flag
 @json_flag
 @data_dir_flag
-def history(
+def history(  # noqa: PLR0913 - each is a flag
     *,
     profile_id: str,
     project_ref: str,
@@ -53,6 +54,7 @@ def history(
     names: tuple[str, ...],
     limit: int,
     before: str | None,
+    ignore_alias: bool,
     as_json: bool,
     data_dir: str | None,
 ) -> None:
@@ -71,7 +73,8 @@ def history(
     with opened(data_dir) as (settings, store):
         project = find_project(store, project_ref)
         settle_and_tell(settings, store)
-        key = (project.id, clean_text(group_key), clean_text(profile_id))
+        ids = clean_text(group_key), clean_text(profile_id)
+        key = profile_key(store, project, *ids, ignore_alias=ignore_alias)
         found, following = history_page(store, key, names=names, before=place, limit=limit)
     if as_json:
         results = [entry_view(entry) for entry in found]
@@ -108,6 +111,7 @@ def _value(value: Any) -> str:
     "--to", "time", required=True, metavar="TIME", help="When it was right: 2026-01-31T12:00:00, UTC."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@ignore_alias_flag
 @json_flag
 @data_dir_flag
 def undo(
@@ -117,6 +121,7 @@ def undo(
     group_key: str,
     time: str,
     yes: bool,
+    ignore_alias: bool,
     as_json: bool,
     data_dir: str | None,
 ) -> None:
@@ -137,7 +142,8 @@ def undo(
     with opened(data_dir) as (settings, store):
         project = find_project(store, project_ref)
         settle_and_tell(settings, store)
-        key = (project.id, clean_text(group_key), clean_text(profile_id))
+        ids = clean_text(group_key), clean_text(profile_id)
+        key = profile_key(store, project, *ids, ignore_alias=ignore_alias)
         require_reach(store.state, time_ms, "--to")
         then = as_of(store.state, key, time_ms)
         document = store.state.documents([key])[0]
@@ -169,7 +175,8 @@ def _send(
     from mixdown.ingest.direct import append_raw
     from mixdown.ingest.pipeline import rules_of
 
-    named = {"$group_key": key[1], "$group_id": key[2]} if key[1] else {"$distinct_id": key[2]}
+    of_user = {"$distinct_id": key[2], "$ignore_alias": True}
+    named = {"$group_key": key[1], "$group_id": key[2]} if key[1] else of_user
     record = {"$token": project.token, **named, "$ignore_time": True, **operators}
     endpoint = "groups" if key[1] else "engage"
     outcome = append_raw(store, rules_of(settings), endpoint, [record], sdk="mixdown", keep_refusals=False)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag
-from mixdown.cli.folder import find_project, opened, settle_and_tell, wake_fold
+from mixdown.cli.flags import data_dir_flag, group_key_flag, ignore_alias_flag, json_flag, project_flag
+from mixdown.cli.folder import find_project, opened, profile_key, settle_and_tell, wake_fold
 from mixdown.cli.history import history, undo
 from mixdown.cli.output import (
     Failure,
@@ -62,6 +62,7 @@ def _cell(value: Any) -> str:
 @project_flag()
 @group_key_flag("Read the group ID of this group key, instead of a user.")
 @click.option("--as-of", "time", metavar="TIME", help="As it stood then: 2026-01-31T12:00:00, in UTC.")
+@ignore_alias_flag
 @json_flag
 @data_dir_flag
 def get(
@@ -70,13 +71,15 @@ def get(
     project_ref: str,
     group_key: str,
     time: str | None,
+    ignore_alias: bool,
     as_json: bool,
     data_dir: str | None,
 ) -> None:
     """Print one profile, as it stands or as it stood.
 
-    With --json in the shape of the query API: {"$distinct_id": …, "$properties": {…}}. Exit code 1 when
-    there is no such profile.
+    A user is named by any id of theirs: what is printed is the profile of the person that the id belongs to,
+    or belonged to then. With --json in the shape of the query API: {"$distinct_id": …, "$properties": {…}}.
+    Exit code 1 when there is no such profile.
 
     \b
     Examples:
@@ -88,7 +91,9 @@ def get(
     with opened(data_dir) as (settings, store):
         project = find_project(store, project_ref)
         settle_and_tell(settings, store)
-        properties = _properties(store, (project.id, group_key, profile_id), time)
+        literal = ignore_alias or time is not None
+        key = profile_key(store, project, group_key, profile_id, ignore_alias=literal)
+        profile_id, properties = _profile(store, key, time, ignore_alias=ignore_alias)
     if properties is None:
         verb = "has" if time is None else "had"
         raise Failure(
@@ -100,19 +105,24 @@ def get(
     print_rows(("property", "value"), [(name, _cell(value)) for name, value in properties.items()])
 
 
-def _properties(store: Store, key: ProfileKey, time: str | None) -> Properties | None:
-    """A profile as it stands, or as it stood at a time; None where there is none."""
+def _profile(
+    store: Store, key: ProfileKey, time: str | None, *, ignore_alias: bool
+) -> tuple[str, Properties | None]:
+    """The id and properties of a profile as it stands, or as it stood at a time; None where there is none."""
     import orjson
 
     from mixdown.query.history import as_of, read_time, require_reach
+    from mixdown.query.identities import owners_at
 
     if time is not None:
         time_ms = read_time(time, "--as-of")
         require_reach(store.state, time_ms, "--as-of")
-        return as_of(store.state, key, time_ms)
+        if not ignore_alias:
+            (owner,) = owners_at(store.state, key[0], key[1], [key[2]], time_ms)
+            key = (key[0], key[1], owner)
+        return key[2], as_of(store.state, key, time_ms)
     document = store.state.documents([key])[0]
-    properties: Properties | None = None if document is None else orjson.loads(document)
-    return properties
+    return key[2], None if document is None else orjson.loads(document)
 
 
 @profiles.command()
@@ -120,21 +130,33 @@ def _properties(store: Store, key: ProfileKey, time: str | None) -> Properties |
 @project_flag()
 @group_key_flag("Delete groups of this group key, instead of users.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@ignore_alias_flag
 @json_flag
 @data_dir_flag
 def delete(
-    *, ids: tuple[str, ...], project_ref: str, group_key: str, yes: bool, as_json: bool, data_dir: str | None
+    *,
+    ids: tuple[str, ...],
+    project_ref: str,
+    group_key: str,
+    yes: bool,
+    ignore_alias: bool,
+    as_json: bool,
+    data_dir: str | None,
 ) -> None:
     """Delete profiles, by a `$delete` record for each.
 
-    Prints which were deleted and which were not there; exit code 1 when any was not. With --json:
-    {"deleted": […], "missing": […]}.
+    Any id of a person deletes the one profile that the person has. Prints which were deleted and which were
+    not there; exit code 1 when any was not. With --json: {"deleted": […], "missing": […]}.
     """
+    from mixdown.query.identities import owners
+
     wanted = list(dict.fromkeys(map(clean_text, ids)))
     group_key = clean_text(group_key)
     with opened(data_dir) as (settings, store):
         project = find_project(store, project_ref)
         settle_and_tell(settings, store)
+        if not ignore_alias:
+            wanted = list(owners(store.state, project.id, group_key, wanted))
         keys = [(project.id, group_key, each) for each in wanted]
         read = documents_in_batches(store.state.documents, keys, first=16, most=1000, roomy_bytes=2**20)
         present = [
@@ -178,7 +200,8 @@ def _append_deletes(
         ]
     else:
         endpoint = "engage"
-        records = [{"$token": project.token, "$distinct_id": each, "$delete": ""} for each in present]
+        named: dict[str, Any] = {"$token": project.token, "$ignore_alias": True, "$delete": ""}
+        records = [{"$distinct_id": each, **named} for each in present]
     outcome = append_raw(store, rules_of(settings), endpoint, records, sdk="mixdown", keep_refusals=False)
     wake_fold(settings)
     if outcome.failed:

@@ -20,6 +20,7 @@ from mixdown.cli.cohort import cohort
 from mixdown.cli.config import config
 from mixdown.cli.doctor import doctor
 from mixdown.cli.erase import erase, retrieve
+from mixdown.cli.identity import identity
 from mixdown.cli.index import index
 from mixdown.cli.output import Failure
 from mixdown.cli.profiles import profiles
@@ -86,7 +87,21 @@ def root() -> None:
     """
 
 
-_DATA = (project, account, profiles, cohort, index, erase, retrieve, refusals, tail, sql, backup, restore)
+_DATA = (
+    project,
+    account,
+    profiles,
+    cohort,
+    index,
+    identity,
+    erase,
+    retrieve,
+    refusals,
+    tail,
+    sql,
+    backup,
+    restore,
+)
 for _command in (serve, *_DATA, cert, config, doctor):
     root.add_command(_command)
 

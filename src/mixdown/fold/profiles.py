@@ -258,13 +258,7 @@ class ProfileFold:
                         if identities is not None and not update.group_key:
                             canonical = identities.canonical_in(update.project)
                     step = HistoryRecord(
-                        position,
-                        time_ms,
-                        source,
-                        update.time_ms,
-                        update.flags,
-                        update.geo,
-                        update.operations,
+                        position, time_ms, source, update.time_ms, update.flags, update.geo, update.operations
                     )
                     profile_id = update.id
                     if canonical is not None and not update.flags & IGNORE_ALIAS:

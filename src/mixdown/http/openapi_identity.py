@@ -46,8 +46,12 @@ _PERSON: Final[dict[str, Any]] = {
 def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
     """The operations of this family."""
     del settings
+    return {identity.PATH: {"get": _shown()}, identity.UNMERGE_PATH: {"post": _parted()}}
+
+
+def _shown() -> Operation:
     limit = {"type": "integer", "minimum": 1, "maximum": SHOWN_LIMIT}
-    shown = operation(
+    return operation(
         "getIdentity",
         "Mixdown",
         "Read which ids are one person, and what linked them",
@@ -68,11 +72,14 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         ),
         security=READERS,
     )
+
+
+def _parted() -> Operation:
     missing = {"request": identity.UNMERGE_PATH, "error": identity.NOT_LINKED, "status": "error"}
     apart = _PERSON | {"canonical": "$device:D1", "ids": ["$device:D1"]}
     apart["links"] = [_LINK | {"unmerged": "2026-11-22T04:00:00", "unmerged_position": 1300}]
     form = {"type": "object", "properties": {"distinct_id": {"type": "string"}}, "required": ["distinct_id"]}
-    parted = operation(
+    return operation(
         "unmergeIdentity",
         "Mixdown",
         "Take an id apart from all that it is linked with",
@@ -103,4 +110,3 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         ),
         security=[{"account": []}],
     )
-    return {identity.PATH: {"get": shown}, identity.UNMERGE_PATH: {"post": parted}}

@@ -18,7 +18,15 @@ from mixdown.model.errors import CatalogError
 from mixdown.model.limits import KEY_WINDOW_MS, Limits
 from mixdown.model.operators import Operator
 from mixdown.model.payloads import Reading
-from mixdown.model.updates import Refusal, Unreadable, Update, digest_key, read_update, record_text
+from mixdown.model.updates import (
+    IGNORE_ALIAS,
+    Refusal,
+    Unreadable,
+    Update,
+    digest_key,
+    read_update,
+    record_text,
+)
 from mixdown.store.chunk import Outcome, Segment, encode_filter, encode_segment
 from mixdown.store.protocols import Append, RefusedRecord, Store
 
@@ -36,7 +44,8 @@ Row = tuple[Any, Any]
 class Import(msgspec.Struct, frozen=True):
     """Where rows go and what they do there.
 
-    `replace` deletes each profile before its row is set. `string_limit_bytes` of 0 keeps texts whole.
+    `replace` deletes each profile before its row is set. `string_limit_bytes` of 0 keeps texts whole. With
+    `ignore_alias` a row is for the very id that it names, linked to others or not.
     """
 
     project: int
@@ -45,10 +54,12 @@ class Import(msgspec.Struct, frozen=True):
     operator: str = "set"
     replace: bool = False
     string_limit_bytes: int = 0
+    ignore_alias: bool = False
 
     def key(self, identity: str) -> bytes:
         """The key of a batch that `identity` tells apart from all others of such imports."""
         how = f"{self.operator} {self.replace} {self.string_limit_bytes}"
+        how += " literally" if self.ignore_alias else ""
         return digest_key("import", str(self.project), self.group_key, how, identity)
 
 
@@ -90,8 +101,12 @@ def judge(
             record = row if isinstance(row, Unreadable) else _record(row, target)
             result = read_update(record, index, careful if hostile[index] else quick)
         if type(result) is Update:
+            if target.ignore_alias:
+                result.flags |= IGNORE_ALIAS
             if target.replace:
-                updates.append(Update(result.project, result.group_key, result.id, [(Operator.DELETE, None)]))
+                flags = result.flags & IGNORE_ALIAS
+                gone = [(int(Operator.DELETE), None)]
+                updates.append(Update(result.project, result.group_key, result.id, gone, flags=flags))
             updates.append(result)
         else:
             assert isinstance(result, Refusal)

@@ -20,7 +20,14 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 import click
 import msgspec
 
-from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag, source_of
+from mixdown.cli.flags import (
+    data_dir_flag,
+    group_key_flag,
+    ignore_alias_flag,
+    json_flag,
+    project_flag,
+    source_of,
+)
 from mixdown.cli.folder import find_project, opened, running_server, settle, settle_and_tell
 from mixdown.cli.output import Failure, emit, json_text, note, printable
 from mixdown.cli.progress import ProgressBar
@@ -77,6 +84,7 @@ class Counts(msgspec.Struct):
     help="What a row does to its profile.",
 )
 @click.option("--replace", is_flag=True, help="Each profile becomes its row: what it had before goes.")
+@ignore_alias_flag
 @click.option("--id-column", metavar="NAME", help="Where the id stands, if not in `$distinct_id`.")
 @click.option(
     "--refused",
@@ -144,6 +152,7 @@ class Asked(msgspec.Struct, frozen=True):
     properties: str | None
     operator: str
     replace: bool
+    ignore_alias: bool
     id_column: str | None
     refused: str | None
     again: bool
@@ -435,6 +444,7 @@ def _target(asked: Asked, store: Store) -> Import:
         asked.operator,
         asked.replace,
         string_limit_bytes=_limit_in_force() if given else 0,
+        ignore_alias=asked.ignore_alias,
     )
 
 
