@@ -20,6 +20,7 @@ from typing import Any, Self
 import pytest
 
 from mixdown.fold import loop
+from mixdown.fold.events import take_all
 from mixdown.model.errors import FolderBusyError
 from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.backup import write_backup
@@ -437,6 +438,7 @@ def test_the_log_is_not_trimmed_while_a_backup_copies(
     lock.acquire()
     assert run(held_until_step) == 0
     assert store.state.watermark() == 203, "the fold goes on"
+    take_all(store)
     lock.close()
     assert run(held_until_step) == 203
     wake.close()
@@ -511,6 +513,8 @@ def test_the_wal_of_the_state_starts_anew_once_its_copy_is_done(filled: Cli, tmp
         for doing, name in (
             ("copying", "state"),
             ("packing", "state"),
+            ("copying", "events"),
+            ("packing", "events"),
             ("copying", "catalog"),
             ("copying", "log"),
             ("packing", "catalog"),

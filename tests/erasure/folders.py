@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mixdown.fold.erasure import Eraser
+from mixdown.fold.events_erasure import EventsEraser, remove_hidden
 from mixdown.fold.loop import catch_up
 from mixdown.ingest.direct import append_raw
 from mixdown.ingest.pipeline import rules_of
@@ -113,14 +114,19 @@ def ask(store: SqliteStore, numbers: list[int]) -> Deletion:
     at = now_ms()
     job = Deletion(secrets.token_hex(16), 1, "", ids, len(ids), PENDING, "tests", "GDPR", at)
     store.privacy.add_deletion(job)
-    assert begin(store.log, store.privacy, job, now_ms=at)
+    assert begin(store, job, now_ms=at)
     return job
 
 
 def steps(store: SqliteStore) -> Iterator[int]:
-    """Fold and erase, as far as the steps are taken: how many pieces were done so far."""
+    """Fold and erase, as far as the steps are taken: how many pieces were done so far.
+
+    What the events reader's process does of it is done before.
+    """
     catch_up(store)
     jobs = store.privacy.unfinished()
+    EventsEraser(store).go_on()
+    remove_hidden(store)
     for done, _ in enumerate(Eraser(store)._erase(jobs), 1):
         yield done
 

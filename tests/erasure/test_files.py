@@ -360,7 +360,7 @@ def test_a_folder_of_the_first_release_is_rid_of_what_it_deleted_before(tmp_path
     assert "u007" in documents
     job = Deletion("j" * 32, 1, "", ("ann", "u007"), 2, PENDING, "tests", "GDPR", now_ms())
     store.privacy.add_deletion(job)
-    assert begin(store.log, store.privacy, job, now_ms=now_ms())
+    assert begin(store, job, now_ms=now_ms())
     erase_all_folded(store)
     assert found(folder, ['"ann"', "u007"]) == {}
     assert dict(store.state.page(1, "", offset=0, limit=1000)) == {

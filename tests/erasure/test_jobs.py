@@ -13,6 +13,8 @@ import orjson
 import pytest
 
 from mixdown.fold.erasure import Eraser
+from mixdown.fold.events import take_all
+from mixdown.fold.events_erasure import EventsEraser
 from mixdown.store.memory import MemoryStore
 from mixdown.store.privacy import (
     RETRIEVAL_LIFE_MS,
@@ -89,9 +91,12 @@ def cancel(world: World, asked: dict[str, Any]) -> int:
 
 def erase(world: World) -> None:
     """Fold, and do what erasing there is to do."""
-    eraser = Eraser(world._fold_store, now_ms=world.clock)
+    eraser = Eraser(world.fold_store, now_ms=world.clock)
+    events = EventsEraser(world.fold_store)
     for _ in range(100):
         world.fold_all()
+        take_all(world.fold_store)
+        events.go_on()
         eraser.go_on(busy=False)
         eraser._due = 0.0
 
@@ -193,6 +198,7 @@ def test_another_sites_page_cannot_make_a_browser_erase(world: World) -> None:
 
 def test_a_job_goes_from_started_to_success_and_forgets_its_ids(world: World) -> None:
     world.send(user("ada", n=1), user("bob", n=2))
+    world.fold_all()
     asked = ask(world, BODY)
     assert (asked["status"], asked["distinct_ids"], asked["report"]) == ("STARTED", ["ada"], None)
     assert asked["task_id"] == asked["tracking_id"]
@@ -252,7 +258,7 @@ def test_a_job_whose_process_died_before_the_log_had_it_is_begun_again(patient_w
     world = patient_world
     world.send(user("ada", n=1))
     asked = ask(world, BODY)
-    jobs = world._fold_store.privacy
+    jobs = world.fold_store.privacy
     assert jobs.claim(asked["task_id"], now_ms=world.now_ms, stale_ms=0)
     assert not jobs.claim(asked["task_id"], now_ms=world.now_ms, stale_ms=world.now_ms)
     assert job(world, asked)["status"] == STAGING
@@ -276,7 +282,7 @@ def test_who_waited_too_long_for_the_log_leaves_a_job_to_the_one_that_took_it_ov
     late = world.now_ms + STALE_STAGING_MS + 1
     with ThreadPoolExecutor(1) as threads:
         with store.log.turn():
-            first = threads.submit(begin, store.log, jobs, waiting, now_ms=world.now_ms)
+            first = threads.submit(begin, store, waiting, now_ms=world.now_ms)
             while job(world, asked)["status"] != STAGING:
                 time.sleep(0.005)
             assert jobs.claim(waiting.id, now_ms=late, stale_ms=late - STALE_STAGING_MS)

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 
 from mixdown.cli.flags import data_dir_flag, group_key_flag, json_flag, project_flag
-from mixdown.cli.folder import find_project, opened, settle_and_tell, wake_fold
+from mixdown.cli.folder import find_project, opened, settle, settle_and_tell, wake_fold
 from mixdown.cli.output import Failure, confirm, emit, note, printable
 from mixdown.model.values import clean_text
 
@@ -69,7 +69,8 @@ def erase(
         who = f"{len(named)} people" if len(named) > 1 else printable(named[0])
         question = f"Erase {who} from project {project.id}, {printable(project.name)}, for good?"
         confirm(question, yes=yes or not sys.stdin.isatty())
-        job = _begin(store, project.id, group_key, named)
+        settled = not settle(settings, store)  # else the fold begins it once it is not late
+        job = _begin(store, project.id, group_key, named, at_once=settled)
         wake_fold(settings)
         _erase_here(settings)
         job = _after(store, job, wait=wait)
@@ -81,8 +82,8 @@ def erase(
         note(f"not reached: {left}")
 
 
-def _begin(store: Store, project: int, group_key: str, ids: tuple[str, ...]) -> Deletion:
-    """A job whose records stand in the log. Raises `CatalogError`, `StoreError`."""
+def _begin(store: Store, project: int, group_key: str, ids: tuple[str, ...], *, at_once: bool) -> Deletion:
+    """A job, with `at_once` one whose records stand in the log. Raises `CatalogError`, `StoreError`."""
     from mixdown.store.privacy import PENDING, Deletion, begin
 
     now_ms = _now_ms()
@@ -99,7 +100,8 @@ def _begin(store: Store, project: int, group_key: str, ids: tuple[str, ...]) -> 
         due_ms=now_ms,
     )
     store.privacy.add_deletion(job)
-    begin(store.log, store.privacy, job, now_ms=now_ms)
+    if at_once:
+        begin(store, job, now_ms=now_ms)
     return job
 
 
@@ -161,8 +163,9 @@ def retrieve(
 ) -> None:
     """Write out all that is kept of some people, as one JSON file.
 
-    It holds their profiles and history, the cohorts that list them, the refused records that name them, and
-    what the log still has of them. A file that is there is not overwritten.
+    It holds their profiles and history, their events, the cohorts that list them, the refused records that
+    name them, and the updates that the log still has, of all ids that are linked with these.
+    A file that is there is not overwritten.
 
     \b
     Examples:

@@ -3,7 +3,8 @@
 Enters: the jobs of `store.privacy`. Leaves: a log, sessions, refusals, cohorts, keys and files without these
 people, and the jobs' reports. It runs in the fold's process, which alone writes the state, and may be killed
 at any moment: a job that has its ids is done again from its beginning, and every part of it may be done
-twice. It must never write an id to a log line, a metric or a report.
+twice. Their events are hidden and rewritten in another process (`fold.events_erasure`): it waits for that. It
+must never write an id to a log line, a metric or a report.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final, Protocol
 import msgspec
 import orjson
 
+from mixdown.fold.events_erasure import EventsEraser, remove_hidden
 from mixdown.model.errors import CorruptStoreError
 from mixdown.model.mentions import mentions
 from mixdown.model.times import iso_seconds
@@ -90,6 +92,7 @@ class Eraser:
         self._now_ms = now_ms
         self._events = events
         self._round: Iterator[bool] | None = None
+        self._seen_at: dict[str, int] = {}
         self._due = self._ended = 0.0
 
     def go_on(self, *, busy: bool) -> bool:
@@ -136,7 +139,11 @@ class Eraser:
         return 0
 
     def _begun(self) -> list[Deletion]:
-        """The jobs that stand in the log, after those that are due were begun."""
+        """The jobs that stand in the log, after those that are due were begun.
+
+        A job begins when all that was acknowledged before it is folded: only then is it known who is linked
+        with whom.
+        """
         store, now_ms = self._store, self._now_ms()
         unfinished = store.privacy.unfinished()
         due = [
@@ -146,7 +153,9 @@ class Eraser:
             or (job.status == STAGING and job.claimed_ms < now_ms - STALE_STAGING_MS)
         ]
         for job in due:
-            begin(store.log, store.privacy, job, now_ms=now_ms)
+            if store.state.watermark() >= self._seen_at.setdefault(job.id, store.log.head()):
+                begin(store, job, now_ms=now_ms)
+                del self._seen_at[job.id]
         if due:
             unfinished = store.privacy.unfinished()
         return [job for job in unfinished if job.status == STARTED]
@@ -166,6 +175,8 @@ class Eraser:
             while store.state.checkpoint() < end:
                 yield False
             yield from self._rewrite(targets, tally, below=end)
+            while not self._events_are_gone(targets, end):
+                yield False
             with_ids = [job.id for job in jobs if job.ids]
             store.privacy.forget_ids(with_ids, orjson.dumps(msgspec.to_builtins(tally)))
         yield from store.sweep()
@@ -175,6 +186,13 @@ class Eraser:
         if self._events is not None:
             people = sum(job.count for job in jobs)
             self._events.erased(len(jobs), people, tally.records, time.monotonic() - began)
+
+    def _events_are_gone(self, targets: Targets, end: int) -> bool:
+        """Whether the events reader's process has hidden their events and taken them off the disk."""
+        events = self._store.events
+        if events.forgotten() < end:
+            return False
+        return not any(events.owed(project) for project, group_key in targets if not group_key)
 
     def _forget(self, targets: Targets, tally: _Tally) -> Iterator[bool]:
         """What is read of them but the log: history, sessions, cohorts, retrievals, refusals."""
@@ -231,6 +249,7 @@ class Eraser:
         if keys:
             yield from self._rewrite({}, tally, below=self._store.log.head(), keys=keys, times_ms=times_ms)
             self._store.state.redact_keys(list(keys))
+            self._store.events.redact_keys(list(keys))
         if found:
             tally.refusals += refusals.remove(found)
 
@@ -281,6 +300,7 @@ class Eraser:
         keys = [key for each in waiting for key in each.keys]
         if keys:
             self._store.state.redact_keys(keys)
+            self._store.events.redact_keys(keys)
         waiting.clear()
 
     def _report(self, job: Deletion, tally: _Tally, now_ms: int) -> bytes:
@@ -313,5 +333,7 @@ def _size(waiting: Sequence[Rewritten]) -> int:
 def erase_all(store: Store) -> None:
     """Do all jobs that are due, in this process (no server runs). Raises `StoreError`."""
     eraser = Eraser(store)
+    events = EventsEraser(store)
     while eraser.go_on_or_raise():
-        pass
+        events.go_on()
+        remove_hidden(store)

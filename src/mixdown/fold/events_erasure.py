@@ -64,11 +64,8 @@ def _targets(jobs: list[Deletion]) -> dict[tuple[int, int], set[str]]:
     return found
 
 
-def hide_and_remove(store: Store) -> None:
-    """Do all jobs to their end in this process (no server runs), files included. Raises `StoreError`."""
-    eraser = EventsEraser(store)
-    while eraser.go_on() is not None:
-        pass
+def remove_hidden(store: Store) -> None:
+    """Take all hidden events off the disk, in this process (no server runs). Raises `StoreError`."""
     while any(store.events.owed(project) for project in store.events.projects()):
         if not store.events.tend(busy=False, now_ms=time.time_ns() // 1_000_000):
             time.sleep(OWED_PAUSE_S)

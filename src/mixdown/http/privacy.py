@@ -35,6 +35,7 @@ from mixdown.model.errors import AuthError, CatalogError, QueryError, RequestErr
 from mixdown.model.times import iso_seconds
 from mixdown.model.values import clean_text
 from mixdown.query.person import person_file
+from mixdown.store.chunk import FOR_ALL
 from mixdown.store.privacy import (
     IDS_LIMIT,
     PENDING,
@@ -84,11 +85,14 @@ def _deletion_routes(services: Services) -> list[Route]:
         named = _named(asked.parameters)
         deletion = _new_deletion(asked, named, services)
 
+        # who is linked with whom is what is folded; where that is late, the fold begins the job in its time
+        behind = await services.watch.wait(services.settings.read_wait_ms)
+
         def call() -> Deletion:
             store = services.store
             _kept(lambda: store.privacy.add_deletion(deletion))
-            if deletion.due_ms <= deletion.requested_ms:
-                begin(store.log, store.privacy, deletion, now_ms=services.now_ms())
+            if not behind and deletion.due_ms <= deletion.requested_ms:
+                begin(store, deletion, now_ms=services.now_ms())
             return store.privacy.deletion(deletion.project, deletion.id) or deletion
 
         return ok_response(_deletion_view(await to_its_end(services, call)), status=201)
@@ -153,7 +157,7 @@ def _retrieval_routes(services: Services) -> list[Route]:
     async def retrieved(request: Request) -> Response:
         asked = await _ask(request, services, "retrieve people's data")
         found = await _retrieval_of(services, asked.project, _tracking_id(request))
-        await services.watch.wait(wait_bound_ms(request, services.settings.read_wait_ms))
+        await services.watch.wait(wait_bound_ms(request, services.settings.read_wait_ms), FOR_ALL)
         pieces = person_file(
             services.store, asked.project, found.group_key, found.ids, now_ms=services.now_ms()
         )

@@ -1,7 +1,8 @@
 """All that is kept of some people or groups, as one JSON file, written as it is read.
 
-A store and ids enter; pieces of one JSON object leave: profiles, their history, refused records, and the
-records that still stand in the log. It never holds more than a few documents or one chunk at a time.
+A store and ids enter; pieces of one JSON object leave, of them and of all ids that are linked with them:
+profiles, their history, events, refused records, and the updates that still stand in the log. It never holds
+more than a few documents, some events or one chunk at a time.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from mixdown.model.errors import CorruptStoreError
 from mixdown.model.mentions import mentions
 from mixdown.model.operators import OPERATOR_NAMES
 from mixdown.model.times import iso_seconds
+from mixdown.query.events.buckets import Span
+from mixdown.query.events.reader import EventReads
 from mixdown.query.history import history_rows
 from mixdown.store.batches import documents_in_batches
 from mixdown.store.chunk import LoggedUpdate, decode_body
-from mixdown.store.privacy import hashes_of
+from mixdown.store.events import FIRST_MS, LAST_MS
+from mixdown.store.privacy import hashes_of, with_linked
 from mixdown.store.protocols import Project, Store
 
 _REFUSALS_AT_ONCE: Final = 10
+_EVENTS_BYTES: Final = 512 * 1024 * 1024
 _NAMES: Final = {code: name for name, code in OPERATOR_NAMES.items()}
 
 
@@ -31,9 +36,10 @@ def person_file(
 ) -> Iterator[bytes]:
     """The pieces of the file. Raises `StoreError` in the middle of it where the store fails.
 
-    The object has `project_id`, `created`, `group_key` (null for users), `ids`, and the lists `profiles`,
-    `history`, `cohorts`, `refusals` and `records`.
+    The object has `project_id`, `created`, `group_key` (null for users), `ids` (those asked for and those
+    linked with them), and the lists `profiles`, `history`, `events`, `cohorts`, `refusals` and `records`.
     """
+    ids = with_linked(store, project.id, group_key, ids)
     head = {
         "project_id": project.id,
         "created": iso_seconds(now_ms),
@@ -44,6 +50,7 @@ def person_file(
     sections: tuple[tuple[str, Callable[[], Iterable[bytes]]], ...] = (
         ("profiles", lambda: _profiles(store, project.id, group_key, ids)),
         ("history", lambda: _history(store, project.id, group_key, ids)),
+        ("events", lambda: _events(store, project.id, group_key, ids)),
         ("cohorts", lambda: _cohorts(store, project.id, group_key, ids)),
         ("refusals", lambda: _refusals(store, project.id, group_key, frozenset(ids))),
         ("records", lambda: _records(store, project.id, group_key, frozenset(ids))),
@@ -73,6 +80,34 @@ def _history(store: Store, project: int, group_key: str, ids: Sequence[str]) -> 
         told = msgspec.to_builtins(entry)
         del told["time_ms"]
         yield msgspec.json.encode({"id": profile_id, "time": iso_seconds(entry.time_ms), **told})
+
+
+def _events(store: Store, project: int, group_key: str, ids: Sequence[str]) -> Iterator[bytes]:
+    """Their events, ids as they were sent; groups have none of their own."""
+    if group_key:
+        return
+    reads = EventReads(store, memory_limit_bytes=_EVENTS_BYTES)
+    try:
+        with reads.open(project, Span(FIRST_MS, LAST_MS), persons=False) as table:
+            columns = f"event, epoch_ms(time), distinct_id, insert_id, arrived, {table.columns.whole}"
+            rows = table.rows(
+                f"SELECT {columns} FROM events WHERE distinct_id IN (SELECT unnest(?::VARCHAR[]))"  # noqa: S608
+                " ORDER BY time, position",
+                [list(ids)],
+            )
+            for event, time_ms, distinct_id, insert_id, arrived_ms, properties in rows:
+                yield msgspec.json.encode(
+                    {
+                        "event": event,
+                        "time": time_ms,
+                        "distinct_id": distinct_id,
+                        "insert_id": insert_id,
+                        "arrived": iso_seconds(arrived_ms),
+                        "properties": msgspec.Raw(properties.encode()),
+                    }
+                )
+    finally:
+        reads.close()
 
 
 def _cohorts(store: Store, project: int, group_key: str, ids: Sequence[str]) -> Iterator[bytes]:

@@ -207,6 +207,11 @@ def _decoded(decoder: msgspec.json.Decoder[_Segments], body: bytes) -> _Segments
         raise CorruptStoreError(f"a chunk cannot be decoded: {error}") from error
 
 
+def owner_of(event: msgspec.Raw) -> str:
+    """Whose an event of the log is, as it was sent."""
+    return _owner_decoder.decode(event).distinct_id
+
+
 def checksum(
     first: int,
     count: int,

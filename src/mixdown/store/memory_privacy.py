@@ -68,6 +68,12 @@ class MemoryPrivacyJobs:
             self._deletions[job_id] = msgspec.structs.replace(held, status=STAGING, claimed_ms=now_ms)
             return True
 
+    def widen(self, job_id: str, ids: Sequence[str]) -> None:
+        with self._guard:
+            held = self._deletions[job_id]
+            if held.status == STAGING:
+                self._deletions[job_id] = msgspec.structs.replace(held, ids=tuple(ids))
+
     def started(self, job_id: str, position: int) -> None:
         with self._guard:
             held = self._deletions[job_id]

@@ -15,20 +15,24 @@ from typing import Final, Protocol
 
 import msgspec
 
+from mixdown.model.errors import CatalogError
 from mixdown.model.operators import Operator
-from mixdown.model.updates import Update
+from mixdown.model.updates import IGNORE_ALIAS, Update
 from mixdown.store.chunk import (
     FOR_ALL,
     Chunk,
+    LoggedEvent,
     LoggedSegment,
     LoggedUpdate,
     Outcome,
     Segment,
+    WholeSegment,
     decode_whole,
     encode_filter,
     encode_segment,
+    owner_of,
 )
-from mixdown.store.protocols import Append, Log
+from mixdown.store.protocols import Append, Store
 
 PENDING: Final = "PENDING"
 STAGING: Final = "STAGING"
@@ -41,6 +45,8 @@ STATUSES: Final = (PENDING, STAGING, STARTED, SUCCESS, REVOKED)
 ENDPOINT: Final = "erase"
 SDK: Final = "mixdown"
 IDS_LIMIT: Final = 2000
+LINKED_LIMIT: Final = 200_000
+"""Ids of one deletion, with all that are linked with those it names."""
 UNFINISHED_LIMIT: Final = 100
 FINISHED_KEPT: Final = 1000
 RETRIEVALS_KEPT: Final = 100
@@ -51,15 +57,19 @@ TOMBSTONE_PROJECT: Final = 0
 """No project has this number: what it says to readers of the log is that a record was erased."""
 ERASED: Final = "erased"
 
+EVENT_TOMBSTONE: Final[LoggedEvent] = (TOMBSTONE_PROJECT, msgspec.Raw(b"{}"))
+"""What stays of an event."""
+
 Targets = Mapping[tuple[int, str], Mapping[str, int]]
 """By (project, group key): ids, and the position from which on each is new again."""
 
 
 class Deletion(msgspec.Struct, frozen=True):
-    """A job that erases people. `ids` is empty once they are erased; `count` says how many they were.
+    """A job that erases people. `ids` is empty once they are erased; `count` says how many were named.
 
-    `position` is the end of its records in the log (0: not there yet), `due_ms` when it begins, `claimed_ms`
-    when a process began to append it; `report` is JSON, b"" until it is done.
+    From STARTED on `ids` has those too that are linked with the ones that were named. `position` is the end
+    of its records in the log (0: not there yet), `due_ms` when it begins, `claimed_ms` when a process began
+    to append it; `report` is JSON, b"" until it is done.
     """
 
     id: str
@@ -106,6 +116,9 @@ class PrivacyJobs(Protocol):
     def claim(self, job_id: str, *, now_ms: int, stale_ms: int) -> bool:
         """Make a PENDING job STAGING, or take over one claimed before `stale_ms`; whether it is ours."""
 
+    def widen(self, job_id: str, ids: Sequence[str]) -> None:
+        """Have a STAGING job erase these ids."""
+
     def started(self, job_id: str, position: int) -> None:
         """A STAGING job's records stand in the log and end at `position`."""
 
@@ -143,17 +156,21 @@ class Rewritten(msgspec.Struct, frozen=True):
     keys: tuple[bytes, ...] = ()
 
 
-def begin(log: Log, jobs: PrivacyJobs, deletion: Deletion, *, now_ms: int) -> bool:
+def begin(store: Store, deletion: Deletion, *, now_ms: int) -> bool:
     """Append a deletion's records to the log; false where it is not PENDING any more, or another did so.
 
-    What the log holds of its ids below the records' end is to be erased. A crash in between leaves a STAGING
-    job, which is begun again: then its later records count. Raises `StoreError`.
+    It is of all ids that are linked with those that it names, as far as the log is folded: whoever asks waits
+    for the fold first. What the log holds of these ids below the records' end is to be erased. A crash in
+    between leaves a STAGING job, which is begun again: then its later records count. Raises `StoreError`.
     """
+    log, jobs = store.log, store.privacy
     if not jobs.claim(deletion.id, now_ms=now_ms, stale_ms=now_ms - STALE_STAGING_MS):
         return False
+    ids = with_linked(store, deletion.project, deletion.group_key, deletion.ids)
+    jobs.widen(deletion.id, ids)
     updates = [
-        Update(deletion.project, deletion.group_key, each, [(int(Operator.DELETE), "")])
-        for each in deletion.ids
+        Update(deletion.project, deletion.group_key, each, [(int(Operator.DELETE), "")], flags=IGNORE_ALIAS)
+        for each in ids
     ]
     segment = encode_segment(Segment(ENDPOINT, SDK, None, None, updates))
     with log.turn() as turn:
@@ -162,11 +179,25 @@ def begin(log: Log, jobs: PrivacyJobs, deletion: Deletion, *, now_ms: int) -> bo
         held = jobs.deletion(deletion.project, deletion.id)
         if held is None or (held.status, held.claimed_ms) != (STAGING, now_ms):
             return False
-        appended = turn.append(
-            [Append(segment, len(updates), encode_filter(deletion.ids), kinds=FOR_ALL)], now_ms
-        )
+        appended = turn.append([Append(segment, len(updates), encode_filter(ids), kinds=FOR_ALL)], now_ms)
         jobs.started(deletion.id, appended.end)
     return True
+
+
+def with_linked(store: Store, project: int, group_key: str, ids: Sequence[str]) -> list[str]:
+    """These ids and all that are linked with them, each once; groups are linked with nobody.
+
+    Raises `CatalogError` where they are more than one deletion may have.
+    """
+    found = dict.fromkeys(ids)
+    if not group_key and project in store.state.linked_projects():
+        for each in ids:
+            found.update(dict.fromkeys(store.state.linked(project, each)))
+            if len(found) > LINKED_LIMIT:
+                raise CatalogError(
+                    f"more than {LINKED_LIMIT} ids are linked with these", hint="Name fewer ids in one."
+                )
+    return list(found)
 
 
 def targets_of(deletions: Iterable[Deletion]) -> dict[tuple[int, str], dict[str, int]]:
@@ -211,6 +242,7 @@ def tombstoned(chunk: Chunk, targets: Targets, keys: Collection[bytes] = ()) -> 
                 segment.updates[at] = _tombstone(update)
                 erased += 1
             position += 1
+        erased += _take_events(segment, position, targets)
         position += segment.event_count
         named = erased > before or segment.key in keys
         if named and segment.key is not None and segment.outcome is not None and segment.outcome.failed:
@@ -247,6 +279,27 @@ def records_about(
             position += 1
         position += segment.event_count
     return found
+
+
+def _take_events(segment: WholeSegment, first: int, targets: Targets) -> int:
+    """Make tombstones of the events of these people, which begin at a position; how many.
+
+    What they say of identities is applied, since the fold is past it, and goes.
+    """
+    held = {project: ids for (project, group_key), ids in targets.items() if not group_key}
+    taken = 0
+    for at, (project, event) in enumerate(segment.events):
+        if project in held and first + at < held[project].get(owner_of(event), 0):
+            segment.events[at] = EVENT_TOMBSTONE
+            taken += 1
+    segment.links = [
+        link
+        for link in segment.links
+        if not any(
+            first + link.index < held.get(link.project, {}).get(each, 0) for each in (link.one, link.other)
+        )
+    ]
+    return taken
 
 
 def _tombstone(update: LoggedUpdate) -> LoggedUpdate:

@@ -107,6 +107,14 @@ class SqlitePrivacyJobs:
             )
             return bool(connection.changes())
 
+    def widen(self, job_id: str, ids: Sequence[str]) -> None:
+        with self._change() as connection:
+            sqlite.rows(
+                connection,
+                "UPDATE deletions SET ids = ? WHERE id = ? AND status = 'STAGING'",
+                (_ids_text(ids), job_id),
+            )
+
     def started(self, job_id: str, position: int) -> None:
         with self._change() as connection:
             sqlite.rows(

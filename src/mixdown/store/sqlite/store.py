@@ -64,6 +64,7 @@ class SqliteStore:
         yield from self.state.sweep()
         yield from self.sessions.sweep()
         yield from sweep(self.folder / sqlite.CATALOG.file_name, sqlite.CATALOG)
+        yield from sweep(self.folder / sqlite.EVENTS.file_name, sqlite.EVENTS)
         yield from self.log.sweep()
 
     def leftovers(self) -> list[str]:
