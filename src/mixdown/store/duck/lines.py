@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-LINE_LIMIT_BYTES: Final = 64 * 1024 * 1024
-"""No line is longer: a request's body is much shorter."""
+ROOM_FOR_A_LINE_BYTES: Final = 1024 * 1024
+"""DuckDB sets aside a buffer for each thread that holds two lines of the length that it is told of."""
 
 COLUMNS: Final = (
     "{position: 'BIGINT', arrived: 'BIGINT', event: 'VARCHAR', time: 'BIGINT', distinct_id: 'VARCHAR',"
@@ -29,11 +29,13 @@ def lines_as_source(batches: Iterable[bytes]) -> Iterator[str]:
     fd = os.memfd_create("events", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(fd), "wb", buffering=0) as file:
+            longest = ROOM_FOR_A_LINE_BYTES
             for batch in batches:
                 _write_all(file.fileno(), batch)
+                longest = max(longest, *map(len, batch.split(b"\n")))
         yield (
             f"read_json('/proc/self/fd/{fd}', format = 'newline_delimited', columns = {COLUMNS},"
-            f" maximum_object_size = {LINE_LIMIT_BYTES})"
+            f" maximum_object_size = {longest + 1})"
         )
     finally:
         os.close(fd)
