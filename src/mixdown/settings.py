@@ -143,6 +143,15 @@ class Settings:
             advanced=True,
         ),
     ] = 60
+    event_read_memory_bytes: Annotated[
+        int,
+        _About(
+            help="Memory that a read of events may take; what it has beyond goes to disk.",
+            low=64 * _MIB,
+            high=64 * _GIB,
+            advanced=True,
+        ),
+    ] = 256 * _MIB
     sql_timeout_s: Annotated[
         int,
         _About(help="Seconds that an SQL query over HTTP may take.", low=1, high=600, advanced=True),

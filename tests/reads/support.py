@@ -24,6 +24,7 @@ from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.chunk import Outcome
 from mixdown.store.credentials import secret_hash
+from mixdown.store.events import EventsWrite, batch_of
 from mixdown.store.protocols import Account, Project, Store
 
 NOON_MS = 1_768_478_400_000
@@ -170,8 +171,15 @@ class World:
             self.send(*records[start : start + 2000])
         self.fold_all()
 
+    def store_events(self, events: Sequence[Mapping[str, Any]], *, project: int | None = None) -> None:
+        """Put events into the store as the reader of events would, in one step."""
+        batch = batch_of(self.project.id if project is None else project, events)
+        watermark = self.store.events.watermark()
+        self.fold_store.events.write(EventsWrite(watermark, [batch], (), self.now_ms))
+
     def close(self) -> None:
         """End everything."""
+        self.services.close_event_reads()
         self.loop.run_until_complete(self.http.aclose())
         self._ingest.close()
         self._executor.shutdown()

@@ -24,6 +24,9 @@ from mixdown.http import (
     engage,
     engage_properties,
     engage_stats,
+    events,
+    events_activity,
+    events_export,
     health,
     history,
     identity,
@@ -37,7 +40,7 @@ from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
 from mixdown.http.cors import preflight_reply
 from mixdown.http.exchange import DisconnectedError, Receive, Request, Scope, Send, send_reply
 from mixdown.http.ingestion import ALLOW, Ingestion
-from mixdown.http.paths import canonical_path
+from mixdown.http.paths import QUERY_PREFIXES, canonical_path
 from mixdown.http.read_errors import METHOD_NOT_ALLOWED, invalid_endpoint, read_error
 from mixdown.http.reply import INTERNAL, NOT_FOUND, WELCOME_REPLY, Reply, not_allowed
 from mixdown.http.resends import send_and_settle
@@ -50,7 +53,6 @@ Handler = Callable[[PageRequest, Exception], Awaitable[Response]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _ENDPOINTS: Final = {path: path.strip("/") for path in ("/engage", "/engage/", "/groups", "/groups/")}
-_QUERY_PREFIXES: Final = ("/api/query/", "/api/2.0/")
 _OTHER: Final = "other"
 _log = structlog.get_logger(__name__)
 
@@ -78,6 +80,8 @@ def make_app(
         routes += [*engage.routes(services), *engage_properties.routes(services)]
         routes += [*cohorts.routes(services), *history.routes(services), *identity.routes(services)]
         routes += engage_stats.routes(services)
+        routes += [*events.routes(services), *events_export.routes(services)]
+        routes += events_activity.routes(services)
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
         routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]
         routes += sql.routes(services)
@@ -212,7 +216,7 @@ async def _not_found(request: PageRequest, error: Exception) -> Response:
     """A path that is none: query endpoints answer 400, as Mixpanel does (contract query §1.5)."""
     del error
     path = request.scope["path"] + "/"
-    if path.startswith(_QUERY_PREFIXES):
+    if path.startswith(tuple(f"{prefix}/" for prefix in QUERY_PREFIXES)):
         return invalid_endpoint(request.scope, reports.not_built(path))
     if path.startswith("/api/"):
         return read_error(request.scope, "Not Found", status=404)

@@ -41,7 +41,7 @@ LIMIT_LIMIT: Final = 2**53
 PROPERTIES_LIMIT: Final = 2000
 COHORT_ID_LIMIT_CHARS: Final = 16
 NOT_BUILT: Final = {
-    "behaviors": "behaviors, this version keeps no events yet, and cannot count them",
+    "behaviors": "behaviors, a filter by what persons did is not built yet",
 }
 RAW_COHORT: Final = 'filter_by_cohort, raw_cohort is not taken: save a cohort, and name it as {"id": N}'
 TOO_LONG: Final = (

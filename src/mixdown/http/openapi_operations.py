@@ -17,6 +17,7 @@ from mixdown.http import (
     auxiliary,
     openapi_admin,
     openapi_cohorts,
+    openapi_events,
     openapi_figures,
     openapi_history,
     openapi_identity,
@@ -58,8 +59,9 @@ TAGS: Final = (
     {"name": "Reading", "description": "Profiles, by service account or project secret."},
     {
         "name": "Reports",
-        "description": "What Mixpanel's clients read beside profiles; empty until there are events.",
+        "description": "What else Mixpanel's clients read; empty as long as none can be made.",
     },
+    {"name": "Events", "description": "Figures, names, raw lines, and what a person or a group did."},
     {"name": "Mixdown", "description": "Mixdown's own API: how far it is, what arrived, what was refused."},
     {
         "name": "Administration",
@@ -91,6 +93,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
     families: tuple[_Family, ...] = (
         _writing,
         openapi_reading.operations,
+        openapi_events.operations,
         openapi_reports.operations,
         openapi_figures.operations,
         openapi_cohorts.operations,

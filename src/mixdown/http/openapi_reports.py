@@ -1,4 +1,4 @@
-"""The reports that are empty until there are events, as OpenAPI has them.
+"""The reports that are empty as long as funnels and annotations cannot be made, as OpenAPI has them.
 
 Settings enter; operations by path and method leave.
 """
@@ -21,14 +21,12 @@ from mixdown.http.openapi_pieces import (
     ref,
     response,
 )
+from mixdown.http.paths import QUERY_PREFIXES
 from mixdown.model import texts
 from mixdown.settings import Settings
 
 _FROM: Final = parameter("from_date", "The first day, YYYY-MM-DD.", {"type": "string"})
 _TO: Final = parameter("to_date", "The last day, inclusive.", {"type": "string"})
-_LIMIT: Final = parameter(
-    "limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": reports.LIMIT_LIMIT}
-)
 _FUNNEL: Final = parameter(
     "funnel_id",
     "Which funnel.",
@@ -38,27 +36,22 @@ _PARAMETERS: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
     "funnels/list": (),
     "funnels": (_FUNNEL | {"required": True, "example": 1}, _FROM, _TO),
     "annotations": (_FROM, _TO),
-    "events/names": (_FROM, _TO, _LIMIT),
-    "events/properties/top": (_FROM, _TO, _LIMIT),
 }
 _SUMMARIES: Final[Mapping[str, str]] = {
     "funnels/list": "List the funnels",
     "funnels": "Read a funnel",
     "annotations": "List the annotations",
-    "events/names": "List the names of events",
-    "events/properties/top": "List the properties of events",
 }
-_EMPTY: Final = "Empty: this version stores no events."
+_EMPTY: Final = "Empty: none can be made yet."
 
 
 def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
     """The operations of this family."""
     del settings
     found: dict[str, dict[str, Operation]] = {}
-    for number, prefix in enumerate(reports.PREFIXES):
+    for number, prefix in enumerate(QUERY_PREFIXES):
         for name, report in reports.REPORTS.items():
             found[f"{prefix}/{name}"] = _report(f"{prefix}/{name}", number, name, report.answer)
-        found[f"{prefix}/{reports.EXPORT}"] = _export(f"{prefix}/{reports.EXPORT}", number)
     found[reports.ANNOTATIONS] = _app_list("projectAnnotations", "List the annotations of a project")
     found[reports.ANNOTATION_TAGS] = _app_list("annotationTags", "List the tags of annotations")
     return found
@@ -95,44 +88,6 @@ def _report(path: str, number: int, name: str, answer: Any) -> dict[str, Operati
     return {"get": told}
 
 
-def _export(path: str, number: int) -> dict[str, Operation]:
-    days = ("2026-01-01", "2026-01-31")
-    required = [
-        told | {"required": True, "example": day} for told, day in zip((_FROM, _TO), days, strict=True)
-    ]
-    told = operation(
-        f"exportEvents{number or ''}",
-        "Reports",
-        "Export raw events",
-        f"{_EMPTY} Days are UTC days; a day that has begun nowhere on Earth is refused.",
-        _errors(path)
-        | {
-            "200": response(
-                "One event a line; no bytes where there are none.",
-                content({"const": ""}, media=reports.LINES.partition(";")[0]),
-            )
-        },
-        parameters=(
-            PROJECT | {"example": 1},
-            *required,
-            parameter(
-                "event",
-                "Names, as a JSON list or repeated.",
-                {"type": "array", "items": {"type": "string"}, "maxItems": reports.EVENTS_LIMIT},
-            ),
-            parameter(
-                "limit",
-                "At most so many.",
-                {"type": "integer", "minimum": 1, "maximum": reports.EXPORT_LIMIT},
-            ),
-            parameter("where", "An expression over properties of events.", {"type": "string"}),
-            parameter("time_in_ms", "Times in milliseconds, not seconds.", {"type": "boolean"}),
-        ),
-        security=READERS,
-    )
-    return {"get": told}
-
-
 def _app_list(identity: str, summary: str) -> dict[str, Operation]:
     path = reports.ANNOTATIONS.format(project_id=1)
     missing = {"request": path, "error": "Not Found", "status": "error"}
@@ -144,7 +99,7 @@ def _app_list(identity: str, summary: str) -> dict[str, Operation]:
         identity,
         "Reports",
         summary,
-        "Empty: annotations come with events.",
+        "Empty: none can be made yet.",
         _errors(path)
         | {
             "200": response(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+QUERY_PREFIXES: Final = ("/api/query", "/api/2.0")
+"""What every query endpoint stands below (contract query §1.1)."""
 _SLASHES: Final = re.compile("//+")
 _FRAGMENT: Final = "#"
 

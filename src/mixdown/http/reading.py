@@ -19,20 +19,24 @@ from starlette.responses import Response
 from mixdown.http.auth import READERS, Caller, authenticate, project_of, require
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.services import Services
-from mixdown.model.errors import QueryError, RateLimitedError, ReadTimeoutError
+from mixdown.model.errors import QueryError, RateLimitedError, ReadTimeoutError, TooMuchAtOnceError
 from mixdown.store import patience
 from mixdown.store.catalog_cache import CatalogView
+from mixdown.store.chunk import FOR_PROFILES
 from mixdown.store.protocols import Project
 
 WAIT_HEADER: Final = "x-mixdown-wait"
 BEHIND_HEADER: Final = "X-Mixdown-Behind"
 PROJECT_ID_LIMIT: Final = 2**53
+TOO_MUCH_MEMORY: Final = (
+    "this read of events takes more memory than it may: ask for fewer days (or raise event_read_memory_bytes)"
+)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 class Read(NamedTuple):
-    """A read that may be answered; `behind` is how many records the fold still owes the answer."""
+    """A read that may be answered; `behind` is how many records the answer still lacks."""
 
     project: Project
     parameters: Parameters
@@ -44,7 +48,7 @@ async def in_thread(services: Services, call: Callable[_P, _T], *args: _P.args, 
 
     Raises `ReadTimeoutError`.
     """
-    bounded = _in_time(services, partial(call, *args, **kwargs))
+    bounded = in_time_of_thread(services, partial(call, *args, **kwargs))
     return await asyncio.get_running_loop().run_in_executor(services.executor, bounded)
 
 
@@ -52,12 +56,24 @@ async def in_scan_thread(
     services: Services, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
 ) -> _T:
     """As `in_thread`, for a read that looks through all profiles of a kind. Raises `ReadTimeoutError`."""
-    bounded = _in_time(services, partial(call, *args, **kwargs))
+    bounded = in_time_of_thread(services, partial(call, *args, **kwargs))
     return await asyncio.get_running_loop().run_in_executor(services.scans or services.executor, bounded)
 
 
-def _in_time(services: Services, call: Callable[[], _T]) -> Callable[[], _T]:
-    """`call` with a deadline that begins now."""
+async def in_event_thread(
+    services: Services, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+) -> _T:
+    """As `in_thread`, for a read of events. Raises `ReadTimeoutError`, and `QueryError` (400): memory."""
+    bounded = in_time_of_thread(services, partial(call, *args, **kwargs))
+    try:
+        threads = services.event_threads or services.executor
+        return await asyncio.get_running_loop().run_in_executor(threads, bounded)
+    except TooMuchAtOnceError:
+        raise QueryError(TOO_MUCH_MEMORY, status=400) from None
+
+
+def in_time_of_thread(services: Services, call: Callable[[], _T]) -> Callable[[], _T]:
+    """`call`, for a thread, with a deadline that begins now. It raises `ReadTimeoutError`."""
     limit_s = services.settings.read_timeout_s
     deadline_s = time.monotonic() + limit_s
 
@@ -93,8 +109,10 @@ async def authenticated(request: Request, services: Services) -> tuple[Caller, C
     return await in_thread(services, look)
 
 
-async def begin_read(request: Request, services: Services, *, wait_limit_ms: int | None = None) -> Read:
-    """Authenticate, decode, and wait for the fold, `wait_limit_ms` at most where it is given.
+async def begin_read(
+    request: Request, services: Services, *, wait_limit_ms: int | None = None, kinds: int = FOR_PROFILES
+) -> Read:
+    """Authenticate, decode, and wait for the readers of `kinds`, `wait_limit_ms` at most where it is given.
 
     Raises `AuthError`, `QueryError`, `BodyError`, `RateLimitedError`.
     """
@@ -102,7 +120,7 @@ async def begin_read(request: Request, services: Services, *, wait_limit_ms: int
     setting_ms = services.settings.read_wait_ms
     limit_ms = setting_ms if wait_limit_ms is None else min(wait_limit_ms, setting_ms)
     bound = wait_bound_ms(request, limit_ms)
-    behind = await services.watch.wait(bound)
+    behind = await services.watch.wait(bound, kinds)
     return Read(project, parameters, behind)
 
 

@@ -1,8 +1,8 @@
-"""What clients read beside profiles before there are events: funnels, event names, annotations, raw export.
+"""Reports that are not built: funnels and annotations, which are empty and valid, and those that are figures.
 
-Requests enter; answers leave that are empty and true, because this version stores no events, and funnels and
-annotations hang on them (contract query §5.1, §5.2). Parameters are checked as if there were data. A report
-whose answer would be a figure is no route here: `not_built` names it, for a zero would be taken for a count.
+Requests enter; answers leave that are empty and true, because no funnel and no annotation can be made yet
+(contract query §5.1, §5.2). Parameters are checked as if there were data. A report whose answer would be a
+figure is no route here: `not_built` names it, for a zero would be taken for a count.
 """
 
 from __future__ import annotations
@@ -15,43 +15,32 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mixdown.http.date_ranges import date_range, refuse_days_to_come
+from mixdown.http.date_ranges import date_range
 from mixdown.http.parameters import Parameters
+from mixdown.http.paths import QUERY_PREFIXES
 from mixdown.http.read_errors import answering
 from mixdown.http.reading import admitted, json_response
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError
-from mixdown.model.expression import parse
 
-PREFIXES: Final = ("/api/query", "/api/2.0")
 ANNOTATIONS: Final = "/api/app/projects/{project_id}/annotations"
 ANNOTATION_TAGS: Final = f"{ANNOTATIONS}/tags"
-EXPORT: Final = "export"
-EXPORT_LIMIT: Final = 100_000
-EVENTS_LIMIT: Final = 2000
 FUNNEL_ID_LIMIT: Final = 2**53
-LIMIT_LIMIT: Final = 2**53
-LINES: Final = "text/plain; charset=utf-8"
 NO_ANNOTATIONS: Final[Mapping[str, Any]] = {"status": "ok", "results": []}
 
-NOT_BUILT_TEXT: Final = "{name}, this report is not built yet: this version stores profiles and no events"
+NOT_BUILT_TEXT: Final = (
+    "{name}, this report is not built yet: of events there are counts, names, properties and the raw export"
+)
 NOT_BUILT: Final = frozenset(
     {
         "arb_funnels",
-        "events",
-        "events/properties",
-        "events/properties/values",
-        "events/top",
         "insights",
-        "jql",
         "retention",
         "retention/addiction",
         "segmentation",
         "segmentation/average",
         "segmentation/numeric",
         "segmentation/sum",
-        "stream/bookmark",
-        "stream/query",
     }
 )
 """Mixpanel's query endpoints that would answer with figures (contract query §5.1)."""
@@ -74,11 +63,6 @@ def _days(parameters: Parameters) -> None:
     date_range(parameters)
 
 
-def _days_and_limit(parameters: Parameters) -> None:
-    date_range(parameters)
-    parameters.integer("limit", 0, low=1, high=LIMIT_LIMIT)
-
-
 def _funnel(parameters: Parameters) -> None:
     if not parameters.integer("funnel_id", 0, low=1, high=FUNNEL_ID_LIMIT):
         raise QueryError("funnel_id, missing: name the funnel", status=400)
@@ -89,8 +73,6 @@ REPORTS: Final[Mapping[str, Report]] = {
     "funnels/list": Report([], _nothing),
     "funnels": Report({"meta": {"dates": []}, "data": {}}, _funnel),
     "annotations": Report({"annotations": [], "error": False}, _days),
-    "events/names": Report([], _days_and_limit),
-    "events/properties/top": Report({}, _days_and_limit),
 }
 """By the path below `/api/query` and `/api/2.0`; bodies as Mixpanel has them."""
 
@@ -98,19 +80,13 @@ REPORTS: Final[Mapping[str, Report]] = {
 def routes(services: Services) -> list[Route]:
     """The routes of this file, each with and without a slash at its end."""
 
-    async def export(request: Request) -> Response:
-        _, parameters = await admitted(request, services)
-        check_export(parameters, now_ms=services.now_ms())
-        return Response(b"", headers={"Cache-Control": "no-store", "Content-Type": LINES})
-
     async def annotations(request: Request) -> Response:
         _, parameters = await admitted(request, services)
         date_range(parameters, names=("fromDate", "toDate"))
         return json_response(orjson.dumps(NO_ANNOTATIONS))
 
     found: list[tuple[str, _Endpoint]] = [(ANNOTATION_TAGS, annotations), (ANNOTATIONS, annotations)]
-    for prefix in PREFIXES:
-        found.append((f"{prefix}/{EXPORT}", export))
+    for prefix in QUERY_PREFIXES:
         found += [(f"{prefix}/{name}", _empty(services, report)) for name, report in REPORTS.items()]
     return [
         Route(path + slash, answering(endpoint), methods=["GET"])
@@ -128,20 +104,9 @@ def _empty(services: Services, report: Report) -> _Endpoint:
     return answer
 
 
-def check_export(parameters: Parameters, *, now_ms: int) -> None:
-    """Check the parameters of the raw export (contract query §4). Raises `QueryError` (400)."""
-    refuse_days_to_come(date_range(parameters, required=True), now_ms=now_ms)
-    parameters.integer("limit", EXPORT_LIMIT, low=1, high=EXPORT_LIMIT)
-    parameters.boolean("time_in_ms", default=False)
-    parameters.strings("event", limit=EVENTS_LIMIT)
-    where = parameters.text("where")
-    if where.strip():
-        parse(where)
-
-
 def not_built(path: str) -> str:
     """Why a query endpoint of Mixpanel's cannot answer yet; "" for a path that is none of them."""
-    for prefix in PREFIXES:
+    for prefix in QUERY_PREFIXES:
         name = path.removeprefix(f"{prefix}/").strip("/")
         if path.startswith(f"{prefix}/") and name in NOT_BUILT:
             return NOT_BUILT_TEXT.format(name=name)

@@ -6,24 +6,27 @@ goes through `Metrics`, so that this room can be tested without a metrics librar
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from mixdown.http.rates import RateLimits
 from mixdown.ingest.commit import Done
 from mixdown.ingest.prepare import Submission
 from mixdown.ingest.resends import Resends
 from mixdown.model.limits import Limits
+from mixdown.query.events.reader import EventReads
 from mixdown.query.waiting import ReaderWatch
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.chunk import Outcome
 from mixdown.store.protocols import Store
 
+EXPORTS_AT_ONCE: Final = 4
 _T = TypeVar("_T")
 
 
@@ -79,8 +82,9 @@ class Metrics(Protocol):
 class Services:
     """Everything a route may use. `now_ms` is the clock; `executor` runs reads of the store.
 
-    `scans` runs those that look through all profiles of a kind, so that others need not wait for them
-    (None: `executor` does). `rates_file` is where workers share what their rate limits have counted
+    `scans` runs those that look through all profiles of a kind, `event_threads` reads of events and
+    `export_threads` the steps of those that are sent while they are made, so that others need not wait for
+    them (None: `executor` does). `rates_file` is where workers share what their rate limits have counted
     (None: one worker alone).
 
     Reads may take seconds: what must not wait for them (health, ingestion) runs elsewhere.
@@ -95,11 +99,28 @@ class Services:
     now_ms: Callable[[], int]
     rates_file: Path | None = None
     scans: Executor | None = None
+    event_threads: Executor | None = None
+    export_threads: Executor | None = None
 
     @cached_property
     def watch(self) -> ReaderWatch:
-        """Where reads wait for the fold."""
+        """Where reads wait for the log's readers."""
         return ReaderWatch(self.store, self.executor)
+
+    @cached_property
+    def event_reads(self) -> EventReads:
+        """Where events are opened; `close_event_reads` ends it."""
+        return EventReads(self.store, memory_limit_bytes=self.settings.event_read_memory_bytes)
+
+    def close_event_reads(self) -> None:
+        """Take what reads of events spilt from the disk."""
+        if "event_reads" in self.__dict__:
+            self.event_reads.close()
+
+    @cached_property
+    def export_places(self) -> asyncio.Semaphore:
+        """How many answers may be sent while they are made, at a time, by this worker."""
+        return asyncio.Semaphore(EXPORTS_AT_ONCE)
 
     @cached_property
     def rates(self) -> RateLimits:

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 READ_THREADS: Final = 4
 SCAN_THREADS: Final = 2
+EVENT_THREADS: Final = 2
+EXPORT_THREADS: Final = 2
 WRITE_THREADS: Final = 2
 _TICKS_PER_SECOND: Final = 10
 _GC_THRESHOLDS: Final = (50_000, 20, 50)
@@ -159,7 +161,10 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
             now_ms=now_ms,
             rates_file=settings.data_dir / METRICS_FOLDER / RATES_FILE,
             scans=scans,
+            event_threads=_threads(stack, EVENT_THREADS, "events"),
+            export_threads=_threads(stack, EXPORT_THREADS, "exports"),
         )
+        stack.callback(services.close_event_reads)
         app: Application = application(services, internal_port=internal.getsockname()[1] if internal else 0)
         if tracing is not None:
             app = tracing.application(app)

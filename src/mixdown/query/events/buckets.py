@@ -49,6 +49,11 @@ def span_of_days(first: date, last: date, zone: tzinfo = UTC) -> Span:
     return Span(_midnight_ms(first, zone), _midnight_ms(last + _DAY, zone))
 
 
+def days_before(day: date, count: int) -> date:
+    """The day so many days before another, as far back as there are days."""
+    return date.fromordinal(max(1, day.toordinal() - count))
+
+
 def today(now_ms: int, zone: tzinfo = UTC) -> date:
     """The day that it is in `zone`."""
     return (_EPOCH + now_ms * _MS).astimezone(zone).date()

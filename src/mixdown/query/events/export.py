@@ -7,7 +7,7 @@ may be in or not. An empty piece says that the export is at work and has nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -21,7 +21,9 @@ from mixdown.store import patience
 
 WINDOW_EVENTS: Final = 200_000
 """Events that are sorted at once, but for an hour that has more."""
-LINES_AT_ONCE: Final = 1000
+LINES_AT_ONCE: Final = 200
+PIECE_BYTES: Final = 128 * 1024
+_BATCHES_A_PIECE: Final = 100
 _HOUR_MS: Final = 3_600_000
 
 
@@ -37,8 +39,22 @@ class ExportQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 def export_lines(reads: EventReads, query: ExportQuery, *, now_ms: int) -> Iterator[bytes]:
     """The lines of an export, some at a time; b"" now and then. Raises `StoreError`."""
-    for lines in matching_lines(reads, query, now_ms=now_ms):
-        yield ascii_lines(lines) if lines else b""
+    return in_pieces(map(ascii_lines, matching_lines(reads, query, now_ms=now_ms)))
+
+
+def in_pieces(batches: Iterable[bytes]) -> Iterator[bytes]:
+    """Small batches joined to pieces of some size; b"" where many batches give none."""
+    held: list[bytes] = []
+    size = looked_at = 0
+    for batch in batches:
+        held.append(batch)
+        size += len(batch)
+        looked_at += 1
+        if size >= PIECE_BYTES or looked_at >= _BATCHES_A_PIECE:
+            yield b"".join(held)
+            held, size, looked_at = [], 0, 0
+    if size:
+        yield b"".join(held)
 
 
 def matching_lines(reads: EventReads, query: ExportQuery, *, now_ms: int) -> Iterator[list[str]]:

@@ -14,6 +14,7 @@ import orjson
 
 from mixdown.model.errors import QueryError
 from mixdown.model.expression import Context, document_predicate, parse
+from mixdown.model.lookup import Tables
 from mixdown.query.events.buckets import Span
 from mixdown.query.events.columns import PERSON_SQL
 from mixdown.query.events.export import ExportQuery, matching_lines
@@ -72,21 +73,21 @@ def script_of(text: str) -> str:
     raise QueryError(REFUSED, status=400)
 
 
-def selectors_of(value: Any, name: str) -> tuple[Selector, ...]:
-    """A list of `{"event": name, "selector": expression}`. Raises `QueryError` (400)."""
+def selectors_of(value: Any, name: str, tables: Tables) -> tuple[Selector, ...]:
+    """A list of `{"event": name, "selector": expression}`; see `parse`. Raises `QueryError` (400)."""
     given = [] if value is None else value
     if type(given) is not list or len(given) > SELECTORS_LIMIT:
         raise QueryError(f"{name}, must be a list of at most {SELECTORS_LIMIT} selectors", status=400)
-    return tuple(_selector(each, name) for each in given)
+    return tuple(_selector(each, name, tables) for each in given)
 
 
-def _selector(value: Any, name: str) -> Selector:
+def _selector(value: Any, name: str, tables: Tables) -> Selector:
     if type(value) is str:
         value = {"selector": value}
     event, text = (value.get("event"), value.get("selector", "")) if type(value) is dict else (0, "")
     if not (event is None or type(event) is str) or type(text) is not str:
         raise QueryError(f'{name}, each must be {{"event": name, "selector": expression}}', status=400)
-    return Selector(parse(text), None if event is None else (event,))
+    return Selector(parse(text, tables), None if event is None else (event,))
 
 
 def event_rows(

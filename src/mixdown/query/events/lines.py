@@ -59,8 +59,8 @@ def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def ascii_lines(lines: Sequence[str]) -> bytes:
-    """Lines as bytes, each with its end; what is not ASCII is escaped as JSON does."""
-    return ("\n".join(lines) + "\n").encode("ascii", _ERRORS)
+    """Lines as bytes, each with its end; what is not ASCII is escaped as JSON does. No lines are no bytes."""
+    return ("\n".join(lines) + "\n").encode("ascii", _ERRORS) if lines else b""
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:

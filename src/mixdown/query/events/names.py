@@ -18,6 +18,7 @@ from mixdown.query.events.figures import _TOTALS
 from mixdown.query.events.reader import OpenEvents
 
 _ANY: Final = "event IS NOT NULL"
+_HAS_LABELS: Final = "value IS NOT NULL AND json_type(value) <> 'NULL' AND CAST(value AS VARCHAR) <> '[]'"
 
 
 def event_names(table: OpenEvents, kind: str, span: Span, limit: int) -> list[str]:
@@ -87,7 +88,7 @@ def top_values(table: OpenEvents, event: str | None, name: str, span: Span, limi
         f"WITH counted AS (SELECT {property_sql(table.columns, name)} AS value, count(*) AS n "
         f"FROM {table.relation} WHERE {condition} AND {table.within} GROUP BY value) "
         f"SELECT label, sum(n) AS figure FROM (SELECT unnest({labels_sql('value')}) AS label, n FROM counted "
-        f"WHERE value IS NOT NULL AND json_type(value) <> 'NULL') GROUP BY label "
+        f"WHERE {_HAS_LABELS}) GROUP BY label "
         "ORDER BY figure DESC, label LIMIT ?"
     )
     return [label for label, _ in table.rows(sql, [*parameters, *span, limit])]
