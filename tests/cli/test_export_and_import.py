@@ -316,8 +316,8 @@ def test_an_import_that_was_killed_is_continued_by_the_same_command(shop: Cli) -
 
 CRASH = """
 import os, signal, sys
-from mixdown.cli.transfer import exporting, unfinished
-exporting.SAVE_EVERY_S = 0
+from mixdown.cli.transfer import export_run, unfinished
+export_run.SAVE_EVERY_S = 0
 save, saves = unfinished.Unfinished.save, []
 def dying(self):
     save(self)

@@ -20,6 +20,7 @@ from mixdown.cli.cohort import cohort
 from mixdown.cli.config import config
 from mixdown.cli.doctor import doctor
 from mixdown.cli.erase import erase, retrieve
+from mixdown.cli.events import events
 from mixdown.cli.identity import identity
 from mixdown.cli.index import index
 from mixdown.cli.output import Failure
@@ -91,6 +92,7 @@ _DATA = (
     project,
     account,
     profiles,
+    events,
     cohort,
     index,
     identity,

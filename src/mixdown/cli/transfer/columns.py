@@ -1,19 +1,18 @@
 """A column for each property: which there are, and of what type each is, learnt while rows pass by.
 
-Enters: properties, profile by profile. Leaves: rows with one member for each column, and in the end the
+Enters: properties, row by row. Leaves: rows with one member for each column, and in the end the
 columns with their types. What no column can say goes into one object, the column `$properties`. It holds
 names and a few bits for each, never a value.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
-ID_COLUMN: Final = "$distinct_id"
 REST_COLUMN: Final = "$properties"
-ID_KEY: Final = "i"
 REST_KEY: Final = "p"
 COLUMN_LIMIT: Final = 2000
 
@@ -30,7 +29,7 @@ _TYPES: Final = {
 }
 
 Row = dict[str, Any]
-"""`ID_KEY`, `REST_KEY` where something is left over, and a key for each column that has a value."""
+"""`REST_KEY` where something is left over, and a key for each column that has a value."""
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -44,10 +43,12 @@ class Column(msgspec.Struct, frozen=True):
 class Columns(msgspec.Struct):
     """Learns the columns of properties. `fold_case`: names that differ only by case share no table.
 
-    `null_apart`: a null is left over, since the column would say "no value". `names` and `bits` are what it
-    has learnt so far, column by column: to be kept, and gone on with.
+    `lead` are the columns that each row has, in front of those. `null_apart`: a null is left over, since the
+    column would say "no value". `names` and `bits` are what it has learnt so far, column by column: to be
+    kept, and gone on with.
     """
 
+    lead: tuple[Column, ...]
     fold_case: bool
     null_apart: bool
     names: list[str] = []
@@ -58,11 +59,12 @@ class Columns(msgspec.Struct):
 
     def __post_init__(self) -> None:
         self.known = {name: at for at, name in enumerate(self.names)}
-        self.taken = {self._folded(name) for name in (ID_COLUMN, REST_COLUMN, "", *self.names)}
+        own = [column.name for column in self.lead]
+        self.taken = {self._folded(name) for name in (*own, REST_COLUMN, "", *self.names)}
 
-    def row(self, profile_id: str, properties: dict[str, Any]) -> Row:
-        """A profile as a row; its columns and their types are noted."""
-        row: Row = {ID_KEY: profile_id}
+    def row(self, lead: Sequence[Any], properties: dict[str, Any]) -> Row:
+        """What each row has, and properties, as a row; columns and their types are noted."""
+        row: Row = {column.key: value for column, value in zip(self.lead, lead, strict=True)}
         rest: dict[str, Any] = {}
         known, bits = self.known, self.bits
         for name, value in properties.items():
@@ -84,13 +86,12 @@ class Columns(msgspec.Struct):
         return row
 
     def found(self) -> list[Column]:
-        """The columns in the order of their names, behind the id's."""
+        """The columns in the order of their names, behind those that each row has."""
         properties = sorted(
             (Column(str(at), name, _TYPES.get(self.bits[at], "JSON")) for at, name in enumerate(self.names)),
             key=lambda column: column.name,
         )
-        rest = [Column(REST_KEY, REST_COLUMN, "JSON")] if self.rest else []
-        return [Column(ID_KEY, ID_COLUMN, "VARCHAR"), *properties, *rest]
+        return [*self.lead, *properties, *([REST] if self.rest else [])]
 
     def _add(self, name: str) -> int:
         """The number of a new column, or -1 where it gets none."""
@@ -107,5 +108,5 @@ class Columns(msgspec.Struct):
         return name.casefold() if self.fold_case else name
 
 
-JSON_COLUMNS: Final = (Column(ID_KEY, ID_COLUMN, "VARCHAR"), Column(REST_KEY, REST_COLUMN, "JSON"))
-"""The layout with all properties in one column."""
+REST: Final = Column(REST_KEY, REST_COLUMN, "JSON")
+"""What no column can say; in the layout with one column, all properties."""

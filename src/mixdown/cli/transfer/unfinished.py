@@ -36,7 +36,7 @@ class Progress(msgspec.Struct):
     now_s: int = 0
     after: str = ""
     looked_at: int = 0
-    profiles: int = 0
+    rows: int = 0
     size_bytes: int = 0
     names: list[str] = []
     bits: list[int] = []
@@ -103,10 +103,11 @@ def already_there(target: Path) -> Failure:
 
 
 @contextlib.contextmanager
-def opened(target: Path, asked: dict[str, Any]) -> Iterator[Unfinished]:
+def opened(target: Path, asked: dict[str, Any], noun: str) -> Iterator[Unfinished]:
     """The unfinished file behind `target`, gone on with where it was begun by the same question.
 
-    Held alone meanwhile, and left where it is: `Unfinished.publish` takes it away. Raises `Failure`.
+    `noun` are its rows: "profiles". Held alone meanwhile, and left where it is: `Unfinished.publish` takes it
+    away. Raises `Failure`.
     """
     folder = beside(target)
     with locked_folder(folder, "export"):
@@ -115,7 +116,7 @@ def opened(target: Path, asked: dict[str, Any]) -> Iterator[Unfinished]:
             found = msgspec.json.decode((folder / _STATE).read_bytes(), type=Progress)
             if found.asked == asked and (folder / _ROWS).stat().st_size >= found.size_bytes:
                 progress = found
-                note(f"going on with an unfinished export: {found.profiles} profiles were written before")
+                note(f"going on with an unfinished export: {found.rows} {noun} were written before")
             else:
                 note(f"an unfinished export of something else to {target.name} is begun anew")
         unfinished = Unfinished(folder, progress)

@@ -1,7 +1,7 @@
-"""Profiles as rows of a file: from pages to blocks of bytes, and from rows to the finished table.
+"""Profiles or events as rows of a file: from pages to blocks of bytes, and from rows to the finished table.
 
-Enters: pages of (id, document). Leaves: blocks of ndjson or CSV as they stand in the file, or rows for a
-table whose columns are known only at the end, and then that table. It holds one page at a time.
+Enters: pages of rows, and their shape. Leaves: blocks of ndjson or CSV as they stand in the file, or rows for
+a table whose columns are known only at the end, and then that table. It holds one page at a time.
 """
 
 from __future__ import annotations
@@ -15,26 +15,36 @@ from typing import Any, Final
 import orjson
 
 from mixdown.cli.transfer.cells import cell_of
-from mixdown.cli.transfer.columns import ID_COLUMN, JSON_COLUMNS, REST_COLUMN, Column, Columns
+from mixdown.cli.transfer.columns import REST, REST_KEY, Column, Columns
 from mixdown.cli.transfer.forms import Form
+from mixdown.cli.transfer.shapes import Shape
 from mixdown.cli.transfer.unfinished import Progress
 
-Profiles = Sequence[tuple[str, bytes]]
+Rows = Sequence[Any]
 BLOCK_BYTES: Final = 1 << 20
 
 
 class RowWriter:
     """Turns pages into blocks. `direct`: the blocks are the file; otherwise they are rows for `tables`."""
 
-    def __init__(self, form: Form, layout: str, properties: Sequence[str] | None, progress: Progress) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        form: Form,
+        layout: str,
+        properties: Sequence[str] | None,
+        progress: Progress,
+    ) -> None:
+        self._shape = shape
         self._wanted = None if properties is None else frozenset(properties)
         self.columns: Columns | None = None
         self.head = b""
         self.direct = form.format != "parquet"
-        self._rows: Callable[[Profiles], bytes] = self._ndjson
+        self._rows: Callable[[Rows], bytes] = self._ndjson
         if form.format != "ndjson" and layout == "columns":
             self.direct = False
             self.columns = Columns(
+                lead=shape.lead,
                 fold_case=form.format == "parquet",
                 null_apart=form.format == "parquet",
                 names=progress.names,
@@ -43,14 +53,14 @@ class RowWriter:
             )
             self._rows = self._columns
         elif form.format == "csv":
-            self.head = _csv_bytes([(ID_COLUMN, REST_COLUMN)])
+            self.head = _csv_bytes([[column.name for column in (*shape.lead, REST)]])
             self._rows = self._csv
         elif form.format == "parquet":
             self._rows = self._pairs
 
-    def block(self, profiles: Profiles) -> bytes:
-        """The rows of these profiles."""
-        return self._rows(profiles)
+    def block(self, rows: Rows) -> bytes:
+        """These rows as they stand in the file, or in the file of rows."""
+        return self._rows(rows)
 
     def note(self, progress: Progress) -> None:
         """Note in `progress` what was learnt of the columns."""
@@ -60,53 +70,44 @@ class RowWriter:
 
     def table(self) -> list[Column]:
         """The columns of the rows written."""
-        return list(JSON_COLUMNS) if self.columns is None else self.columns.found()
+        return [*self._shape.lead, REST] if self.columns is None else self.columns.found()
 
-    def _document(self, document: bytes) -> bytes:
-        return document if self._wanted is None else orjson.dumps(self._properties(document))
+    def _ndjson(self, rows: Rows) -> bytes:
+        return _lines(self._shape.line(row, self._wanted) for row in rows)
 
-    def _properties(self, document: bytes) -> dict[str, Any]:
-        properties: dict[str, Any] = orjson.loads(document)
-        if self._wanted is None:
-            return properties
-        return {name: value for name, value in properties.items() if name in self._wanted}
-
-    def _ndjson(self, profiles: Profiles) -> bytes:
-        lines = [
-            b'{"$distinct_id":%b,"$properties":%b}\n' % (orjson.dumps(profile_id), self._document(document))
-            for profile_id, document in profiles
-        ]
-        return b"".join(lines)
-
-    def _pairs(self, profiles: Profiles) -> bytes:
-        lines = [
-            b'{"i":%b,"p":%b}\n' % (orjson.dumps(profile_id), self._document(document))
-            for profile_id, document in profiles
-        ]
-        return b"".join(lines)
-
-    def _csv(self, profiles: Profiles) -> bytes:
-        return _csv_bytes(
-            (profile_id, self._document(document).decode()) for profile_id, document in profiles
+    def _pairs(self, rows: Rows) -> bytes:
+        keys = [column.key for column in self._shape.lead]
+        found = (self._shape.document(row, self._wanted) for row in rows)
+        return _lines(
+            orjson.dumps({**dict(zip(keys, lead, strict=True)), REST_KEY: orjson.Fragment(document)})
+            for lead, document in found
         )
 
-    def _columns(self, profiles: Profiles) -> bytes:
+    def _csv(self, rows: Rows) -> bytes:
+        found = (self._shape.document(row, self._wanted) for row in rows)
+        return _csv_bytes((*lead, document.decode()) for lead, document in found)
+
+    def _columns(self, rows: Rows) -> bytes:
         assert self.columns is not None
-        row, parse = self.columns.row, self._properties
-        lines = [orjson.dumps(row(profile_id, parse(document))) for profile_id, document in profiles]
-        lines.append(b"")
-        return b"\n".join(lines)
+        row_of, parse, wanted = self.columns.row, self._shape.properties, self._wanted
+        return _lines(orjson.dumps(row_of(*parse(row, wanted))) for row in rows)
 
 
-def csv_table(rows: Path, columns: Sequence[Column]) -> Iterator[bytes]:
-    """A file of rows as blocks of CSV, the names of the columns first."""
+def _lines(lines: Iterable[bytes]) -> bytes:
+    return b"\n".join([*lines, b""])
+
+
+def csv_table(rows: Path, columns: Sequence[Column], lead: int) -> Iterator[bytes]:
+    """A file of rows as blocks of CSV, the names of the columns first; `lead` of them hold plain text."""
     yield _csv_bytes([[column.name for column in columns]])
-    keys = [column.key for column in columns[1:]]
+    first = [column.key for column in columns[:lead]]
+    keys = [column.key for column in columns[lead:]]
     size, held = 0, []
     with rows.open("rb") as file:
         for line in file:
             row = orjson.loads(line)
-            held.append([row["i"], *[cell_of(row[key]) if key in row else "" for key in keys]])
+            cells = [cell_of(row[key]) if key in row else "" for key in keys]
+            held.append([row[key] for key in first] + cells)
             size += len(line)
             if size >= BLOCK_BYTES:
                 yield _csv_bytes(held)

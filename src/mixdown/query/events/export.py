@@ -59,22 +59,35 @@ def in_pieces(batches: Iterable[bytes]) -> Iterator[bytes]:
 
 def matching_lines(reads: EventReads, query: ExportQuery, *, now_ms: int) -> Iterator[list[str]]:
     """The lines of an export as texts; [] now and then. Raises `StoreError`."""
-    context = Context(now_s=now_ms // 1000, pause=patience.check)
-    span = query.span
-    if len(query.selectors) == 1:
-        span = narrowed(query.selectors[0].where, span, context)
     left = query.limit
-    if span.since_ms >= span.until_ms:
-        return
-    for window in _windows(reads, query, span):
+    for window in windows_of(reads, query, now_ms=now_ms):
         yield []
-        with reads.open(query.project, window) as table:
-            for lines in _lines_of(reads, table, query, window, context, left):
-                yield lines
-                if query.limit:
-                    left -= len(lines)
+        for lines in lines_of_window(reads, query, window, now_ms=now_ms, left=left):
+            yield lines
+            if query.limit:
+                left -= len(lines)
         if query.limit and left <= 0:
             return
+
+
+def windows_of(reads: EventReads, query: ExportQuery, *, now_ms: int) -> list[Span]:
+    """The stretches of time that an export reads, in order: what begins within one is in no other."""
+    span = query.span
+    if len(query.selectors) == 1:
+        span = narrowed(query.selectors[0].where, span, _context(now_ms))
+    return _windows(reads, query, span) if span.since_ms < span.until_ms else []
+
+
+def lines_of_window(
+    reads: EventReads, query: ExportQuery, window: Span, *, now_ms: int, left: int = 0
+) -> Iterator[list[str]]:
+    """The lines of one stretch, in order; at most `left` of them where the query has a limit."""
+    with reads.open(query.project, window) as table:
+        yield from _lines_of(reads, table, query, window, _context(now_ms), left)
+
+
+def _context(now_ms: int) -> Context:
+    return Context(now_s=now_ms // 1000, pause=patience.check)
 
 
 def _windows(reads: EventReads, query: ExportQuery, span: Span) -> list[Span]:
