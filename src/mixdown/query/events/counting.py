@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from mixdown.model.errors import QueryError
+from mixdown.model.errors import TooMuchAtOnceError
 from mixdown.model.expression import Context
 from mixdown.query.events.export import ExportQuery, windows_of
 from mixdown.query.events.reader import EventReads, OpenEvents
@@ -28,7 +28,7 @@ def count_events(reads: EventReads, query: ExportQuery, by: tuple[str, ...], *, 
         Pairs of what tells them apart, a text for each of `by`, and how many there are; of nothing none.
 
     Raises:
-        QueryError: there are more than `COUNTS_LIMIT` counts.
+        TooMuchAtOnceError: there are more than `COUNTS_LIMIT` counts.
         StoreError: events cannot be read.
     """
     found: Counter[tuple[str, ...]] = Counter()
@@ -38,7 +38,7 @@ def count_events(reads: EventReads, query: ExportQuery, by: tuple[str, ...], *, 
             wanted = Selection(query.selectors, table.columns, reads.state, query.project, context)
             _add(found, table, wanted, [BY[name] for name in by], [*wanted.parameters, *window])
         if len(found) > COUNTS_LIMIT:
-            raise QueryError(f"there are more than {COUNTS_LIMIT} counts: ask for fewer days", status=400)
+            raise TooMuchAtOnceError(f"there are more than {COUNTS_LIMIT} counts", hint="Ask for fewer days.")
     return sorted(found.items())
 
 
