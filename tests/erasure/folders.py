@@ -16,10 +16,12 @@ from mixdown.ingest.direct import append_raw
 from mixdown.ingest.pipeline import rules_of
 from mixdown.ingest.prepare import Submission, prepare, request_key
 from mixdown.settings import Settings
-from mixdown.store.chunk import decode_body
+from mixdown.store.chunk import Link, decode_body
 from mixdown.store.privacy import PENDING, Deletion, begin
 from mixdown.store.protocols import Cohort, Session
 from mixdown.store.sqlite import SqliteStore, open_store
+from mixdown.store.unmerging import append_unmerge
+from tests.store.support import append, appending_events
 
 TOKEN = "erasure-token"
 PEOPLE = 200
@@ -54,6 +56,7 @@ def fill(folder: Path) -> None:
         catch_up(store)
     append_raw(store, rules, "engage", [_refused(number) for number in range(0, PEOPLE, 5)], sdk="t")
     _append_with_key(store, [_record(0, chance), _record(1, chance), _refused(0)], "import-1")
+    _link(store)
     catch_up(store)
     store.state.add_property_index(1, "", "name")
     while store.state.build_indexes(50):
@@ -62,6 +65,24 @@ def fill(folder: Path) -> None:
     store.sessions.create(session, map(person, range(PEOPLE)))
     store.cohorts.create(Cohort(1, "listed"), map(person, range(PEOPLE)))
     store.close()
+
+
+def _link(store: SqliteStore) -> None:
+    """Give everybody a device, an alias and a link that fails; some devices are taken away again."""
+    links = []
+    for number in range(PEOPLE):
+        bare = person(number).removesuffix("-id")
+        device = f"$device:{bare}-{'value' if number % 9 else 'unmerged'}"
+        alias = f"{bare}-property"
+        links += [
+            Link(0, 1, "simplified", "device", device, person(number)),
+            Link(0, 1, "original", "create_alias", person(number), alias),
+            Link(0, 1, "original", "identify", person(number), f"{bare}-refused"),
+        ]
+    append(store.log, *[appending_events(each.one, links=[each]) for each in links], now_ms=now_ms())
+    for number in range(0, PEOPLE, 9):
+        device = links[3 * number].one
+        append_unmerge(store.log, 1, device, now_ms=now_ms())
 
 
 def stir(store: SqliteStore) -> None:
@@ -109,13 +130,15 @@ def now_ms() -> int:
 
 
 def ask(store: SqliteStore, numbers: list[int]) -> Deletion:
-    """A deletion of these people that stands in the log."""
+    """A deletion of these people, and of all that is linked with them, that stands in the log."""
     ids = tuple(map(person, numbers))
     at = now_ms()
     job = Deletion(secrets.token_hex(16), 1, "", ids, len(ids), PENDING, "tests", "GDPR", at)
     store.privacy.add_deletion(job)
     assert begin(store, job, now_ms=at)
-    return job
+    begun = store.privacy.deletion(1, job.id)
+    assert begun is not None
+    return begun
 
 
 def steps(store: SqliteStore) -> Iterator[int]:
@@ -142,6 +165,7 @@ def updates(store: SqliteStore) -> list[tuple[int, int, str, bytes | None]]:
                 for update in segment.updates:
                     found.append((position, update.project, update.id, update.key))
                     position += 1
+                position += segment.event_count
             assert position == chunk.end
         at = chunks[-1].end
     return found

@@ -70,7 +70,8 @@ def test_everything_of_them_goes_and_positions_keys_and_neighbours_stay(
     assert [(entry[0], entry[3]) for entry in after][: len(before)] == [
         (entry[0], entry[3]) for entry in before
     ]
-    assert len(after) == len(before) + len(GONE)
+    assert len(after) == len(before) + len(job.ids)
+    assert len(GONE) < len(job.ids) < 3 * len(GONE), "their devices and aliases go too"
     assert dict(store.state.page(1, "", offset=0, limit=1000)) == {
         profile_id: document for profile_id, document in documents.items() if profile_id not in gone
     }
@@ -93,6 +94,8 @@ _TABLES = (
     ("state.db", "history_blocks"),
     ("state.db", "property_values"),
     ("state.db", "property_counts"),
+    ("state.db", "identities"),
+    ("state.db", "identity_links"),
     ("scratch.db", "id_blocks"),
     ("catalog.db", "cohort_ids"),
 )

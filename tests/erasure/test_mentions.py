@@ -27,6 +27,9 @@ def text(value: object) -> str:
         (text({"event": "x", "properties": {"distinct_id": "ada"}}), True),
         (text({"properties": {"$user_id": "ada", "$device_id": "d"}}), True),
         (text({"$identified_id": "x", "$anon_id": "ada"}), True),
+        (text({"properties": {"$device_id": "d7", "$user_id": "bob"}}), True),
+        (text({"properties": {"$device_id": "$device:d7"}}), True),
+        (text({"properties": {"$user_id": "d7"}}), False),
         (text({"$create_alias": {"properties": {"alias": "ada"}}}), True),
         (text({"distinct_ids": ["bob", "ada"]}), True),
         (text({"$group_key": "ada", "$group_id": "ada"}), False),
@@ -42,7 +45,7 @@ def text(value: object) -> str:
     ],
 )
 def test_a_user_is_found_under_names_for_ids_and_in_what_cannot_be_parsed(record: str, wanted: bool) -> None:
-    assert mentions(record, {"ada", "zoe"}, "") is wanted
+    assert mentions(record, {"ada", "zoe", "$device:d7"}, "") is wanted
 
 
 @pytest.mark.parametrize(

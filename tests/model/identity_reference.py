@@ -60,10 +60,12 @@ class Reference:
     def link(self, mode: str, verb: str, one: str, other: str, position: int) -> bool:
         """Whether the two stand for one person afterwards, or the mode does not know the verb."""
         known = {"simplified": ["device"], "original": ["identify", "create_alias", "merge"]}
-        if verb not in known.get(mode, ["create_alias"]) or one == other:
+        if verb not in known.get(mode, ["create_alias"]):
             return True
         if not one or not other:
             return False
+        if one == other:
+            return True
         if mode == "legacy":
             if other in self.aliases:
                 return self.aliases[other][0] == one

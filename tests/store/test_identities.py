@@ -125,9 +125,9 @@ def test_an_alias_of_legacy_mode_is_one_hop_to_the_canonical_id_of_its_distinct_
     assert (state.linked(1, "a1"), state.linked(1, "u1")) == (["u1", "a1"], ["u1", "a1"])
     link(state, "original", ("create_alias", "u9", "u8"), ("merge", "u9", "u1"), first=10)
     assert state.canonical(1, ["a1", "u1"]) == {"a1": "u9", "u1": "u9"}
-    assert list(state.all_members(1)) == [
-        [Member("a1", "u9", 5), Member("a2", "a1", 6), Member("u1", "u9"), Member("u8", "u9")]
-    ]
+    found = [Member("a1", "u9", 5), Member("a2", "a1", 6), Member("u1", "u9"), Member("u8", "u9")]
+    assert list(state.all_members(1)) == [found]
+    assert sorted(state.resolved(1, ["u8", "a1", "a2", "u1", "u9", "x"])) == found
 
 
 def test_a_walk_along_links_has_a_limit_and_takes_the_nearest_first(state: State) -> None:

@@ -163,9 +163,9 @@ def retrieve(
 ) -> None:
     """Write out all that is kept of some people, as one JSON file.
 
-    It holds their profiles and history, their events, the cohorts that list them, the refused records that
-    name them, and the updates that the log still has, of all ids that are linked with these.
-    A file that is there is not overwritten.
+    It holds their profiles and history, what links their ids, their events, the cohorts that list them, the
+    refused records that name them, and the updates that the log still has, of all ids that are linked with
+    these. A file that is there is not overwritten.
 
     \b
     Examples:

@@ -82,7 +82,9 @@ _FILE: Final[Mapping[str, Any]] = {
     "group_key": None,
     "ids": ["ada"],
     "profiles": [{"$distinct_id": "ada", "$properties": {"plan": "pro"}}],
+    "identities": [],
     "history": [],
+    "events": [],
     "cohorts": [],
     "refusals": [],
     "records": [],
@@ -244,8 +246,8 @@ def _retrieved() -> Operation:
         "fetchRetrieval",
         _TAG,
         "Fetch people's data",
-        "One JSON object: their profiles and history, the cohorts that list them, refused records that name "
-        "them, and the records that still stand in the log.",
+        "One JSON object: their profiles, what links their ids, history, events, the cohorts that list them, "
+        "refused records that name them, and the records that still stand in the log.",
         _errors(path, job=True)
         | {
             "200": response(

@@ -200,10 +200,12 @@ class Identities:
         """
         if mode == LEGACY:
             return self._alias(one, other, position, time_ms) if verb == CREATE_ALIAS else ""
-        if (verb == DEVICE) != (mode == SIMPLIFIED) or one == other:
+        if (verb == DEVICE) != (mode == SIMPLIFIED):
             return ""
         if not one or not other:
             return texts.LINK_EMPTY
+        if one == other:
+            return ""
         made = IdentityLink(position, time_ms, mode, verb, one, other)
         return self._device(made) if verb == DEVICE else self._verb(made)
 

@@ -17,6 +17,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
+from mixdown.model.identity import DEVICE_PREFIX
 from mixdown.model.updates import number_text
 from mixdown.model.values import clean_text
 
@@ -26,6 +27,8 @@ USER_NAMES: Final = frozenset(
         "$anon_id", "$anon_distinct_id", "$alias", "alias", "$distinct_ids", "distinct_ids",
     }
 )  # fmt: skip
+_DEVICE_NAMES: Final = frozenset({"$device_id", "device_id"})
+"""Whose ids are `$device:` and what stands there (contract ingestion §8.3)."""
 GROUP_NAMES: Final = frozenset({"$group_id", "group_id"})
 _GROUP_KEY_NAMES: Final = ("$group_key", "group_key")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{16,}")
@@ -67,7 +70,10 @@ def _named(value: Any, group_key: str) -> Iterator[str]:
                 continue
             for name in names.intersection(value):
                 held = value[name]
-                yield from map(_text, held if isinstance(held, list) else (held,))
+                texts = list(map(_text, held if isinstance(held, list) else (held,)))
+                yield from texts
+                if name in _DEVICE_NAMES:
+                    yield from (DEVICE_PREFIX + text.removeprefix(DEVICE_PREFIX) for text in texts)
 
 
 def _text(value: Any) -> str:

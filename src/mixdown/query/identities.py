@@ -85,12 +85,13 @@ def identity_view(found: Identity) -> dict[str, Any]:
         "distinct_id": found.distinct_id,
         "canonical": found.canonical,
         "ids": found.ids,
-        "links": [_link_view(link) for link in found.links],
+        "links": [link_view(link) for link in found.links],
         "more": found.more,
     }
 
 
-def _link_view(link: IdentityLink) -> dict[str, Any]:
+def link_view(link: IdentityLink) -> dict[str, Any]:
+    """A link as it is shown."""
     # the id that came to belong to the other one: of a device, that is the first
     one, other = (link.other, link.one) if link.verb == "device" else (link.one, link.other)
     return {

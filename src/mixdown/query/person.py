@@ -20,6 +20,7 @@ from mixdown.model.times import iso_seconds
 from mixdown.query.events.buckets import Span
 from mixdown.query.events.reader import EventReads
 from mixdown.query.history import history_rows
+from mixdown.query.identities import link_view
 from mixdown.store.batches import documents_in_batches
 from mixdown.store.chunk import LoggedUpdate, decode_body
 from mixdown.store.events import FIRST_MS, LAST_MS
@@ -27,6 +28,7 @@ from mixdown.store.privacy import hashes_of, with_linked
 from mixdown.store.protocols import Project, Store
 
 _REFUSALS_AT_ONCE: Final = 10
+_LINKS_SHOWN: Final = 100_000
 _EVENTS_BYTES: Final = 512 * 1024 * 1024
 _NAMES: Final = {code: name for name, code in OPERATOR_NAMES.items()}
 
@@ -37,7 +39,8 @@ def person_file(
     """The pieces of the file. Raises `StoreError` in the middle of it where the store fails.
 
     The object has `project_id`, `created`, `group_key` (null for users), `ids` (those asked for and those
-    linked with them), and the lists `profiles`, `history`, `events`, `cohorts`, `refusals` and `records`.
+    linked with them), and the lists `profiles`, `identities`, `history`, `events`, `cohorts`, `refusals` and
+    `records`.
     """
     ids = with_linked(store, project.id, group_key, ids)
     head = {
@@ -49,6 +52,7 @@ def person_file(
     yield orjson.dumps(head)[:-1]
     sections: tuple[tuple[str, Callable[[], Iterable[bytes]]], ...] = (
         ("profiles", lambda: _profiles(store, project.id, group_key, ids)),
+        ("identities", lambda: _identities(store, project.id, group_key, ids)),
         ("history", lambda: _history(store, project.id, group_key, ids)),
         ("events", lambda: _events(store, project.id, group_key, ids)),
         ("cohorts", lambda: _cohorts(store, project.id, group_key, ids)),
@@ -72,6 +76,16 @@ def _profiles(store: Store, project: int, group_key: str, ids: Sequence[str]) ->
         for key, document in zip(some, documents, strict=True):
             if document is not None:
                 yield b'{"$distinct_id":%b,"$properties":%b}' % (orjson.dumps(key[2]), document)
+
+
+def _identities(store: Store, project: int, group_key: str, ids: Sequence[str]) -> Iterator[bytes]:
+    """What links these ids, and what did."""
+    if group_key:
+        return
+    named = set(ids)
+    for link in store.state.links(project, ids, limit=_LINKS_SHOWN, undone=True):
+        if link.one in named or link.other in named:
+            yield orjson.dumps(link_view(link))
 
 
 def _history(store: Store, project: int, group_key: str, ids: Sequence[str]) -> Iterator[bytes]:

@@ -71,11 +71,17 @@ class IdentityReads(Protocol):
         An alias of legacy mode has `since`, and names its distinct_id, which may have another canonical id.
         """
 
-    def all_members(self, project: int) -> Iterator[list[Member]]:
-        """All ids of a project that are not their own canonical id, ascending, thousands at once, resolved.
+    def resolved(self, project: int, ids: Sequence[str]) -> list[Member]:
+        """Those of `ids` that are not their own canonical id, with the canonical id that they have.
 
         Events of `Member.id` are those of `Member.canonical` from position `since` on: all of them, where it
-        is 0. They are those of no single moment.
+        is 0. Made for thousands at once.
+        """
+
+    def all_members(self, project: int) -> Iterator[list[Member]]:
+        """All ids of a project that `resolved` would give, ascending, thousands at once.
+
+        They are those of no single moment.
         """
 
     def linked(self, project: int, one: str, *, limit: int = LINKED_LIMIT) -> list[str]:

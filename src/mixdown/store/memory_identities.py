@@ -26,6 +26,10 @@ class MemoryIdentities:
         known = self._members.get(project, {})
         return [known[each] for each in sorted(set(ids)) if each in known]
 
+    def resolved(self, project: int, ids: Sequence[str]) -> list[Member]:
+        known = self._members.get(project, {})
+        return [_resolved(known[each], known) for each in sorted(set(ids)) if each in known]
+
     def all_members(self, project: int) -> Iterator[list[Member]]:
         known = self._members.get(project, {})
         if known:

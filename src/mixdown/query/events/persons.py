@@ -48,14 +48,9 @@ def add_persons(table: OpenEvents, state: State, project: int, ids: Sequence[str
 def members_of(state: State, project: int, ids: Sequence[str]) -> Iterator[list[Member]]:
     """Those of many ids that stand for another, some at a time, with the canonical id that events have."""
     for begin in range(0, len(ids), IDS_AT_ONCE):
-        found = state.members(project, ids[begin : begin + IDS_AT_ONCE])
-        aliases = [member.canonical for member in found if member.since]
-        beyond = state.canonical(project, aliases) if aliases else {}
+        found = state.resolved(project, ids[begin : begin + IDS_AT_ONCE])
         if found:
-            yield [
-                Member(member.id, beyond.get(member.canonical, member.canonical), member.since)
-                for member in found
-            ]
+            yield found
 
 
 def ids_of_persons(state: State, project: int, ids: Sequence[str]) -> list[str]:

@@ -122,6 +122,9 @@ class SqliteIdentities:
     def members(self, project: int, ids: Sequence[str]) -> list[Member]:
         return [Member(*row) for row in self._of_ids(_MEMBERS, project, ids)]
 
+    def resolved(self, project: int, ids: Sequence[str]) -> list[Member]:
+        return [Member(*row) for row in self._of_ids(_RESOLVED, project, ids)]
+
     def all_members(self, project: int) -> Iterator[list[Member]]:
         last = ""
         while True:
