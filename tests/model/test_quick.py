@@ -208,7 +208,7 @@ def test_large_records_are_left_to_the_long_way() -> None:
     ("name", "mutant"),
     [
         ("_CLEAN", lambda _: True),
-        ("_NUL_ESCAPE", b"never"),
+        ("NUL_ESCAPE", b"never"),
         ("NAME_LIMIT_CHARS", 300),
         ("epoch_ms", lambda _: 0),
     ],

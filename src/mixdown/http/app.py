@@ -39,7 +39,7 @@ from mixdown.http import (
 from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
 from mixdown.http.cors import preflight_reply
 from mixdown.http.exchange import DisconnectedError, Receive, Request, Scope, Send, send_reply
-from mixdown.http.ingestion import ALLOW, Ingestion
+from mixdown.http.ingestion import ALLOW, ENDPOINTS, Ingestion
 from mixdown.http.paths import QUERY_PREFIXES, canonical_path
 from mixdown.http.read_errors import METHOD_NOT_ALLOWED, invalid_endpoint, read_error
 from mixdown.http.reply import INTERNAL, NOT_FOUND, WELCOME_REPLY, Reply, not_allowed
@@ -52,7 +52,7 @@ Page = Callable[[PageRequest], Awaitable[Response]]
 Handler = Callable[[PageRequest, Exception], Awaitable[Response]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_ENDPOINTS: Final = {path: path.strip("/") for path in ("/engage", "/engage/", "/groups", "/groups/")}
+_ENDPOINTS: Final = {path: name for name in ENDPOINTS for path in (f"/{name}", f"/{name}/")}
 _OTHER: Final = "other"
 _log = structlog.get_logger(__name__)
 

@@ -71,6 +71,16 @@ def authenticate(header: str, view: CatalogView, *, now_ms: int) -> Caller:
     )
 
 
+def account_of(header: str, view: CatalogView, *, now_ms: int) -> Caller | None:
+    """The service account that a header names, None where it names none; no project secret is one."""
+    caller = _of_bearer(header, view, now_ms)
+    if caller is not None:
+        return caller
+    name, _, password = basic_credentials(header).partition(":")
+    account = view.account(name, password, now_ms=now_ms)
+    return None if account is None else caller_of(account)
+
+
 def _of_bearer(header: str, view: CatalogView, now_ms: int) -> Caller | None:
     scheme, _, value = header.strip().partition(" ")
     value = value.strip()
@@ -81,7 +91,7 @@ def _of_bearer(header: str, view: CatalogView, now_ms: int) -> Caller | None:
 
 
 def _of_basic(header: str, view: CatalogView, now_ms: int) -> Caller | None:
-    credentials = _credentials(header)
+    credentials = basic_credentials(header)
     name, _, password = credentials.partition(":")
     account = view.account(name, password, now_ms=now_ms)
     if account is not None:
@@ -144,7 +154,7 @@ def _may_not(roles: Iterable[str], what: str) -> AuthError:
     return AuthError(text, status=403)
 
 
-def _credentials(header: str) -> str:
+def basic_credentials(header: str) -> str:
     """What stands behind `Basic`, decoded; taken literally where it is no base64 of printable text."""
     scheme, _, value = header.strip().partition(" ")
     value = value.strip()

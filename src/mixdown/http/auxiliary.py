@@ -1,8 +1,8 @@
 """The paths beside ingestion that SDKs touch, and the ingestion paths that are not built yet.
 
 Auxiliary paths answer benignly (contract ingestion §1.3): flags, remote settings and `decide` say
-that there is nothing; session recordings are taken, counted and discarded. /track, /import and
-lookup tables answer 501: what is not stored is never acknowledged.
+that there is nothing; session recordings are taken, counted and discarded. Lookup
+tables answer 501: what is not stored is never acknowledged.
 """
 
 from __future__ import annotations
@@ -51,8 +51,6 @@ PATHS: Final[Mapping[str, Auxiliary]] = {
         Auxiliary("/settings", ("GET",), json_reply(200, {"sdk_config": {"config": {}}})),
         Auxiliary("/record", ("POST",), json_reply(200, _TAKEN)),
         Auxiliary("/decide", ("GET",), json_reply(200, _NOTHING_DECIDED)),
-        _not_built("/track", "GET", "POST"),
-        _not_built("/import", "GET", "POST"),
         _not_built("/lookup-tables", "GET"),
     )
 }

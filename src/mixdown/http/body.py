@@ -27,12 +27,15 @@ from mixdown.http.jsontext import (
     unreadable,
 )
 from mixdown.model import texts
+from mixdown.model.events import Event
 from mixdown.model.limits import Limits
 from mixdown.model.quick import QuickRecord, read_quickly
+from mixdown.model.quick_events import QuickEvents, read_events_quickly, read_lines_quickly
 from mixdown.model.updates import Unreadable
 
 _DATA: Final = b"data"
 _JSON_STARTS: Final = (b"[", b"{", b'"')
+_OF_EVENTS: Final = ("track", "import")
 _UNWRAP_LIMIT: Final = 4
 _LINE: Final = re.compile(rb"[^\s][^\n]*")
 # A space was the `+` of unescaped base64 before the form was read; `-` and `_` are the URL-safe alphabet.
@@ -44,7 +47,8 @@ class Decoded(msgspec.Struct, frozen=True):
 
     `hostile` as in `model.payloads.Reading`; `text` is the body out of its compression (for a GET
     its data); records that cannot be read stand as `Unreadable`. Where every record is plain, `quick`
-    has them, `records` is empty, and `reread` decodes the same body the long way.
+    has them, `records` is empty, and `reread` decodes the same body the long way. So has `quick_events` the
+    events among which some are plain.
     """
 
     records: list[Any]
@@ -54,10 +58,18 @@ class Decoded(msgspec.Struct, frozen=True):
     text: bytes
     quick: list[QuickRecord] | None = None
     reread: Callable[[], Decoded] | None = None
+    quick_events: QuickEvents | None = None
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the records were read the quick way."""
+        return self.quick is not None or self.quick_events is not None
 
     @property
     def count(self) -> int:
         """How many records there are."""
+        if self.quick_events is not None:
+            return len(self.quick_events.events)
         return len(self.records if self.quick is None else self.quick)
 
     def first(self, name: str) -> Any:
@@ -66,6 +78,14 @@ class Decoded(msgspec.Struct, frozen=True):
             return self.quick[0].token if name == "$token" else self.quick[0].lib
         record = self.records[0] if self.records else None
         return record.get(name) if type(record) is dict else None
+
+    def first_property(self, name: str) -> Any:
+        """What the first event says under `name` ("token" or "mp_lib"), None where it says nothing."""
+        if self.quick_events is not None:
+            event = self.quick_events.events[0]
+            return None if event is None else event.properties.get(name)
+        properties = self.first("properties")
+        return properties.get(name) if type(properties) is dict else None
 
 
 class _Found(NamedTuple):
@@ -88,7 +108,8 @@ def decode(
 ) -> Decoded:
     """Decode one write (contract ingestion §2.2). Raises `BodyError`.
 
-    `quick_for` names the endpoint ("engage" or "groups") whose plain records may be read the quick way.
+    `quick_for` names the endpoint ("engage", "groups", "track" or "import") whose plain records may be read
+    the quick way.
     """
     fields = form_fields(query)
     plain = decompress(body, content_encoding.decode("latin-1"), limits.body_limit_bytes) if body else body
@@ -96,18 +117,30 @@ def decode(
     params = read_params(fields, found.form)
     if found.reader is None:
         return Decoded([], params, texts.DATA_MISSING, hostile=False, text=plain)
-    if quick_for and not params.strict:
+    again = partial(
+        decode,
+        method=method,
+        content_type=content_type,
+        content_encoding=content_encoding,
+        query=query,
+        body=body,
+        limits=limits,
+    )
+    if quick_for in _OF_EVENTS:
+        events = _events_quickly(found, limits)
+        if events is not None:
+            return Decoded(
+                [],
+                params,
+                "",
+                hostile=False,
+                text=plain or found.text,
+                quick_events=events,
+                reread=again,
+            )
+    elif quick_for and not params.strict:
         quick = _quickly(found, limits, group=quick_for == "groups")
         if quick is not None:
-            again = partial(
-                decode,
-                method=method,
-                content_type=content_type,
-                content_encoding=content_encoding,
-                query=query,
-                body=body,
-                limits=limits,
-            )
             return Decoded([], params, "", hostile=False, text=plain or found.text, quick=quick, reread=again)
     try:
         most = limits.records_per_request
@@ -119,15 +152,8 @@ def decode(
 
 def _quickly(found: _Found, limits: Limits, *, group: bool) -> list[QuickRecord] | None:
     """The records of a JSON text that is found in one piece, if all of them are plain."""
-    text = found.text
-    if found.reader is _parse_string:
-        text = text.strip().removeprefix(BOM)
-        if text[:1] not in _JSON_STARTS:
-            try:
-                text = _from_base64(text)
-            except MalformedJsonError:
-                return None
-    elif found.reader is not _parse_json:
+    text = _json_text(found)
+    if text is None:
         return None
     if len(text) <= LARGE_TEXT_BYTES:  # one call on a longer one would stop small requests meanwhile
         return read_quickly(text, limits, group=group)
@@ -138,6 +164,43 @@ def _quickly(found: _Found, limits: Limits, *, group: bool) -> list[QuickRecord]
             return None
         records += read
     return records or None
+
+
+def _events_quickly(found: _Found, limits: Limits) -> QuickEvents | None:
+    """The events of a JSON text, or of lines of it, that are plain; None where none is."""
+    most = limits.records_per_request
+    if found.reader is _parse_lines:
+        lines = _LINE.findall(found.text)
+        return read_lines_quickly(lines, limits) if len(lines) <= most else None
+    text = _json_text(found)
+    if text is None:
+        return None
+    if len(text) <= LARGE_TEXT_BYTES:
+        return read_events_quickly(text, limits)
+    events: list[Event | None] = []
+    flat = True
+    for piece in pieces_of(text, most):
+        read = read_events_quickly(piece, limits)
+        if read is None:
+            return None
+        events += read.events
+        flat = flat and read.flat
+    return QuickEvents(events, flat) if events else None
+
+
+def _json_text(found: _Found) -> bytes | None:
+    """The JSON that a request has in one piece, None where it has none, or cannot be read."""
+    if found.reader is _parse_json:
+        return found.text
+    if found.reader is not _parse_string:
+        return None
+    text = found.text.strip().removeprefix(BOM)
+    if text[:1] in _JSON_STARTS:
+        return text
+    try:
+        return _from_base64(text)
+    except MalformedJsonError:
+        return None
 
 
 def _found(method: str, content_type: bytes, query: Fields, body: bytes) -> _Found:

@@ -32,6 +32,8 @@ class Params(msgspec.Struct, frozen=True):
     ip: bool | None = None
     callback: str = ""
     lib: str = ""
+    project_id: str = ""
+    api_key: str = ""
 
 
 NO_FIELDS: Final[Fields] = {}
@@ -176,4 +178,6 @@ def read_params(query: Fields, form: Fields) -> Params:
         ip=_ip_flag(merged.get(b"ip")),
         callback=merged.get(b"callback", b"").decode("utf-8", "replace"),
         lib=merged.get(b"mp_lib", b"").decode("utf-8", "replace"),
+        project_id=merged.get(b"project_id", b"").decode("utf-8", "replace"),
+        api_key=merged.get(b"api_key", b"").decode("utf-8", "replace"),
     )

@@ -1,7 +1,8 @@
-"""/engage and /groups: a request's body in, its records to the log, the reply out.
+"""/engage, /groups, /track and /import: a request's body in, its records to the log, the reply out.
 
 The order is the promise (DESIGN G1, G5): decode, store the good records and the refusals, and only
-then reply. A body that is refused whole is kept as one refusal first. Nothing is judged here.
+then reply. A body that is refused whole is kept as one refusal first, but for one without credentials.
+Nothing is judged here.
 """
 
 from __future__ import annotations
@@ -18,41 +19,60 @@ from mixdown.http.client_ip import client_ip
 from mixdown.http.compression import GZIP_MAGIC
 from mixdown.http.exchange import KEPT_BYTES, Body, BodyReader, Receive, Request
 from mixdown.http.forms import NO_FIELDS, Params, form_fields, read_params, unquote
+from mixdown.http.import_auth import import_project
 from mixdown.http.reply import (
     Reply,
     error_reply,
+    import_problem,
+    import_reply,
     outcome_reply,
     overloaded,
     problem_reply,
     rate_limited,
     too_large,
+    unauthorized,
 )
 from mixdown.http.resends import caller_is_gone, digest_of, is_stamped
 from mixdown.http.room import SMALL_BYTES, Room
 from mixdown.http.services import Services
 from mixdown.ingest.pipeline import LARGE_BYTES
-from mixdown.ingest.prepare import Submission
+from mixdown.ingest.submission import EVENT_ENDPOINTS, Submission
 from mixdown.model import texts
-from mixdown.model.errors import BodyError, OverloadedError, RateLimitedError
+from mixdown.model.errors import AuthError, BodyError, OverloadedError, RateLimitedError
 from mixdown.model.values import clean_text
 from mixdown.store.chunk import Outcome
+from mixdown.store.protocols import Project
 
 ALLOW: Final = "GET, POST, OPTIONS"
+ENDPOINTS: Final = ("engage", "groups", "track", "import")
+IMPORT: Final = "import"
 IDEMPOTENCY_KEY_LIMIT_CHARS: Final = 255
 SDK_LIMIT_CHARS: Final = 64
 _LONG_WAY: Final = frozenset({b"content-encoding", b"idempotency-key", b"origin"})
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 _TOKEN: Final = re.compile(rb'"\$token\\?"\s*:[\s+]*\\?"([^"\\]{1,255})')
+_EVENT_TOKEN: Final = re.compile(rb'"token\\?"\s*:[\s+]*\\?"([^"\\]{1,255})')
 _UNFOLDS_TO: Final = 1032  # as many times its size, at the worst, a compressed body becomes
 
 
 class _Refused(NamedTuple):
-    """A body that is refused whole: why, what to reply, its start, and a token where it names one."""
+    """A body that is refused whole: why, what to reply, its start, and a token where it names one.
+
+    What came without the right credentials is not `kept`.
+    """
 
     message: str
     reply: Reply
     start: bytes
     token: str = ""
+    kept: bool = True
+
+
+class _Importing(NamedTuple):
+    """A body that was decoded, and the project that its credentials open."""
+
+    decoded: Decoded
+    project: Project
 
 
 class _Waiting:
@@ -90,9 +110,11 @@ class _Waiting:
 
 
 class Ingestion:
-    """Answers writes of profiles; one for each worker."""
+    """Answers writes; one for each worker."""
 
     def __init__(self, services: Services) -> None:
+        self._catalog = services.catalog
+        self._now_ms = services.now_ms
         self._ingest = services.ingest
         self._metrics = services.metrics
         self._limits = services.ingest.limits
@@ -103,7 +125,7 @@ class Ingestion:
         self._one_large = asyncio.Lock()  # decoding: so that `Room` is passed by one body, not by many
 
     async def answer(self, endpoint: str, request: Request, receive: Receive) -> tuple[Reply, bool]:
-        """The reply to a GET or POST of `endpoint` ("engage" or "groups"), and whether to close after it.
+        """The reply to a GET or POST of `endpoint` (one of `ENDPOINTS`), and whether to close after it.
 
         Raises `DisconnectedError`.
         """
@@ -130,25 +152,44 @@ class Ingestion:
             async with self._one_large if weight > LARGE_BYTES else contextlib.nullcontext():
                 await self._room.wait(weight)
                 read = await self._ingest.beside(weight, lambda: self._read(endpoint, request, body))
-                if isinstance(read, Decoded):
-                    taken = len(read.text)
+                if not isinstance(read, _Refused):
+                    taken = len(read.decoded.text if isinstance(read, _Importing) else read.text)
                     self._room.take(taken)
-            if isinstance(read, Decoded):
+            if not isinstance(read, _Refused):
                 if self._rates.on_writes:
-                    self._rates.admit_write(_tokens_of(read))
+                    self._rates.admit_write(_tokens_of(endpoint, read))
                 return await self._submit(endpoint, request, read)
         finally:
             self._room.leave(taken)
+        if not read.kept:
+            return read.reply
         sdk = sdk_name(None, _query_params(request), request.headers.get(b"user-agent", b""))
-        token = read.token or token_in(read.start)
+        token = read.token or token_in(read.start, events=endpoint in EVENT_ENDPOINTS)
         if self._rates.on_writes:
             self._rates.admit_write({token: 1})
         await self._ingest.refuse_body(endpoint, read.message, read.start, token=token, sdk=sdk)
         self._metrics.body_refused(endpoint, read.message)
         return read.reply
 
-    def _read(self, endpoint: str, request: Request, body: Body) -> Decoded | _Refused:
-        """Decode a body. What is refused whole leaves its first kilobyte and nothing else in memory."""
+    def _read(self, endpoint: str, request: Request, body: Body) -> Decoded | _Importing | _Refused:
+        """Decode a body, and see to the credentials of an /import.
+
+        What is refused whole leaves its first kilobyte and nothing else in memory.
+        """
+        read = self._decoded(endpoint, request, body)
+        if endpoint != IMPORT:
+            return read
+        params = read.params if isinstance(read, Decoded) else _query_params(request)
+        header = request.headers.get(b"authorization", b"").decode("latin-1")
+        try:
+            project = import_project(header, params, self._catalog.current(), now_ms=self._now_ms())
+        except AuthError as error:
+            return _Refused(error.message, unauthorized(error.message), b"", kept=False)
+        if isinstance(read, Decoded):
+            return _Importing(read, project)
+        return read._replace(token=project.token)
+
+    def _decoded(self, endpoint: str, request: Request, body: Body) -> Decoded | _Refused:
         if body.oversized:
             message = texts.BODY_TOO_LARGE.format(limit=self._limits.body_limit_bytes)
             return _Refused(message, too_large(message), body.data)
@@ -167,15 +208,19 @@ class Ingestion:
         except BodyError as error:
             reply = too_large(error.message) if error.status == 413 else error_reply(400, error.message)
             return _Refused(error.message, reply, body.data[:KEPT_BYTES])
+        events = decoded.quick_events
+        if self._rates.on_writes and events is not None and decoded.reread and None in events.events:
+            decoded = decoded.reread()  # a limit must know whose each of them is
         start = decoded.text[:KEPT_BYTES]
         if len(headers.get(b"idempotency-key", b"")) > IDEMPOTENCY_KEY_LIMIT_CHARS:
             message = texts.IDEMPOTENCY_KEY_TOO_LONG
-            return _Refused(message, error_reply(400, message), start, _first_token(decoded))
+            return _Refused(message, error_reply(400, message), start, _first_token(endpoint, decoded))
         if decoded.problem:
-            return _Refused(decoded.problem, problem_reply(decoded.params, decoded.problem), start)
+            shaped = import_problem if endpoint == IMPORT else problem_reply
+            return _Refused(decoded.problem, shaped(decoded.params, decoded.problem), start)
         if decoded.count > self._limits.records_per_request:
             message = texts.TOO_MANY_RECORDS.format(limit=self._limits.records_per_request)
-            return _Refused(message, too_large(message), start, _first_token(decoded))
+            return _Refused(message, too_large(message), start, _first_token(endpoint, decoded))
         return decoded
 
     def take_at_once(
@@ -190,6 +235,7 @@ class Ingestion:
         headers = request.headers
         if (
             not 0 < size <= SMALL_BYTES
+            or endpoint == IMPORT
             or data[:2] == GZIP_MAGIC
             or self._rates.on_writes
             or not self._room.has_some
@@ -201,7 +247,7 @@ class Ingestion:
         queued = False
         try:
             read = self._read(endpoint, request, Body(data, size))
-            if isinstance(read, Decoded) and read.quick is not None:
+            if isinstance(read, Decoded) and read.is_quick:
                 waiting = _Waiting(self, endpoint, read.params, size, answer)
                 queued = self._ingest.submit_at_once(self._submission(endpoint, request, read), waiting)
         finally:
@@ -220,13 +266,18 @@ class Ingestion:
         self._metrics.records(endpoint, result)
         return outcome_reply(params, result)
 
-    async def _submit(self, endpoint: str, request: Request, decoded: Decoded) -> Reply:
-        outcome = await self._ingest.submit(self._submission(endpoint, request, decoded))
+    async def _submit(self, endpoint: str, request: Request, read: Decoded | _Importing) -> Reply:
+        decoded, project = read if isinstance(read, _Importing) else (read, None)
+        submission = self._submission(endpoint, request, decoded)
+        if project is not None:
+            submission.project = project.id
+        outcome = await self._ingest.submit(submission)
         self._metrics.records(endpoint, outcome)
-        return outcome_reply(decoded.params, outcome)
+        return (import_reply if project is not None else outcome_reply)(decoded.params, outcome)
 
     def _submission(self, endpoint: str, request: Request, decoded: Decoded) -> Submission:
         params = decoded.params
+        lib = decoded.first_property("mp_lib") if endpoint in EVENT_ENDPOINTS else decoded.first("mp_lib")
         return Submission(
             endpoint=endpoint,
             records=decoded.records,
@@ -234,12 +285,13 @@ class Ingestion:
             hostile=decoded.hostile,
             ip_flag=params.ip,
             client_ip="" if params.ip is False else self._client_ip(request),
-            sdk=sdk_name(decoded.first("mp_lib"), params, request.headers.get(b"user-agent", b"")),
+            sdk=sdk_name(lib, params, request.headers.get(b"user-agent", b"")),
             idempotency_key=request.headers.get(b"idempotency-key", b"").decode("latin-1"),
             path=endpoint,
             body_bytes=len(decoded.text),
             call=request.call,
             quick=decoded.quick,
+            quick_events=decoded.quick_events,
             reread=None if decoded.reread is None else _records_of(decoded.reread),
         )
 
@@ -274,27 +326,44 @@ def _records_of(reread: Callable[[], Decoded]) -> Callable[[], tuple[list[Any], 
     return read
 
 
-def _first_token(decoded: Decoded) -> str:
+def _first_token(endpoint: str, decoded: Decoded) -> str:
     """The token of a request's first record, "" where it has none."""
-    token = decoded.first("$token")
+    events = endpoint in EVENT_ENDPOINTS
+    token = decoded.first_property("token") if events else decoded.first("$token")
     return token if type(token) is str else ""
 
 
-def _tokens_of(decoded: Decoded) -> Counter[str]:
+def _tokens_of(endpoint: str, read: Decoded | _Importing) -> Counter[str]:
     """How many records of a request bring which token; what is no token counts as ""."""
-    if decoded.quick is not None:
-        return Counter(record.token for record in decoded.quick)
-    return Counter(_token_of(record) for record in decoded.records)
+    if isinstance(read, _Importing):
+        return Counter({read.project.token: read.decoded.count})
+    if read.quick is not None:
+        return Counter(record.token for record in read.quick)
+    if read.quick_events is not None:
+        return Counter(_text(event and event.properties.get("token")) for event in read.quick_events.events)
+    token_of = _event_token if endpoint in EVENT_ENDPOINTS else _token_of
+    return Counter(_text(token_of(record)) for record in read.records)
 
 
-def _token_of(record: Any) -> str:
-    token = record.get("$token") if type(record) is dict else None
-    return token if type(token) is str else ""
+def _token_of(record: Any) -> Any:
+    return record.get("$token") if type(record) is dict else None
 
 
-def token_in(start: bytes) -> str:
-    """The first `$token` in the start of a body that could not be read: JSON, plain or percent-encoded."""
-    found = _TOKEN.search(unquote(start))
+def _event_token(record: Any) -> Any:
+    properties = record.get("properties") if type(record) is dict else None
+    return properties.get("token") if type(properties) is dict else None
+
+
+def _text(value: Any) -> str:
+    return value if type(value) is str else ""
+
+
+def token_in(start: bytes, *, events: bool = False) -> str:
+    """The first `$token` in the start of a body that could not be read: JSON, plain or percent-encoded.
+
+    Of `events` it is the first `token`.
+    """
+    found = (_EVENT_TOKEN if events else _TOKEN).search(unquote(start))
     return found[1].decode("utf-8", "replace") if found else ""
 
 

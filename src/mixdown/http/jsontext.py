@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -279,12 +280,19 @@ def _element(text: bytes, *, strict: bool) -> Any:
     except _TooDeepError:
         return unreadable(text, texts.NESTED_TOO_DEEPLY.format(field="data"))
     except UnicodeDecodeError:
-        return unreadable(text, texts.DATA_NOT_UTF8)
+        value = None
+        with suppress(MalformedJsonError, _TooDeepError):
+            value = _lenient(text, strict=False)
+        return Unreadable(_start_of(text), texts.DATA_NOT_UTF8, value)
 
 
 def unreadable(text: bytes, message: str) -> Unreadable:
     """The marker for an element that cannot be read; keeps the start of what arrived."""
-    return Unreadable(text[:KEPT_BYTES].decode("utf-8", "replace"), message)
+    return Unreadable(_start_of(text), message)
+
+
+def _start_of(text: bytes) -> str:
+    return text[:KEPT_BYTES].decode("utf-8", "replace")
 
 
 def _integer(digits: str) -> int | float:

@@ -510,7 +510,7 @@ class SupervisorMetrics:
         self._up.set((process,), 0)
 
 
-_WRITTEN: Final = ("engage", "groups")
+_WRITTEN: Final = ("engage", "groups", "track", "import")
 _PROTOCOL_STATUSES: Final = ("400", "405", "408", "414", "431", "503")
 
 

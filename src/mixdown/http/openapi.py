@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 
 from mixdown import __version__
 from mixdown.http.auxiliary import FIRST_TIME_EVENTS, LOOKUP_TABLE, PATHS
+from mixdown.http.ingestion import ENDPOINTS
 from mixdown.http.openapi_operations import TAGS, operations
 from mixdown.http.openapi_pieces import path_parameter
 from mixdown.settings import Settings
@@ -65,7 +66,7 @@ def served_paths(routes: list[BaseRoute], *, takes_writes: bool) -> dict[str, se
         assert isinstance(route, Route)
         served.setdefault(route.path.rstrip("/") or "/", set()).update(route.methods or ())
     if takes_writes:
-        served |= {path: {"GET", "POST", "OPTIONS"} for path in ("/engage", "/groups")}
+        served |= {path: {"GET", "POST", "OPTIONS"} for path in (f"/{name}" for name in ENDPOINTS)}
         auxiliary = (*PATHS.values(), FIRST_TIME_EVENTS, LOOKUP_TABLE)
         served |= {path.name: {*path.methods, "OPTIONS"} for path in auxiliary}
     return served
@@ -167,7 +168,7 @@ def _schemas(settings: Settings) -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     for text in _schema_texts():
         schemas |= orjson.loads(text)
-    for name in ("UserRecords", "GroupRecords"):
+    for name in ("UserRecords", "GroupRecords", "EventRecords", "ImportRecords"):
         schemas[name]["anyOf"][0]["maxItems"] = settings.records_per_request
     return schemas
 

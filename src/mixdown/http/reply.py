@@ -99,6 +99,60 @@ def outcome_reply(params: Params, outcome: Outcome) -> Reply:
     return PLAIN_GOOD if outcome.good else PLAIN_BAD
 
 
+def import_reply(params: Params, outcome: Outcome) -> Reply:
+    """The reply to an /import that was judged (contract ingestion §6.3)."""
+    if params.img or callback_name(params.callback):
+        return outcome_reply(params, outcome)
+    if params.strict:
+        if not outcome.failed:
+            return json_reply(200, {"code": 200, "num_records_imported": outcome.good, "status": "OK"})
+        return _import_failed(texts.SOME_FAILED, _failed_records(outcome), outcome.good, "Bad Request")
+    if not params.verbose:
+        return PLAIN_GOOD if outcome.good else PLAIN_BAD
+    error = texts.SOME_FAILED if outcome.failed else None
+    return _import_verbose(error, outcome.good)
+
+
+def import_problem(params: Params, message: str) -> Reply:
+    """The reply to an /import whose body held no records (contract ingestion §6.4)."""
+    if message == texts.DATA_MISSING and not params.strict:
+        return _import_verbose(message, 0) if params.verbose else PLAIN_BAD
+    return _import_failed(message, [], 0, "Bad Request" if params.strict else 0)
+
+
+def unauthorized(message: str) -> Reply:
+    """401 in the shape that Mixpanel's clients read (contract ingestion §6.5)."""
+    return json_reply(401, {"code": 401, "error": message, "status": "Unauthorized"})
+
+
+def _import_verbose(error: str | None, good: int) -> Reply:
+    return json_reply(
+        200, {"code": 200, "error": error, "num_records_imported": good, "status": 1 if good else 0}
+    )
+
+
+def _import_failed(error: str, failed: list[Any], good: int, status: str | int) -> Reply:
+    content = {
+        "code": 400,
+        "error": error,
+        "failed_records": failed,
+        "num_records_imported": good,
+        "status": status,
+    }
+    return json_reply(400, content)
+
+
+def _failed_records(outcome: Outcome) -> list[Any]:
+    """Why records failed: a list of texts where identity events cost the whole batch (§8.4)."""
+    if any(message == texts.IDENTITY_NOT_ALLOWED for _, _, message in outcome.failed):
+        return [message for _, field, message in outcome.failed if field]
+    insert_ids = outcome.insert_ids or ("",) * len(outcome.failed)
+    return [
+        {"index": index, "insert_id": sent, "$insert_id": sent, "field": field, "message": message}
+        for (index, field, message), sent in zip(outcome.failed, insert_ids, strict=True)
+    ]
+
+
 def problem_reply(params: Params, message: str) -> Reply:
     """The reply to a body that held no records (contract ingestion §6.4): status 0 in every shape."""
     if params.strict and not params.img and not callback_name(params.callback):

@@ -20,7 +20,7 @@ from mixdown.ingest.prepare import Prepared, Rules, Submission, prepare
 from mixdown.model import texts
 from mixdown.model.errors import OverloadedError
 from mixdown.store.chunk import Outcome
-from mixdown.store.protocols import Append, Log
+from mixdown.store.protocols import Append, Log, Project
 
 CHUNK_LIMIT_BYTES: Final = 16 * 1024 * 1024
 CHUNK_LIMIT_RECORDS: Final = 50_000
@@ -39,6 +39,10 @@ class Tokens(Protocol):
     @property
     def tokens(self) -> Mapping[str, int]:
         """Project ids by token, as of the last refresh."""
+
+    @property
+    def projects(self) -> Mapping[int, Project]:
+        """Projects by id, as of the last refresh."""
 
     def refresh(self) -> int:
         """Take in any change of the catalog; returns its version."""
@@ -191,7 +195,9 @@ class Committer:
         version = self._tokens.refresh()
         for pending in batch:
             if pending.version != version and pending.submission is not None:
-                pending.prepared = prepare(pending.submission, self._tokens.tokens, self._rules, pending.key)
+                pending.prepared = prepare(
+                    pending.submission, self._tokens.tokens, self._rules, pending.key, self._tokens.projects
+                )
                 pending.version = version
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from mixdown.ingest.gate import Gate, GateLimits
 from mixdown.ingest.geo import open_geo
 from mixdown.ingest.prepare import Prepared, Rules, Submission, prepare, request_key
 from mixdown.ingest.resends import Resends
+from mixdown.ingest.submission import EVENT_ENDPOINTS
 from mixdown.model.errors import OverloadedError
 from mixdown.model.limits import KEY_WINDOW_MS, Limits
 from mixdown.model.values import clean_text
@@ -24,6 +26,7 @@ from mixdown.store.chunk import Outcome
 from mixdown.store.protocols import Append, RefusedRecord, Store
 
 RECENT_KEYS: Final = 1000
+_FRESH_BYTES: Final = 12
 RECENT_FAILURES: Final = 200
 LOOK_EVERY_S: Final = 0.25
 KEPT_BODY_BYTES: Final = 1024
@@ -153,9 +156,10 @@ class Ingest:
             if known is not None:
                 self.count_recognised("key" if call is None else "browser")
                 return known
-        version, tokens = self._tokens.version, self._tokens.tokens
+        version, tokens, projects = self._tokens.version, self._tokens.tokens, self._tokens.projects
+        self._arrived(submission)
         prepared = await self.beside(
-            submission.body_bytes, lambda: prepare(submission, tokens, self._rules, key)
+            submission.body_bytes, lambda: prepare(submission, tokens, self._rules, key, projects)
         )
         outcome = await self._commit(submission, prepared, key, version)
         if key is not None and call is None:
@@ -171,15 +175,22 @@ class Ingest:
             return False
         if time.monotonic() - self._looked > LOOK_EVERY_S and self._looking is None:
             return False  # it is time for a look, which `submit` starts
-        version, tokens = self._tokens.version, self._tokens.tokens
+        version, tokens, projects = self._tokens.version, self._tokens.tokens, self._tokens.projects
         try:
             if self._gate.check():
                 return False
-            prepared = prepare(submission, tokens, self._rules)
+            self._arrived(submission)
+            prepared = prepare(submission, tokens, self._rules, projects=projects)
             self._committer.put(Pending(submission, None, prepared, version, done))
         except OverloadedError:
             return False
         return True
+
+    def _arrived(self, submission: Submission) -> None:
+        """Note when a request's events came, and what ids they get that bring none."""
+        if submission.endpoint in EVENT_ENDPOINTS and not submission.now_ms:
+            submission.now_ms = self._now_ms()
+            submission.fresh = os.urandom(_FRESH_BYTES).hex()
 
     async def beside(self, size_bytes: int, work: Callable[[], _T]) -> _T:
         """Do pure work on so many bytes: at once, or beside the event loop where they are many.

@@ -6,106 +6,47 @@ when the catalog changed in between, so that a rotated or deleted token stops at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from hashlib import blake2b
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
-import msgspec
-import orjson
-
-from mixdown.ingest.geo import Geo, valid_ip
+from mixdown.ingest.events import prepare_events
+from mixdown.ingest.geo import valid_ip
+from mixdown.ingest.submission import (
+    EVENT_ENDPOINTS,
+    NO_PROJECTS,
+    REFUSED_TEXT_LIMIT_BYTES,
+    Prepared,
+    Rules,
+    Submission,
+    kept,
+    request_key,
+    weight,
+)
 from mixdown.model import texts
-from mixdown.model.limits import Limits
 from mixdown.model.operators import Operator
 from mixdown.model.payloads import Reading
 from mixdown.model.quick import QuickRecord, quick_updates
-from mixdown.model.updates import (
-    Refusal,
-    Update,
-    digest_key,
-    geo_names_left,
-    read_update,
-    record_ip,
-    record_text,
-)
-from mixdown.store.calls import Call
+from mixdown.model.updates import Refusal, Update, geo_names_left, read_update, record_ip
 from mixdown.store.chunk import Outcome, Segment, encode_filter, encode_segment
-from mixdown.store.protocols import Append, RefusedRecord
+from mixdown.store.protocols import Append, Project
 
-REFUSED_TEXT_LIMIT_BYTES: Final = 1_048_576
-
-
-class Submission(msgspec.Struct):
-    """The records of one request and how to read them.
-
-    `endpoint` is "engage" or "groups"; `ip_flag` is the `ip` parameter (None: absent);
-    `hostile` and `strict` as in `Reading`; `body_bytes` the size of the decoded body (0: small);
-    `idempotency_key` and `path` belong to the request's own key; without one, `call` gives the key of a
-    request that a browser may send again.
-
-    Where every record is plain, `quick` has them instead of `records`, and `reread` tells the records as
-    they came and whether they are hostile: for the day that the quick way does not do.
-    """
-
-    endpoint: str
-    records: list[Any]
-    strict: bool = False
-    hostile: bool = False
-    ip_flag: bool | None = None
-    client_ip: str = ""
-    sdk: str = ""
-    idempotency_key: str = ""
-    path: str = ""
-    body_bytes: int = 0
-    call: Call | None = None
-    quick: list[QuickRecord] | None = None
-    reread: Callable[[], tuple[list[Any], bool]] | None = None
-
-    def take_long_way(self) -> None:
-        """Give up `quick` and read the records as they came."""
-        self.quick = None
-        if self.reread is not None:
-            self.records, self.hostile = self.reread()
-
-
-class Rules(msgspec.Struct, frozen=True):
-    """What this server's settings say about reading records."""
-
-    limits: Limits
-    geo: Geo
-    geo_from_request: bool = True
-    accept_unknown_token: bool = False
-
-
-class Prepared(msgspec.Struct, frozen=True):
-    """A request ready to be appended; `append` is None where there is nothing to write."""
-
-    append: Append | None
-    outcome: Outcome
-
-
-def request_key(submission: Submission) -> bytes | None:
-    """The key of a request that carries an Idempotency-Key (DESIGN G2).
-
-    It covers the path, the key and the decoded records, their tokens included: another body under
-    the same key is a new request, and so is the same body for another project.
-    """
-    if not submission.idempotency_key:
-        return None
-    state = blake2b(digest_size=32)
-    for index, record in enumerate(submission.records):
-        text, _ = record_text(record, 1 << 30)
-        state.update(f"{index}:{len(text)}:{text}".encode())
-    return digest_key("request", submission.path, submission.idempotency_key, state.hexdigest())
+__all__ = ["REFUSED_TEXT_LIMIT_BYTES", "Prepared", "Rules", "Submission", "prepare", "request_key"]
 
 
 def prepare(
-    submission: Submission, tokens: Mapping[str, int], rules: Rules, key: bytes | None = None
+    submission: Submission,
+    tokens: Mapping[str, int],
+    rules: Rules,
+    key: bytes | None = None,
+    projects: Mapping[int, Project] = NO_PROJECTS,
 ) -> Prepared:
     """Judge every record of a request and encode the good ones.
 
-    `tokens` maps tokens to project ids; `key` is the request's idempotency key, if it has one.
+    `tokens` maps tokens to project ids, `projects` those to projects, which events alone want; `key` is the
+    request's idempotency key, if it has one.
     """
+    if submission.endpoint in EVENT_ENDPOINTS:
+        return prepare_events(submission, tokens, projects, rules, key)
     locator = _Locator(submission, rules)
     if submission.quick is not None:
         quick = quick_updates(submission.quick, tokens)
@@ -126,7 +67,7 @@ def prepare(
     for index, raw in enumerate(submission.records):
         result = read_update(raw, index, reading)
         if type(result) is Update:
-            if weigh and _weight(raw) > rules.limits.record_limit_bytes:
+            if weigh and weight(raw) > rules.limits.record_limit_bytes:
                 text = texts.RECORD_TOO_LARGE.format(limit=rules.limits.record_limit_bytes)
                 refusals.append(Refusal(index, "", text, result.project))
                 continue
@@ -136,13 +77,6 @@ def prepare(
         else:
             refusals.append(result)  # type: ignore[arg-type]
     return _assemble(submission, updates, refusals, rules, key)
-
-
-def _weight(raw: Any) -> int:
-    try:
-        return len(orjson.dumps(raw))
-    except (TypeError, ValueError):
-        return len(record_text(raw, 1 << 30)[0])
 
 
 class _Locator:
@@ -198,27 +132,12 @@ def _assemble(
         return Prepared(None, outcome)
     segment = b""
     if updates:
-        kept = outcome if key is not None else None
-        segment = encode_segment(Segment(submission.endpoint, submission.sdk, key, kept, updates))
+        told = outcome if key is not None else None
+        segment = encode_segment(Segment(submission.endpoint, submission.sdk, key, told, updates))
     append = Append(
         segment=segment,
         count=len(updates),
         id_filter=encode_filter([update.id for update in updates]),
-        refusals=tuple(_kept(submission, refusal, key) for refusal in refusals),
+        refusals=tuple(kept(submission, refusal, key) for refusal in refusals),
     )
     return Prepared(append, outcome)
-
-
-def _kept(submission: Submission, refusal: Refusal, key: bytes | None) -> RefusedRecord:
-    text, whole = record_text(submission.records[refusal.index], REFUSED_TEXT_LIMIT_BYTES)
-    return RefusedRecord(
-        project=refusal.project,
-        endpoint=submission.endpoint,
-        index=refusal.index,
-        field=refusal.field,
-        message=refusal.message,
-        record=text,
-        whole=whole,
-        sdk=submission.sdk,
-        request_key=key,
-    )

@@ -20,6 +20,9 @@ NESTING_LIMIT: Final = 64
 STRICT_NESTED_KEYS: Final = 254
 STRICT_NESTED_DEPTH: Final = 3
 KEY_WINDOW_MS: Final = 7 * 24 * 3600 * 1000
+EVENT_PROPERTIES: Final = 255
+EVENT_ITEMS: Final = 254
+EVENT_VALUE_LIMIT_BYTES: Final = 8192
 EXPRESSION_LIMIT_CHARS: Final = 262_144
 EXPRESSION_NESTING_LIMIT: Final = 100
 """How deep parentheses, operators, lists and calls of an expression may stand in one another."""

@@ -25,9 +25,9 @@ from mixdown.model.times import MILLISECONDS_FROM, epoch_ms
 from mixdown.model.updates import IGNORE_ALIAS, IGNORE_TIME, Update, is_true, record_key
 
 _ESCAPE: Final = b"\\u"
-_NUL_ESCAPE: Final = b"\\u0000"
+NUL_ESCAPE: Final = b"\\u0000"
 _SECONDS_BELOW: Final = int(MILLISECONDS_FROM)
-_GROWTH: Final = 8  # a number may be written longer than it came: 1e15 as 1000000000000000.0
+GROWTH: Final = 8  # a number may be written longer than it came: 1e15 as 1000000000000000.0
 
 _DELETE: Final = int(Operator.DELETE)
 _UNSET_NAMES: Final = int(Operator.UNSET)
@@ -77,18 +77,16 @@ def read_quickly(text: bytes, limits: Limits, *, group: bool) -> list[QuickRecor
 
     `group` chooses /groups over /engage.
     """
-    if _NUL_ESCAPE in text:
+    if NUL_ESCAPE in text:
         return None
     start = text[:1]
     if start == b"{":
         text = b"[%b]" % text
     elif start != b"[":
         return None
-    limit_chars = limits.string_limit_bytes
-    if limit_chars and (_ESCAPE in text or not text.isascii()):
-        limit_chars //= 4  # so many characters have no more bytes than the limit, whatever they are
-        if not limit_chars:
-            return None
+    limit_chars = chars_within(text, limits)
+    if limit_chars is None:
+        return None
     try:
         if len(text) > limits.record_limit_bytes and not _all_small(text, limits.record_limit_bytes):
             return None
@@ -100,8 +98,25 @@ def read_quickly(text: bytes, limits: Limits, *, group: bool) -> list[QuickRecor
     return records or None
 
 
+def chars_within(text: bytes, limits: Limits) -> int | None:
+    """How many characters a string of this JSON may have and be within its limit (0: any, None: not one)."""
+    limit_chars = limits.string_limit_bytes
+    if limit_chars and (not text.isascii() or (b"\\" in text and _ESCAPE in text)):
+        limit_chars //= 4  # so many characters have no more bytes than the limit, whatever they are
+        return limit_chars or None
+    return limit_chars
+
+
+def plain_values(limit_chars: int, *, any_name: bool) -> Any:
+    """The type of an object of plain values whose strings have at most so many characters (0: any).
+
+    With `any_name` its names may be longer than a name may be.
+    """
+    return _types(limit_chars, any_name=any_name).values
+
+
 def _all_small(text: bytes, limit_bytes: int) -> bool:
-    return max((len(memoryview(each)) for each in _slices(text)), default=0) * _GROWTH <= limit_bytes
+    return max((len(memoryview(each)) for each in _slices(text)), default=0) * GROWTH <= limit_bytes
 
 
 _slices: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -188,9 +203,9 @@ class _Types(msgspec.Struct, frozen=True):
     values: Any
 
 
-def _types(limit_chars: int) -> _Types:
+def _types(limit_chars: int, *, any_name: bool = False) -> _Types:
     """Those whose strings have at most so many characters (0: any number)."""
-    name = Annotated[str, Meta(max_length=NAME_LIMIT_CHARS)]
+    name: Any = str if any_name else Annotated[str, Meta(max_length=NAME_LIMIT_CHARS)]
     text = Annotated[str, Meta(max_length=limit_chars)] if limit_chars else str
     level: Any = text | _WHOLE | float | bool | None
     for _ in range(3):

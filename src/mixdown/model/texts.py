@@ -20,6 +20,40 @@ OPERATION_MISSING: Final = "no operation, missing or empty"
 ONE_OPERATION: Final = "only one operation is allowed per update"
 UNSET_NOT_LIST: Final = "$unset, must be a list of strings"
 DISTINCT_ID_ON_GROUP: Final = "$distinct_id, must not be present"
+EVENT_TOKEN_MISSING: Final = "token, missing or empty"
+EVENT_MISSING: Final = "event, missing"
+EVENT_BLANK: Final = "'event' must not be missing or blank"
+EVENT_DISTINCT_ID_MISSING: Final = "distinct_id, missing or empty"
+IMPORT_DISTINCT_ID_MISSING: Final = "'properties.distinct_id' is invalid: must not be missing"
+PROPERTIES_MISSING: Final = "'properties' is invalid: must not be missing"
+EVENT_PROPERTIES: Final = "'properties' is invalid: must hold at most {limit} properties"
+PROPERTY_NOT_UTF8: Final = "{field} is invalid: string should be valid utf8"
+TIME_MISSING: Final = "'properties.time' is invalid: must not be missing"
+TIME_NOT_SECONDS: Final = "'properties.time' is invalid: must be specified as seconds since epoch"
+TIME_TOO_OLD: Final = "'properties.time' is invalid: must be within the last 5 days"
+TIME_TOO_EARLY: Final = "'properties.time' is invalid: must not be before 1971-01-01"
+TIME_IN_FUTURE: Final = "'properties.time' is invalid: must be at most 1 hour in the future"
+INSERT_ID_MISSING: Final = "'$insert_id' is invalid: must not be missing"
+INSERT_ID_CHARACTERS: Final = (
+    "'$insert_id' is invalid: must only contain alphanumeric or hyphen '-' characters"
+)
+INSERT_ID_LONG: Final = "'$insert_id' is invalid: must be at most 36 bytes"
+IDENTITY_NOT_ALLOWED: Final = (
+    "identity events are not allowed when project is using simplified identity management"
+)
+STRICT_EVENT_NESTED: Final = (
+    "{field}, objects must have fewer than 255 keys and at most 3 levels, lists fewer than 255 elements"
+)
+NO_CREDENTIALS: Final = "Invalid credentials"
+ACCOUNT_INVALID: Final = "Not a valid service account username"
+ACCOUNT_OUTSIDE: Final = "not a project member"
+ACCOUNT_MAY_NOT: Final = "not a project member who may import: the role {role} may not"
+PROJECT_ID_MISSING: Final = "Invalid credentials: a service account needs the parameter project_id"
+SECRET_INVALID: Final = (
+    "Unauthorized, invalid project secret. See docs for more information:"
+    " https://developer.mixpanel.com/reference/authentication#project-secret"
+)
+PROJECT_MISMATCH: Final = "Credentials in request did not match project_id URL parameter"
 RECORD_TOO_LARGE: Final = "record, must be at most {limit} bytes of JSON"
 RECORD_TOO_DEAR: Final = "record, holds more than {limit} lists, objects and names"
 IDEMPOTENCY_KEY_TOO_LONG: Final = "Idempotency-Key, must be at most 255 characters"

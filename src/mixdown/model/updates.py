@@ -67,11 +67,12 @@ class Update(msgspec.Struct, array_like=True):
 class Unreadable(msgspec.Struct, frozen=True):
     """Stands in a batch for an element that could not be parsed, so that its neighbours live on.
 
-    `text` is the start of what arrived, `message` why it cannot be read.
+    `text` is the start of what arrived, `message` why it cannot be read, `value` what it would be else.
     """
 
     text: str
     message: str
+    value: Any = None
 
 
 class RefusedError(Exception):

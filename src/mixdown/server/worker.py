@@ -26,6 +26,7 @@ from mixdown.explorer.page import Explorer
 from mixdown.http.app import App, make_app
 from mixdown.http.auxiliary import auxiliary_path
 from mixdown.http.exchange import Receive, Scope, Send, send_reply
+from mixdown.http.ingestion import ENDPOINTS
 from mixdown.http.metrics import Metrics, count_as
 from mixdown.http.paths import canonical_path
 from mixdown.http.reply import Reply, error_reply, overloaded
@@ -54,7 +55,7 @@ WRITE_THREADS: Final = 2
 _TICKS_PER_SECOND: Final = 10
 _GC_THRESHOLDS: Final = (50_000, 20, 50)
 _SWITCH_S: Final = 0.001  # how long the event loop may wait for a thread that computes
-_INGESTION: Final = frozenset({"/engage", "/groups"})
+_INGESTION: Final = frozenset(f"/{endpoint}" for endpoint in ENDPOINTS)
 _TOO_MANY: Final = "the server has too many open connections"
 
 

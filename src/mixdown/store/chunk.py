@@ -29,12 +29,14 @@ FOR_ALL: Final = FOR_PROFILES | FOR_EVENTS
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """What a request's reply is made of: how many records were good, and which failed and why.
 
-    `failed` holds (index, field, message) in ascending order of index.
+    `failed` holds (index, field, message) in ascending order of index; for an /import, `insert_ids` what each
+    of them brought as its insert id.
     """
 
     total: int
     good: int
     failed: tuple[tuple[int, str, str], ...] = ()
+    insert_ids: tuple[str, ...] = ()
 
 
 class Segment(msgspec.Struct, array_like=True):
@@ -174,9 +176,14 @@ def encode_events(
     outcome: Outcome | None,
     links: Sequence[Link],
     events: Sequence[bytes],
+    *,
+    count: int | None = None,
 ) -> bytes:
-    """A segment of events as bytes; each of `events` is the JSON of a `LoggedEvent`."""
-    head = _encoder.encode((endpoint, sdk, key, outcome, (), links, len(events)))
+    """A segment of events as bytes; each of `events` is the JSON of a `LoggedEvent`.
+
+    With a `count` of them, each may be several, with commas between.
+    """
+    head = _encoder.encode((endpoint, sdk, key, outcome, (), links, len(events) if count is None else count))
     return b"%b,[%b]]" % (head[:-1], b",".join(events))
 
 

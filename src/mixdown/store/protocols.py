@@ -360,7 +360,7 @@ class State(IdentityReads, Protocol):
 class Project(msgspec.Struct, frozen=True):
     """A project as the catalog holds it; the secret only as its SHA-256.
 
-    Rate limits of None are the server's settings, 0 is none.
+    Rate limits of None are the server's settings, 0 is none. `late_events`: /track takes events of any age.
     """
 
     id: int
@@ -372,6 +372,7 @@ class Project(msgspec.Struct, frozen=True):
     rate_limit_records_per_s: int | None = None
     rate_limit_requests_per_s: int | None = None
     rate_limit_queries_per_hour: int | None = None
+    late_events: bool = False
 
 
 Account = accounts.Account
