@@ -263,8 +263,6 @@ VALIDATION = [
     ),
 ]
 
-EVENTS = [{"event": "E", "properties": {"token": "TOK", "distinct_id": "u1"}}]
-
 
 def not_built(path: str) -> Reply:
     error = f"{path} is not built yet: events come with a later release; nothing of this request was stored"
@@ -305,11 +303,6 @@ AUXILIARY = [
         ),
     ),
     Case("159", Sent("/nope", None, exactly(404, {"error": "Not Found", "status": 0}), method="GET")),
-    Case("not built: events", Sent("/track/?verbose=1", EVENTS, not_built("/track"))),
-    Case(
-        "not built: an event by GET", Sent("/track?data=e30&img=1", None, not_built("/track"), method="GET")
-    ),
-    Case("not built: import", Sent("/import?strict=1&project_id=1", EVENTS, not_built("/import"))),
     Case(
         "not built: lookup tables",
         Sent("/lookup-tables?project_id=1", None, not_built("/lookup-tables"), method="GET"),

@@ -253,13 +253,13 @@ def test_strict_fails_the_records_that_hold_invalid_utf8_and_no_others() -> None
     body = b'[{"a":1},{"a":"\xff"},{"a":"\xc3\xa4"},{"a":"\\ud800"}]'
     first, second, third, fourth = read(body, query=b"strict=1").records
     assert (first, third, fourth) == ({"a": 1}, {"a": "ä"}, {"a": "\ud800"})
-    assert second == Unreadable('{"a":"�"}', texts.DATA_NOT_UTF8)
+    assert second == Unreadable('{"a":"�"}', texts.DATA_NOT_UTF8, {"a": "�"})
     assert read(body).records[1] == {"a": "�"}
 
 
 def test_strict_fails_a_single_object_that_holds_invalid_utf8() -> None:
     (record,) = read(b'{"a":"\xff"}', query=b"strict=1").records
-    assert record == Unreadable('{"a":"�"}', texts.DATA_NOT_UTF8)
+    assert record == Unreadable('{"a":"�"}', texts.DATA_NOT_UTF8, {"a": "�"})
 
 
 @pytest.mark.parametrize("query", [b"", b"strict=1"])

@@ -211,7 +211,7 @@ def preflight(identity: str, tag: str) -> Operation:
 
 _PROJECT: Final = parameter(
     "project_id", "The project; a service account must name it.", {"type": "string", "pattern": "^[0-9]*$"}
-)
+) | {"example": "1"}
 _API_KEY: Final = parameter("api_key", "The project's secret, where there is no header.", {"type": "string"})
 
 
