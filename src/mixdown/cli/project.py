@@ -136,6 +136,7 @@ def show(*, project_ref: str, as_json: bool, data_dir: str | None) -> None:
             ("name", found.name),
             ("token", found.token),
             ("id_merge", found.id_merge),
+            ("late_events", "accepted" if found.late_events else "refused after five days"),
             ("created", time_text(found.created_ms)),
             ("accounts", ", ".join(accounts) or "none of its own"),
             *held,
@@ -162,6 +163,11 @@ def _limit(context: click.Context, option: click.Parameter, given: str | None) -
 @click.option("--name", metavar="NAME", help="A new name.")
 @click.option("--id-merge", type=click.Choice(ID_MERGE), help="How the project's identities merge.")
 @click.option(
+    "--late-events",
+    type=click.Choice(("accept", "refuse")),
+    help="Whether /track takes events of more than five days ago.",
+)
+@click.option(
     "--rate-limit-records-per-s", metavar="N", callback=_limit, help="Records a second that may be sent."
 )
 @click.option(
@@ -175,11 +181,12 @@ def set_project(
     project_ref: str,
     name: str | None,
     id_merge: str | None,
+    late_events: str | None,
     as_json: bool,
     data_dir: str | None,
     **limits: int | None,
 ) -> None:
-    """Change a project's name, its way of merging identities, or its rate limits.
+    """Change a project's name, its way of merging identities, what it takes, or its rate limits.
 
     A limit is a whole number, 0 for none, or `default` for what the server's setting of that name says.
 
@@ -189,14 +196,15 @@ def set_project(
       mixdown project set shop --rate-limit-records-per-s default
     """
     limits = {option: limit for option, limit in limits.items() if limit is not None}
-    if name is None and id_merge is None and not limits:
-        raise click.UsageError("Nothing to set: give --name, --id-merge or a rate limit.")
+    if name is None and id_merge is None and late_events is None and not limits:
+        raise click.UsageError("Nothing to set: give --name, --id-merge, --late-events or a rate limit.")
     if name is not None:
         checked_project_name(name)
     with opened(data_dir) as (_, store):
         changed = find_project(store, project_ref)
-        if name is not None or id_merge is not None:
-            changed = store.catalog.change_project(changed.id, name=name, id_merge=id_merge)
+        if name is not None or id_merge is not None or late_events is not None:
+            late = None if late_events is None else late_events == "accept"
+            changed = store.catalog.change_project(changed.id, name=name, id_merge=id_merge, late_events=late)
         if limits:
             changed = _limited(store.catalog, changed, limits)
     _show_new(changed, secret=None, as_json=as_json)

@@ -90,11 +90,16 @@ def _project_routes(services: Services) -> list[Route]:
         project_id = asked.project(number_in_path(request, "project_id"), "change a project")
         limits = _limits(asked)
         name, id_merge = asked.parameters.text("name") or None, _id_merge(asked.parameters)
+        late_events = None
+        if asked.parameters.text("late_events"):
+            late_events = asked.parameters.boolean("late_events", default=False)
 
         def changed(catalog: Catalog) -> Project:
             if name is not None:
                 checked_project_name(name)
-            project = catalog.change_project(project_id, name=name, id_merge=id_merge)
+            project = catalog.change_project(
+                project_id, name=name, id_merge=id_merge, late_events=late_events
+            )
             return _limited(catalog, project, limits) if limits else project
 
         return ok_response(project_view(asked, await change(services, changed)))
@@ -146,6 +151,7 @@ def project_view(asked: Asked, project: Project, secret: str | None = None) -> d
         "token": project.token if asked.caller.sees(project.id, ADMINS) else None,
         "secret": secret,
         "id_merge": project.id_merge,
+        "late_events": project.late_events,
         "created": iso_seconds(project.created_ms),
         "role": asked.caller.role_in(project.id),
     }

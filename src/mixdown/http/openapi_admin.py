@@ -40,6 +40,7 @@ _PROJECT: Final = {
     "token": "0f" * 16,
     "secret": None,
     "id_merge": "simplified",
+    "late_events": False,
     "created": "2026-11-22T03:53:59",
     "role": "owner",
     **dict.fromkeys(RATE_LIMITS),

@@ -51,8 +51,15 @@ class MemoryCatalog(Part):
         token: str | None = None,
         secret_hash: bytes | None = None,
         id_merge: str | None = None,
+        late_events: bool | None = None,
     ) -> Project:
-        given = {"name": name, "token": token, "secret_hash": secret_hash, "id_merge": id_merge}
+        given = {
+            "name": name,
+            "token": token,
+            "secret_hash": secret_hash,
+            "id_merge": id_merge,
+            "late_events": late_events,
+        }
         with self._use():
             changes = {field: value for field, value in given.items() if value is not None}
             project = msgspec.structs.replace(self._known(project_id), **changes)

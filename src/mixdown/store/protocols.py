@@ -403,6 +403,7 @@ class Catalog(Protocol):
         token: str | None = None,
         secret_hash: bytes | None = None,
         id_merge: str | None = None,
+        late_events: bool | None = None,
     ) -> Project:
         """Change what is given. Raises `CatalogError`: no such project, or a name or token is taken."""
 

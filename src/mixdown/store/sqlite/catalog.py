@@ -22,7 +22,7 @@ from mixdown.store.sqlite import connection as sqlite
 
 _PROJECT: Final = (
     "id, name, token, secret_hash, id_merge, created_ms,"
-    " rate_limit_records_per_s, rate_limit_requests_per_s, rate_limit_queries_per_hour"
+    " rate_limit_records_per_s, rate_limit_requests_per_s, rate_limit_queries_per_hour, late_events"
 )
 _ACCOUNTS: Final = """
 SELECT username, password_hash, project_id, role, created_ms, id, creator, expires_ms,
@@ -38,6 +38,10 @@ _TAKEN: Final = {
     "lookup_tables.name": "this name is taken by another lookup table",
     "lookup_tables.id": "this id is taken by another lookup table",
 }
+
+
+def _project(row: tuple[Any, ...]) -> Project:
+    return Project(*(*row[:-1], bool(row[-1])))
 
 
 class SqliteCatalog:
@@ -64,7 +68,7 @@ class SqliteCatalog:
 
     def projects(self) -> list[Project]:
         return [
-            Project(*row)
+            _project(row)
             for row in self.select(f"SELECT {_PROJECT} FROM projects ORDER BY id")  # noqa: S608 - a constant
         ]
 
@@ -81,7 +85,7 @@ class SqliteCatalog:
                 f" VALUES (?, ?, ?, ?, ?) RETURNING {_PROJECT}",
                 (name, token, secret_hash, id_merge, now_ms),
             )
-        return Project(*row)
+        return _project(row)
 
     def change_project(
         self,
@@ -91,18 +95,19 @@ class SqliteCatalog:
         token: str | None = None,
         secret_hash: bytes | None = None,
         id_merge: str | None = None,
+        late_events: bool | None = None,
     ) -> Project:
         with self.change() as connection:
             row = sqlite.value(
                 connection,
                 "UPDATE projects SET name = coalesce(?, name), token = coalesce(?, token),"  # noqa: S608 - our columns
-                " secret_hash = coalesce(?, secret_hash), id_merge = coalesce(?, id_merge)"
-                f" WHERE id = ? RETURNING {_PROJECT}",
-                (name, token, secret_hash, id_merge, project_id),
+                " secret_hash = coalesce(?, secret_hash), id_merge = coalesce(?, id_merge),"
+                f" late_events = coalesce(?, late_events) WHERE id = ? RETURNING {_PROJECT}",
+                (name, token, secret_hash, id_merge, late_events, project_id),
             )
             if row is None:
                 raise _no_project(project_id)
-        return Project(*row)
+        return _project(row)
 
     def limit_project(
         self,
@@ -121,7 +126,7 @@ class SqliteCatalog:
             )
             if row is None:
                 raise _no_project(project_id)
-        return Project(*row)
+        return _project(row)
 
     def delete_project(self, project_id: int) -> None:
         with self.change() as connection:
