@@ -35,8 +35,7 @@ __all__ = ["start_server"]
 def content(cli: Cli) -> dict[str, Any]:
     """All that people can see of a folder, after what waits is folded."""
     found: dict[str, Any] = {
-        name: cli.json("sql", f"select * from {name} order by 1, 2, 3, 4")  # noqa: S608 - our own names
-        for name in ("users", "groups")
+        name: cli.json("sql", f"select * from {name} order by 1, 2, 3, 4") for name in ("users", "groups")
     }
     found["projects"] = cli.json("project", "list")
     found["refusals"] = cli.json("refusals", "list")

@@ -65,6 +65,8 @@ def _add(found: Logged, position: int, body: bytes) -> None:
         for project, raw in read.events:
             content = orjson.loads(bytes(raw))
             assert list(content) == ["event", "time", "distinct_id", "insert_id", "properties"]
-            found.events.append(LoggedEvent(read.endpoint, project, *content.values(), position))
+            found.events.append(
+                LoggedEvent(endpoint=read.endpoint, project=project, position=position, **content)
+            )
             position += 1
         assert read.event_count == len(read.events)

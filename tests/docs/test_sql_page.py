@@ -74,10 +74,10 @@ def test_the_columns_of_the_views_are_those_that_the_page_names(filled: Server, 
     for view in ("users", "groups", "refusals", "history", "records"):
         table = text[text.index(f"`{view}`, ") :].split("\n\n")[1]
         named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-        command = f'mixdown sql "select * from {view} limit 1" --json'  # noqa: S608 - a name from above
+        command = f'mixdown sql "select * from {view} limit 1" --json'
         assert [*json.loads(run(filled, command, tmp_path))[0]] == named, view
         if view != "records":
-            query = {"query": f"select * from {view}", "project_id": 1}  # noqa: S608 - a name from above
+            query = {"query": f"select * from {view}", "project_id": 1}
             answer = filled.post("/api/mixdown/sql", query, filled.authorization())
             assert answer.json()["columns"] == named, view
 

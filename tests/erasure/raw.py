@@ -62,7 +62,7 @@ def _of_database(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         connection.set_busy_timeout(5000)
         for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
-            for row in connection.execute(f'SELECT * FROM "{table}"').fetchall():  # noqa: S608 - a name from the file itself
+            for row in connection.execute(f'SELECT * FROM "{table}"').fetchall():
                 for value in row:
                     for content in _unpacked(value):
                         yield f"{path.name}:{table}", content

@@ -51,7 +51,7 @@ class Refused:
     field: str = field(default="")
 
 
-class _Bad(Exception):
+class _BadError(Exception):
     def __init__(self, blamed: str) -> None:
         super().__init__(blamed)
         self.field = blamed
@@ -61,22 +61,22 @@ def judge(raw: Any, how: Setting) -> Stored | Refused:
     """What becomes of an event of a project whose token is TOK."""
     try:
         return _judge(raw, how)
-    except _Bad as bad:
+    except _BadError as bad:
         return Refused(bad.field)
 
 
 def _judge(raw: Any, how: Setting) -> Stored:
     if not isinstance(raw, dict):
-        raise _Bad("")
+        raise _BadError("")
     properties = raw.get("properties")
     if not how.importing and (not isinstance(properties, dict) or properties.get("token") != "TOK"):
-        raise _Bad("properties.token")
+        raise _BadError("properties.token")
     name = raw.get("event")
     if not isinstance(name, str) or name == "" or (how.importing and how.strict and name.strip() == ""):
-        raise _Bad("event")
+        raise _BadError("event")
     name = text_of(name, 0)[:255]
     if not isinstance(properties, dict):
-        raise _Bad("properties")
+        raise _BadError("properties")
     if properties.get("$ignore"):
         return Stored(name, 0, "", None, {}, ignored=True)
     distinct_id = _owner(name, properties, how)
@@ -102,15 +102,15 @@ def _owner(name: str, properties: dict[str, Any], how: Setting) -> str | None:
     if name == "$identify" and given == "":
         given = id_of(properties, "$identified_id")
     if not how.importing and name in ("$identify", "$create_alias") and given == "":
-        raise _Bad("properties.distinct_id")
+        raise _BadError("properties.distinct_id")
     if how.strict and given.strip().lower() in PLACEHOLDERS:
-        raise _Bad("properties.distinct_id")
+        raise _BadError("properties.distinct_id")
     if how.mode == "simplified":
         user, device = id_of(properties, "$user_id"), _device(properties)
         if user or device:
             return user or device
     elif how.importing and how.strict and name not in VERBS and properties.get("distinct_id") is None:
-        raise _Bad("properties.distinct_id")
+        raise _BadError("properties.distinct_id")
     if properties.get("distinct_id") is None and name not in VERBS and not how.importing:
         return None
     return given
@@ -126,26 +126,26 @@ def _time(name: str, properties: dict[str, Any], how: Setting) -> int:
     value = properties.get("time")
     if value is None:
         if how.importing and name not in VERBS:
-            raise _Bad("properties.time")
+            raise _BadError("properties.time")
         return how.now_ms
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise _Bad("properties.time")
+        raise _BadError("properties.time")
     try:
         number = Decimal(value.strip() if isinstance(value, str) else repr(value))
     except InvalidOperation:
-        raise _Bad("properties.time") from None
+        raise _BadError("properties.time") from None
     if not number.is_finite():
-        raise _Bad("properties.time")
+        raise _BadError("properties.time")
     ms = number if number >= Decimal(10) ** 11 else number * 1000
     if ms > how.now_ms:
         if how.importing and ms > how.now_ms + HOUR:
-            raise _Bad("properties.time")
+            raise _BadError("properties.time")
         return how.now_ms
     if how.importing or how.late:
         if ms < 365 * DAY:
-            raise _Bad("properties.time")
+            raise _BadError("properties.time")
     elif ms < how.now_ms - 5 * DAY:
-        raise _Bad("properties.time")
+        raise _BadError("properties.time")
     return round(ms)
 
 
@@ -157,9 +157,9 @@ def _insert_id(name: str, properties: dict[str, Any], how: Setting) -> str | Non
     if how.strict:
         if value is None or value == "":
             if how.importing and name not in VERBS:
-                raise _Bad("$insert_id")
+                raise _BadError("$insert_id")
         elif not text or not re.fullmatch("[A-Za-z0-9-]{1,36}", text) or text.lower() in PLACEHOLDERS:
-            raise _Bad("$insert_id")
+            raise _BadError("$insert_id")
     return text or None
 
 
@@ -232,21 +232,21 @@ def _kept(properties: dict[str, Any], how: Setting) -> dict[str, Any]:
         name = text_of(raw_name, 0)[:255]
         if len(kept) >= 255 and name not in kept:
             if how.strict:
-                raise _Bad("properties")
+                raise _BadError("properties")
             continue
         kept.pop(name, None)
         try:
             value = _value(raw, how.string_limit)
         except ValueError:
             if how.strict:
-                raise _Bad(f"properties.{name}") from None
+                raise _BadError(f"properties.{name}") from None
             continue
         if isinstance(value, (list, dict)):
             if how.strict and _too_much(value):
-                raise _Bad(f"properties.{name}")
+                raise _BadError(f"properties.{name}")
             if len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()) > 8192:
                 if how.strict:
-                    raise _Bad(f"properties.{name}")
+                    raise _BadError(f"properties.{name}")
                 continue
         kept[name] = value
     if how.importing:
