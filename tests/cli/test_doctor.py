@@ -23,8 +23,10 @@ CHECKS = [
     "files",
     "schemas",
     "watermark",
+    "events",
     "pages",
     "chunks",
+    "parquet",
     "disk",
     "server",
 ]

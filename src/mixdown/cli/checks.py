@@ -14,21 +14,21 @@ import stat
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import apsw
-import msgspec
 
+from mixdown.cli.event_checks import check_events, check_parquet, has_events
+from mixdown.cli.findings import Finding, reading
 from mixdown.cli.folder import running_server
 from mixdown.cli.progress import size_text
 from mixdown.model.errors import MixdownError, StoreError
 from mixdown.server.first_start import SHORT_SECRET_CHARS, short_presets
 from mixdown.settings import Settings, unknown_variables
 from mixdown.store.chunk import CHUNK_VERSION, checksum
-from mixdown.store.sqlite.connection import CATALOG, LOG, STATE, Kind, migrations, store_errors
+from mixdown.store.sqlite.connection import CATALOG, EVENTS, LOG, STATE, Kind, migrations
 from mixdown.store.sqlite.folder import FILE_MODE, FOLDER_MODE, RESTORING, unfinished_restore
 from mixdown.store.sqlite.rebuild import integrity_faults
 from mixdown.store.sqlite.rewriting import kinds_of_file
@@ -37,34 +37,17 @@ from mixdown.store.sqlite.store import wal_lost
 Tell = Callable[[str], None]
 """Told how far a long check is, in words for people."""
 
-KINDS: Final = (LOG, CATALOG, STATE)
 OLDEST_SQLITE: Final = (3, 51, 3)
 """Before it, two connections at a WAL that starts anew could damage the database."""
 LATE_RECORDS: Final = 100_000
 ANSWER_TIMEOUT_S: Final = 5.0
 DAMAGE_SHOWN: Final = 5
-WHOLE_READS: Final = ("pages", "chunks")
+WHOLE_READS: Final = ("pages", "chunks", "parquet")
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """What one check found; `hint` says what to do where something is wrong."""
-
-    check: str
-    status: Literal["ok", "warn", "fail"]
-    message: str
-    hint: str = ""
-
-
-@contextmanager
-def _reading(folder: Path, kind: Kind) -> Iterator[apsw.Connection]:
-    """A read-only connection to one of the folder's files. Raises `StoreError`."""
-    path = folder / kind.file_name
-    with (
-        store_errors(str(path)),
-        closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection,
-    ):
-        connection.set_busy_timeout(5000)
-        yield connection
+def kinds_of(folder: Path) -> tuple[Kind, ...]:
+    """The databases that a folder must have."""
+    return (LOG, CATALOG, STATE, EVENTS) if has_events(folder) else (LOG, CATALOG, STATE)
 
 
 def check_versions() -> Iterator[Finding]:
@@ -143,7 +126,7 @@ def check_files(settings: Settings) -> Iterator[Finding]:
         found = True
         error = unfinished_restore(folder)
         yield Finding("files", "fail", error.message, error.hint)
-    for kind in KINDS:
+    for kind in kinds_of(settings.data_dir):
         if wal_lost(folder / kind.file_name):
             found = True
             yield Finding(
@@ -164,7 +147,7 @@ def check_files(settings: Settings) -> Iterator[Finding]:
 def check_schemas(settings: Settings) -> Iterator[Finding]:
     """Whether every file is there, and this Mixdown knows its schema."""
     told = []
-    for kind in KINDS:
+    for kind in kinds_of(settings.data_dir):
         path = settings.data_dir / kind.file_name
         if not path.exists() or path.stat().st_size == 0:
             what = "missing" if not path.exists() else "empty"
@@ -172,7 +155,7 @@ def check_schemas(settings: Settings) -> Iterator[Finding]:
             yield Finding("schemas", "fail", f"{kind.file_name} is {what}", hint)
             continue
         newest = len(migrations(kind))
-        with _reading(settings.data_dir, kind) as connection:
+        with reading(settings.data_dir, kind) as connection:
             version = int(connection.pragma("user_version"))
         if version > newest:
             hint = "It was written by a newer Mixdown: use that version."
@@ -189,9 +172,9 @@ def check_schemas(settings: Settings) -> Iterator[Finding]:
 
 def check_watermark(settings: Settings) -> Iterator[Finding]:
     """Whether state and log are of one time, and how far the fold is behind."""
-    with _reading(settings.data_dir, STATE) as connection:
+    with reading(settings.data_dir, STATE) as connection:
         watermark = int(connection.execute("SELECT position FROM watermarks WHERE reader = 'profiles'").get)
-    with _reading(settings.data_dir, LOG) as connection:
+    with reading(settings.data_dir, LOG) as connection:
         tail, head, end = connection.execute(
             "SELECT coalesce((SELECT min(first) FROM chunks), position), position,"
             " coalesce((SELECT first + count FROM chunks ORDER BY first DESC LIMIT 1), 0) FROM head"
@@ -218,7 +201,7 @@ def check_watermark(settings: Settings) -> Iterator[Finding]:
 def check_pages(settings: Settings, tell: Tell) -> Iterator[Finding]:
     """SQLite's own check of every page of every file; rows are matched with their indexes by `--repair`."""
     sizes = []
-    for kind in KINDS:
+    for kind in kinds_of(settings.data_dir):
         path = settings.data_dir / kind.file_name
         size = size_text(path.stat().st_size)
         faults = integrity_faults(path, tell=partial(tell, f"checking {kind.file_name}, {size}"))
@@ -237,9 +220,9 @@ def check_pages(settings: Settings, tell: Tell) -> Iterator[Finding]:
 
 def check_chunks(settings: Settings, tell: Tell) -> Iterator[Finding]:
     """Whether the checksum of every chunk in the log matches."""
-    with _reading(settings.data_dir, STATE) as connection:
+    with reading(settings.data_dir, STATE) as connection:
         watermark = int(connection.execute("SELECT position FROM watermarks WHERE reader = 'profiles'").get)
-    with _reading(settings.data_dir, LOG) as connection:
+    with reading(settings.data_dir, LOG) as connection:
         total = int(connection.execute("SELECT count(*) FROM chunks").get)
         checked, damaged = 0, []
         position = -1
@@ -354,7 +337,7 @@ def _readyz(address: str) -> tuple[int, str]:
 
 
 def all_findings(settings: Settings, *, has_data: bool, fast: bool, tell: Tell) -> Iterator[Finding]:
-    """Every check in turn; one that cannot be made is a finding too. `fast` leaves out pages and chunks."""
+    """Every check in turn; one that cannot be made is a finding too. `fast` leaves out what reads all."""
     yield from check_versions()
     yield from check_settings(settings)
     yield from check_geo(settings)
@@ -371,8 +354,10 @@ def all_findings(settings: Settings, *, has_data: bool, fast: bool, tell: Tell) 
         ("files", lambda: check_files(settings)),
         ("schemas", lambda: check_schemas(settings)),
         ("watermark", lambda: check_watermark(settings)),
+        ("events", lambda: check_events(settings)),
         ("pages", lambda: check_pages(settings, tell)),
         ("chunks", lambda: check_chunks(settings, tell)),
+        ("parquet", lambda: check_parquet(settings, tell)),
         ("disk", lambda: check_disk(settings)),
         ("server", lambda: check_server(settings)),
     )

@@ -14,7 +14,8 @@ import msgspec
 
 from mixdown.cli.output import Failure, confirm, printable
 from mixdown.store.sqlite.folder import FolderLock, setting_up
-from mixdown.store.sqlite.repair import Repair, repairs
+from mixdown.store.sqlite.repair import repairs
+from mixdown.store.sqlite.repairing import Repair
 
 ROUNDS: Final = 50
 """More repairs than one folder can need: an end for whatever is found again after it was made."""

@@ -20,6 +20,7 @@ EVENTS_FOLDER: Final = "events"
 EVENTS_SUFFIX: Final = ".parquet"
 RECENT: Final = "recent"
 """The folder of a project's files that are not split by day yet."""
+_MAGIC: Final = b"PAR1"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FILE: Final = re.compile(r"events/\d+/(?:recent|\d{4}-\d\d-\d\d)/\d+\.parquet")
 
@@ -64,3 +65,19 @@ def make_event_folder(folder: Path, name: str) -> None:
     for part in Path(name).parts[:-1]:
         at /= part
         at.mkdir(mode=FOLDER_MODE, exist_ok=True)
+
+
+def fault_of(folder: Path, listed: Listed) -> str:
+    """What is wrong with a listed file, by its size and its ends; "" where nothing is."""
+    try:
+        with (folder / listed.name).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - len(_MAGIC)))
+            end = file.read()
+            file.seek(0)
+            begin = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        return "missing"
+    if size != listed.size_bytes:
+        return f"of {size} bytes where {listed.size_bytes} are listed"
+    return "" if begin == end == _MAGIC else "no Parquet file"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -20,36 +20,28 @@ import msgspec
 from mixdown.model.errors import StoreError
 from mixdown.store.chunk import CHUNK_VERSION, checksum, encode_filter, join_segments
 from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite import event_repair
 from mixdown.store.sqlite.folder import FILE_MODE, FOLDER_MODE, RESTORING, sync_folder
 from mixdown.store.sqlite.rebuild import discard, integrity_faults, put_in_place, rebuild, set_aside
+from mixdown.store.sqlite.repairing import Repair, new_file, reading, remains, tail_and_head, writing
 from mixdown.store.sqlite.rewriting import kinds_of_file
 from mixdown.store.sqlite.store import wal_lost
 
 LASTING: Final = (sqlite.LOG, sqlite.CATALOG, sqlite.STATE)
+ALL: Final = (*LASTING, sqlite.EVENTS)
 STRAYS: Final = (
     "server.json",
     "server.new",
     "wake.sock",
+    "events.sock",
     "log.db.rebuilt",
     "state.db.rebuilt",
     "catalog.db.rebuilt",
+    "events.db.rebuilt",
 )
 DAMAGED_FOLDER: Final = "damaged-chunks"
 _FROM_BACKUP: Final = "Restore the folder from a backup: nothing else in it holds what this file held."
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
-
-
-class Repair(msgspec.Struct, frozen=True):
-    """One thing that is wrong. `action` says what `make` would do; without `make` it is what people must do.
-
-    `lost` says what is gone, "" where nothing is.
-    """
-
-    check: str
-    problem: str
-    action: str
-    lost: str = ""
-    make: Callable[[], None] | None = None
 
 
 def repairs(folder: Path) -> Iterator[Repair]:
@@ -65,10 +57,13 @@ def repairs(folder: Path) -> Iterator[Repair]:
         _no_databases,
         _too_new,
         _missing,
+        event_repair.missing_list,
         _pages,
         _chunks,
         _head,
         _watermark,
+        event_repair.watermark,
+        event_repair.broken_files,
         _counts,
     )
     for step in steps:
@@ -112,7 +107,7 @@ def _strays(folder: Path) -> Iterator[Repair]:
 
 
 def _wals(folder: Path) -> Iterator[Repair]:
-    for kind in LASTING:
+    for kind in ALL:
         path = folder / kind.file_name
         if not wal_lost(path):
             continue
@@ -126,7 +121,7 @@ def _wals(folder: Path) -> Iterator[Repair]:
 
 
 def _no_databases(folder: Path) -> Iterator[Repair]:
-    for kind in LASTING:
+    for kind in ALL:
         path = folder / kind.file_name
         if not path.exists() or path.stat().st_size == 0 or _is_database(path):
             continue
@@ -150,7 +145,7 @@ def _is_database(path: Path) -> bool:
 def _too_new(folder: Path) -> Iterator[Repair]:
     """Files of a newer Mixdown: what follows would judge and change them by rules that are not theirs."""
     told = []
-    for kind in LASTING:
+    for kind in ALL:
         version, known = _schema(folder / kind.file_name), len(sqlite.migrations(kind))
         if version > known:
             told.append(
@@ -170,8 +165,8 @@ def _missing(folder: Path) -> Iterator[Repair]:
     if "catalog" in missing or len(missing) > 1:
         yield Repair("files", f"{names} is missing or empty", _FROM_BACKUP)
     elif "log" in missing:
-        with _reading(folder, sqlite.STATE) as state:
-            watermark = _watermark_of(state)
+        with reading(folder, sqlite.STATE) as state:
+            watermark = max(_watermark_of(state), event_repair.events_watermark(folder))
         yield Repair(
             "files",
             "log.db is missing or empty",
@@ -180,8 +175,8 @@ def _missing(folder: Path) -> Iterator[Repair]:
             make=lambda: _new_log(folder, watermark),
         )
     else:
-        with _reading(folder, sqlite.LOG) as log:
-            tail, head = _tail_and_head(log)
+        with reading(folder, sqlite.LOG) as log:
+            tail, head = tail_and_head(log)
         if tail > 0:
             problem = f"state.db is missing or empty, and the log reaches back to position {tail} only"
             yield Repair("files", problem, _FROM_BACKUP)
@@ -191,7 +186,7 @@ def _missing(folder: Path) -> Iterator[Repair]:
             "state.db is missing or empty",
             f"make a new one, and let the next start fold all {head} positions of the log into it"
             + _and_keep(folder / sqlite.STATE.file_name),
-            make=lambda: _new_file(folder, sqlite.STATE),
+            make=lambda: new_file(folder, sqlite.STATE),
         )
 
 
@@ -206,36 +201,22 @@ def _schema(path: Path) -> int:
         return int(connection.pragma("user_version"))
 
 
-def _new_file(folder: Path, kind: sqlite.Kind) -> None:
-    """Make a new, empty file; what bytes there are under its name, or in a -wal of it, are set aside."""
-    path = folder / kind.file_name
-    if _remains(path):
-        set_aside(path)
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    sqlite.prepare(path, kind)
-
-
-def _remains(path: Path) -> bool:
-    """Whether a file or its -wal holds anything that a person may want to look at."""
-    both = (path, path.with_name(path.name + "-wal"))
-    return any(one.exists() and one.stat().st_size > 0 for one in both)
-
-
 def _and_keep(path: Path) -> str:
-    return ", and keep what there is of the old one" if _remains(path) else ""
+    return ", and keep what there is of the old one" if remains(path) else ""
 
 
 def _new_log(folder: Path, position: int) -> None:
-    _new_file(folder, sqlite.LOG)
-    with _writing(folder, sqlite.LOG) as log:
+    new_file(folder, sqlite.LOG)
+    with writing(folder, sqlite.LOG) as log:
         sqlite.rows(log, "UPDATE head SET position = ?", (position,))
 
 
 def _pages(folder: Path) -> Iterator[Repair]:
     """Broken pages: a new file of what can be read; state and catalog only where that is everything."""
-    for kind in LASTING:
+    for kind in ALL:
         path = folder / kind.file_name
+        if not path.exists():  # of a release before events
+            continue
         faults = integrity_faults(path, whole=True)
         if not faults:
             continue
@@ -276,9 +257,9 @@ class _Bad(msgspec.Struct, frozen=True):
 
 
 def _chunks(folder: Path) -> Iterator[Repair]:
-    with _reading(folder, sqlite.STATE) as state:
+    with reading(folder, sqlite.STATE) as state:
         watermark = _watermark_of(state)
-    with _reading(folder, sqlite.LOG) as log:
+    with reading(folder, sqlite.LOG) as log:
         bad = list(_bad_chunks(log))
     if not bad:
         return
@@ -333,7 +314,7 @@ def _empty_chunks(folder: Path, bad: list[_Bad]) -> None:
     sync_folder(kept)
     sync_folder(folder)
     body, no_ids = join_segments(()), encode_filter(())
-    with _writing(folder, sqlite.LOG) as log:
+    with writing(folder, sqlite.LOG) as log:
         kinds_sql = kinds_of_file(log)
         for chunk in bad:
             count = chunk.end - chunk.first
@@ -358,7 +339,7 @@ def _empty_chunks(folder: Path, bad: list[_Bad]) -> None:
 
 
 def _head(folder: Path) -> Iterator[Repair]:
-    with _reading(folder, sqlite.LOG) as log:
+    with reading(folder, sqlite.LOG) as log:
         head, end = sqlite.value(
             log,
             "SELECT position, coalesce((SELECT first + count FROM chunks ORDER BY first DESC LIMIT 1), 0)"
@@ -374,19 +355,25 @@ def _head(folder: Path) -> Iterator[Repair]:
 
 
 def _watermark(folder: Path) -> Iterator[Repair]:
-    with _reading(folder, sqlite.STATE) as state:
+    with reading(folder, sqlite.STATE) as state:
         watermark = _watermark_of(state)
-    with _reading(folder, sqlite.LOG) as log:
-        tail, head = _tail_and_head(log)
-    if watermark > head:
+    with reading(folder, sqlite.LOG) as log:
+        tail, head = tail_and_head(log)
+    furthest = max(watermark, event_repair.events_watermark(folder))
+    if furthest > head:
+        names = " and ".join(
+            name
+            for name, place in (("state.db", watermark), ("events.db", furthest))
+            if place == furthest and (name == "state.db" or watermark < furthest)
+        )
         yield Repair(
             "watermark",
-            f"state.db has folded the log up to position {watermark}, and log.db ends at {head}",
-            f"move the log's head to {watermark}, so that no position is used again",
-            f"{watermark - head} records of the log, positions {head} to {watermark - 1}: they are in the"
-            f" profiles, and cannot be replayed; records from {watermark} on, if any were acknowledged; and"
-            " the refusals of that time",
-            make=lambda: _move_head(folder, watermark),
+            f"{names} has taken the log up to position {furthest}, and log.db ends at {head}",
+            f"move the log's head to {furthest}, so that no position is used again",
+            f"{furthest - head} records of the log, positions {head} to {furthest - 1}: they are in the"
+            f" profiles and events, and cannot be replayed; records from {furthest} on, if any were"
+            " acknowledged; and the refusals of that time",
+            make=lambda: _move_head(folder, furthest),
         )
     elif watermark < tail:
         yield Repair(
@@ -400,7 +387,7 @@ def _watermark(folder: Path) -> Iterator[Repair]:
 
 def _counts(folder: Path) -> Iterator[Repair]:
     """Sums that are kept beside what they count."""
-    with _reading(folder, sqlite.LOG) as log:
+    with reading(folder, sqlite.LOG) as log:
         held, real = sqlite.value(
             log, "SELECT held_bytes, (SELECT coalesce(sum(length(body)), 0) FROM chunks) FROM head"
         )
@@ -419,49 +406,21 @@ _COUNT_REFUSALS: Final = "SELECT project, count(*), sum(size_bytes) FROM refusal
 
 
 def _count_anew(folder: Path) -> None:
-    with _writing(folder, sqlite.LOG) as log:
+    with writing(folder, sqlite.LOG) as log:
         sqlite.rows(log, "UPDATE head SET held_bytes = (SELECT coalesce(sum(length(body)), 0) FROM chunks)")
         sqlite.rows(log, "DELETE FROM refusal_counts")
         sqlite.rows(log, f"INSERT INTO refusal_counts {_COUNT_REFUSALS}")
 
 
 def _move_head(folder: Path, position: int) -> None:
-    with _writing(folder, sqlite.LOG) as log:
+    with writing(folder, sqlite.LOG) as log:
         sqlite.rows(log, "UPDATE head SET position = ?", (position,))
 
 
 def _move_watermark(folder: Path, position: int) -> None:
-    with _writing(folder, sqlite.STATE) as state:
+    with writing(folder, sqlite.STATE) as state:
         sqlite.rows(state, "UPDATE watermarks SET position = ? WHERE reader = 'profiles'", (position,))
 
 
 def _watermark_of(state: apsw.Connection) -> int:
     return int(sqlite.value(state, "SELECT position FROM watermarks WHERE reader = 'profiles'"))
-
-
-def _tail_and_head(log: apsw.Connection) -> tuple[int, int]:
-    tail, head = sqlite.value(
-        log, "SELECT coalesce((SELECT min(first) FROM chunks), position), position FROM head"
-    )
-    return tail, head
-
-
-@contextmanager
-def _reading(folder: Path, kind: sqlite.Kind) -> Iterator[apsw.Connection]:
-    path = folder / kind.file_name
-    with (
-        sqlite.store_errors(str(path)),
-        closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection,
-    ):
-        connection.set_busy_timeout(sqlite.BUSY_TIMEOUT_MS)
-        yield connection
-
-
-@contextmanager
-def _writing(folder: Path, kind: sqlite.Kind) -> Iterator[apsw.Connection]:
-    """A transaction that is on disk when it ends, whatever the file's own durability."""
-    path = folder / kind.file_name
-    with sqlite.store_errors(str(path)), closing(sqlite.connect(path, kind)) as connection:
-        sqlite.rows(connection, "PRAGMA synchronous = FULL")
-        with sqlite.transaction(connection):
-            yield connection
