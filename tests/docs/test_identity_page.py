@@ -1,4 +1,4 @@
-"""What docs/identity.md tells of the three modes is what a server does: its examples are sent, word for word."""
+"""What docs/identity.md tells of the three modes is what a server does: its examples, sent word for word."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def examples() -> Iterator[Example]:
         if block.tags in [(mode,) for mode in MODES]:
             sent = (block.tags[0], block.code)
         elif block.tags == ("then",) and sent is not None:
-            yield Example(sent[0], [json.loads(line) for line in sent[1].splitlines()], json.loads(block.code))
+            records = [json.loads(line) for line in sent[1].splitlines()]
+            yield Example(sent[0], records, json.loads(block.code))
             sent = None
 
 
