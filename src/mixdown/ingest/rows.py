@@ -127,11 +127,14 @@ def judge(
     return Judged(append, outcome)
 
 
-def append(store: Store, target: Import, judged: Append) -> None:
-    """Append a batch; on disk on return. Raises `StoreError`; `CatalogError` when the project is gone."""
+def append(store: Store, project: int, judged: Append) -> None:
+    """Append a batch of rows for a project; on disk on return.
+
+    Raises `StoreError`; `CatalogError` when the project is gone.
+    """
     with store.log.turn() as turn:
-        if all(project.id != target.project for project in store.catalog.projects()):
-            raise CatalogError(f"project {target.project} was deleted while rows were imported")
+        if all(known.id != project for known in store.catalog.projects()):
+            raise CatalogError(f"project {project} was deleted while rows were imported")
         turn.append([judged], time.time_ns() // 1_000_000)
 
 

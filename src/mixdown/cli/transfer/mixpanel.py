@@ -26,7 +26,8 @@ import msgspec
 import orjson
 
 from mixdown import __version__
-from mixdown.cli.transfer.reading import Batch, row_of_object
+from mixdown.cli.transfer.reading import Batch
+from mixdown.cli.transfer.shapes import ProfileReader
 from mixdown.ingest.rows import Row
 from mixdown.model.errors import MixdownError
 from mixdown.model.updates import Unreadable
@@ -98,7 +99,8 @@ class MixpanelSource:
                 self._place = found
                 tell(f"going on with page {found.page}: {found.rows} profiles were read before")
         self.total: int | None = None
-        self.rows_before = self._place.rows
+        self._rows_before = self._place.rows
+        self._reader = ProfileReader()
 
     def batches(self) -> Iterator[Batch]:
         """Pages as batches. Raises `MixpanelError`."""
@@ -121,11 +123,15 @@ class MixpanelSource:
             if self.total is not None and place.rows >= self.total:
                 break
 
+    def done_of_total(self, rows: int) -> int:
+        """The rows of earlier runs count too."""
+        return self._rows_before + rows
+
     def row(self, raw: Any) -> Row | Unreadable:
         """A result as (id, properties)."""
         if type(raw) is not dict:
             return Unreadable(str(raw)[:1024], "row, must be an object")
-        return row_of_object(raw)
+        return self._reader.of_object(raw)
 
     def hostile(self, raw: Any) -> bool:
         """A page is parsed whole: whether it had escapes is not known."""

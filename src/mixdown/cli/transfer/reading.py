@@ -1,8 +1,8 @@
 """Rows of files and pipes: ndjson, CSV and Parquet, in batches that are the same whenever they are read.
 
-Enters: a stream and its form. Leaves: `Batch`es of raw rows, and each raw row as (id, properties) or as an
-`Unreadable` with the reason. A batch knows a digest of what it holds, so that one that was imported before
-is recognised without its rows being read. Memory is bounded by a batch and a row.
+Enters: a stream, its form and a `RowReader`. Leaves: `Batch`es of raw rows, and each raw row as the reader
+has it or as an `Unreadable` with the reason. A batch knows a digest of what it holds, so that one that was
+imported before is recognised without its rows being read. Memory is bounded by a batch and a row.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import orjson
 from mixdown.cli.transfer.cells import ABSENT, value_of
 from mixdown.cli.transfer.columns import REST_COLUMN, Column
 from mixdown.cli.transfer.forms import FormError
-from mixdown.ingest.rows import BATCH_BYTES, BATCH_ROWS, ROW_LIMIT_BYTES, Row
+from mixdown.cli.transfer.shapes import Lead, RowReader
+from mixdown.ingest.rows import BATCH_BYTES, BATCH_ROWS, ROW_LIMIT_BYTES
 from mixdown.model.updates import Unreadable
 
-ID_COLUMNS: Final = ("$distinct_id", "distinct_id", "$group_id", "group_id")
 _KEPT_CHARS: Final = 1024
 _REFUSED_SHAPE: Final = frozenset({"row", "field", "message", "record"})
 
@@ -47,8 +47,8 @@ class Source(Protocol):
     def batches(self) -> Iterator[Batch]:
         """All rows, in order. Raises `FormError`."""
 
-    def row(self, raw: Any) -> Row | Unreadable:
-        """A raw row as (id, properties)."""
+    def row(self, raw: Any) -> Any:
+        """A raw row as what an import judges, or as an `Unreadable`."""
 
     def hostile(self, raw: Any) -> bool:
         """Whether texts of a raw row may hold NUL or lone surrogates; for speed alone, true when in doubt."""
@@ -92,11 +92,11 @@ class FileSource(ABC):
 
 
 class Lines(FileSource):
-    """ndjson: `{"$distinct_id": …, "$properties": {…}}`, or an object with id and properties side by side."""
+    """ndjson: an object a line."""
 
-    def __init__(self, pieces: Iterator[bytes], id_column: str | None) -> None:
+    def __init__(self, pieces: Iterator[bytes], reader: RowReader) -> None:
         self._pieces = pieces
-        self._id_columns = ID_COLUMNS if id_column is None else (id_column,)
+        self._reader = reader
 
     def _rows(self) -> Iterator[tuple[int, Any, bytes]]:
         for number, each in enumerate(_lines(self._pieces), 1):
@@ -110,8 +110,8 @@ class Lines(FileSource):
                     )
                 yield number, line, line
 
-    def row(self, raw: Any) -> Row | Unreadable:
-        """A line as (id, properties)."""
+    def row(self, raw: Any) -> Any:
+        """A line as a row."""
         if isinstance(raw, Unreadable):
             return raw
         try:
@@ -122,7 +122,7 @@ class Lines(FileSource):
             return Unreadable(_start(raw), "row, must be an object")
         if found.keys() == _REFUSED_SHAPE and type(found["record"]) is dict:
             found = found["record"]
-        return row_of_object(found, self._id_columns)
+        return self._reader.of_object(found)
 
     def hostile(self, raw: Any) -> bool:
         """Without an escape, JSON has no such text."""
@@ -138,83 +138,87 @@ class Lines(FileSource):
             return _start(raw)
 
 
-def row_of_object(found: dict[str, Any], id_columns: Sequence[str] = ID_COLUMNS) -> Row:
-    """An object as (id, properties): its `$properties`, or else all that is not the id."""
-    name = next((name for name in id_columns if name in found), id_columns[0])
-    if REST_COLUMN in found:
-        return found.get(name), found[REST_COLUMN]
-    return found.get(name), {key: value for key, value in found.items() if key != name}
-
-
 class Table(FileSource):
-    """What CSV and Parquet share: columns, one of them the id, perhaps one with properties as JSON."""
+    """What CSV and Parquet share: first columns, others, perhaps one with properties as JSON."""
 
     columns: Sequence[str] = ()
-    id_at: int = 0
+    lead_at: tuple[int, ...] = ()
     rest_at: int = -1
 
-    def take_columns(self, names: Sequence[str], id_column: str | None) -> None:
-        """Find the id's column. Raises `FormError`."""
+    def __init__(self, reader: RowReader) -> None:
+        self._reader = reader
+
+    def take_columns(self, names: Sequence[str]) -> None:
+        """Find the first columns. Raises `FormError`."""
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise FormError(f"two columns are called {doubled[0]!r}")
-        wanted = ID_COLUMNS if id_column is None else (id_column,)
-        found = next((name for name in wanted if name in names), None)
-        if found is None:
-            raise FormError(
-                f"no column is called {' or '.join(wanted)}: that is where the ids are looked for",
-                hint="Name the column that holds the ids: --id-column NAME",
-            )
         self.columns = tuple(names)
-        self.id_at = self.columns.index(found)
+        found: list[int] = []
+        for place, wanted in enumerate(self._reader.ids):
+            name = next((name for name in wanted if name in names), None)
+            if name is None and place < self._reader.needed:
+                names_wanted, what = " or ".join(wanted), self._reader.what[place]
+                raise FormError(
+                    f"no column is called {names_wanted}: that is where {what} are looked for",
+                    hint=self._reader.hint,
+                )
+            found.append(-1 if name is None else self.columns.index(name))
+        self.lead_at = tuple(found)
         self.rest_at = self.columns.index(REST_COLUMN) if REST_COLUMN in self.columns else -1
 
-    def gather(self, profile_id: Any, values: Iterator[tuple[int, Any]], rest: Any) -> Row | Unreadable:
-        """(id, properties) of (place, value) pairs and the object in the column `$properties`."""
+    def gather(self, lead: Lead, values: Iterator[tuple[int, Any]], rest: Any) -> Any:
+        """A row of its first columns, (place, value) pairs and the object in the column `$properties`."""
         if rest is not ABSENT and rest is not None and type(rest) is not dict:
             return Unreadable(str(rest)[:_KEPT_CHARS], f"{REST_COLUMN}, must be an object")
         properties: dict[str, Any] = dict(rest) if type(rest) is dict else {}
         for at, value in values:
-            if value is not ABSENT and at not in (self.id_at, self.rest_at):
+            if value is not ABSENT and at != self.rest_at and at not in self.lead_at:
                 properties[self.columns[at]] = value
-        return profile_id, properties
+        return self._reader.of_cells(lead, properties)
 
 
 class CsvTable(Table):
     """CSV in UTF-8, the names of the columns in its first row; cells as `cells` has them."""
 
-    def __init__(self, pieces: Iterator[bytes], id_column: str | None) -> None:
+    def __init__(self, pieces: Iterator[bytes], reader: RowReader) -> None:
+        super().__init__(reader)
         csv.field_size_limit(ROW_LIMIT_BYTES)
         text = io.TextIOWrapper(
             io.BufferedReader(_Stream(pieces), 1 << 16), "utf-8-sig", "surrogateescape", newline=""
         )
-        self._reader = csv.reader(text)
+        self._cells = csv.reader(text)
         head = self._next()
         if head is None:
             raise FormError("the file is empty: the names of the columns belong into its first row")
-        self.take_columns(head, id_column)
+        self.take_columns(head)
 
     def _next(self) -> list[str] | None:
         try:
-            return next(self._reader, None)
+            return next(self._cells, None)
         except csv.Error as error:
-            raise FormError(f"line {self._reader.line_num}: {error}") from error
+            raise FormError(f"line {self._cells.line_num}: {error}") from error
 
     def _rows(self) -> Iterator[tuple[int, Any, bytes]]:
         while (cells := self._next()) is not None:
             if cells:
                 text = "\0".join(cells).encode("utf-8", "surrogateescape")
-                yield self._reader.line_num, cells, text
+                yield self._cells.line_num, cells, text
 
-    def row(self, raw: Any) -> Row | Unreadable:
-        """A row of cells as (id, properties)."""
+    def row(self, raw: Any) -> Any:
+        """A row of cells; of the first columns those that a row need not have may be empty."""
         if len(raw) != len(self.columns):
             message = f"row, has {len(raw)} cells, and the first row {len(self.columns)}"
             return Unreadable(_joined(raw), message)
         if not all(map(_is_text, raw)):
             return Unreadable(_joined(raw), "row, must be valid UTF-8")
         rest = ABSENT if self.rest_at < 0 else value_of(raw[self.rest_at])
-        return self.gather(raw[self.id_at], enumerate(map(value_of, raw)), rest)
+        needed = self._reader.needed
+        lead = tuple(
+            raw[at] if at >= 0 and (raw[at] or place < needed) else None
+            for place, at in enumerate(self.lead_at)
+        )
+        return self.gather(lead, enumerate(map(value_of, raw)), rest)
 
     def hostile(self, raw: Any) -> bool:
         """A cell may hold such a text as it is, or JSON with an escape."""
@@ -231,10 +235,10 @@ class CsvTable(Table):
 class ParquetTable(Table):
     """A Parquet file: columns of type JSON hold JSON, all others values; an empty one is no value."""
 
-    def __init__(self, path: Path, scratch: Path, id_column: str | None) -> None:
+    def __init__(self, path: Path, scratch: Path, reader: RowReader) -> None:
+        super().__init__(reader)
         self._path = path
         self._scratch = scratch
-        self._id_column = id_column
         self._json: frozenset[int] = frozenset()
 
     def _rows(self) -> Iterator[tuple[int, Any, bytes]]:
@@ -249,15 +253,15 @@ class ParquetTable(Table):
                 yield number, row, repr(row).encode("utf-8", "surrogatepass")
 
     def _take(self, columns: Sequence[Column]) -> None:
-        self.take_columns([column.name for column in columns], self._id_column)
+        self.take_columns([column.name for column in columns])
         self._json = frozenset(
             at
             for at, column in enumerate(columns)
             if column.type == "JSON" or (at == self.rest_at and column.type == "VARCHAR")
         )
 
-    def row(self, raw: Any) -> Row | Unreadable:
-        """A row of values as (id, properties)."""
+    def row(self, raw: Any) -> Any:
+        """A row of values."""
         from mixdown.cli.transfer.parquet import json_like
 
         values: list[Any] = []
@@ -270,8 +274,8 @@ class ParquetTable(Table):
         except orjson.JSONDecodeError as error:
             return Unreadable(_joined(map(str, raw)), f"row, no JSON in a column of that type: {error}")
         rest = ABSENT if self.rest_at < 0 else values[self.rest_at]
-        profile_id = values[self.id_at]
-        return self.gather(None if profile_id is ABSENT else profile_id, enumerate(values), rest)
+        lead = tuple(None if at < 0 or values[at] is ABSENT else values[at] for at in self.lead_at)
+        return self.gather(lead, enumerate(values), rest)
 
     def hostile(self, raw: Any) -> bool:
         """Python escapes NUL when it shows a value, and shows an escape in JSON."""

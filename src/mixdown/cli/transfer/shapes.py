@@ -134,6 +134,14 @@ class RowReader(Protocol):
     def needed(self) -> int:
         """How many of these a table must have."""
 
+    @property
+    def what(self) -> Sequence[str]:
+        """What stands in each of those that it must have, for people."""
+
+    @property
+    def hint(self) -> str:
+        """What to do where a table has none."""
+
     def of_object(self, found: dict[str, Any]) -> Any:
         """An object of a line as a row."""
 
@@ -145,6 +153,8 @@ class ProfileReader:
     """Rows are (id, properties)."""
 
     needed: Final = 1
+    what: Final = ("the ids",)
+    hint: Final = "Name the column that holds the ids: --id-column NAME"
 
     def __init__(self, id_column: str | None = None) -> None:
         own = ("$distinct_id", "distinct_id", "$group_id", "group_id")
@@ -167,6 +177,8 @@ class EventReader:
 
     ids: Final = (("event",), ("time",), ("distinct_id",), ("$insert_id", "insert_id"))
     needed: Final = 2
+    what: Final = ("the names of events", "their times")
+    hint: Final = "Give the column that name."
 
     def of_object(self, found: dict[str, Any]) -> dict[str, Any]:
         """An event, of which nothing but its name stands beside `properties`; or all side by side."""
