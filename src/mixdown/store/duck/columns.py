@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
+from mixdown.store.duck.shredding import member, rest_of
 from mixdown.store.duck.sql import identifier, literal, pointer
 from mixdown.store.events import EventFile, PropertyColumn
 
@@ -51,11 +50,5 @@ def whole_of_file(file: EventFile) -> str:
 
 def whole(columns: Sequence[PropertyColumn], rest: str) -> str:
     """One JSON object of what the columns hold and of the members of `rest` (an object, or NULL)."""
-    members = [f"{literal(_quoted(column.name) + ':')} || {of_column(column)}" for column in columns]
-    members.append(f"nullif(substr({rest}, 2, length({rest}) - 2), '')")
-    return f"('{{' || concat_ws(',', {', '.join(members)}) || '}}')::JSON"
-
-
-def _quoted(name: str) -> str:
-    """A name as JSON text."""
-    return msgspec.json.encode(name).decode()
+    members = [member(column.name, f"{of_column(column)}::VARCHAR") for column in columns]
+    return f"coalesce({rest_of(members, rest)}, '{{}}')::JSON"

@@ -16,16 +16,20 @@ from mixdown.model.errors import StoreError, TooMuchAtOnceError
 from mixdown.store import patience
 from mixdown.store.duck import columns
 from mixdown.store.duck.lines import load_hot
+from mixdown.store.duck.shredding import BASE
 from mixdown.store.duck.sql import identifier, literals
 from mixdown.store.events import EventFile, Parts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-BASE: Final = ("event", "time", "distinct_id", "insert_id", "position", "arrived")
 KEY: Final = "event, distinct_id, time, insert_id"
-_AT: Final = "CAST(make_timestamp_ms({}) AS TIMESTAMP_MS)"
 _DAY_MS: Final = 24 * 3600 * 1000
+
+
+def at_time(time_ms: int) -> str:
+    """A moment as SQL that columns of files can be compared with, whole groups of rows at once."""
+    return f"CAST(make_timestamp_ms({time_ms:d}) AS TIMESTAMP_MS)"
 
 
 def open_events(parts: Parts, *, memory_limit_bytes: int, threads: int, temp_directory: Path) -> EventTable:
@@ -194,7 +198,7 @@ class EventTable:
 
     def _select(self, source: str, own: Sequence[str], *, dead: bool, begin_ms: int | None) -> str:
         since_ms = max(self._parts.since_ms, begin_ms) if begin_ms is not None else self._parts.since_ms
-        in_time = f"time >= {_AT.format(since_ms)} AND time < {_AT.format(self._parts.until_ms)}"
+        in_time = f"time >= {at_time(since_ms)} AND time < {at_time(self._parts.until_ms)}"
         living = " ANTI JOIN dead USING (position)" if dead else ""
         return f"SELECT {', '.join((*BASE, *own))} FROM {source}{living} WHERE {in_time}"
 

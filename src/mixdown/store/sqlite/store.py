@@ -14,7 +14,8 @@ from mixdown.model.errors import CorruptStoreError, StoreError
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.catalog import SqliteCatalog
 from mixdown.store.sqlite.cohorts import SqliteCohorts
-from mixdown.store.sqlite.events import EVENTS_FOLDER, SqliteEvents
+from mixdown.store.sqlite.event_files import EVENTS_FOLDER
+from mixdown.store.sqlite.events import SqliteEvents
 from mixdown.store.sqlite.folder import (
     FOLDER_MODE,
     RESTORING,

@@ -50,15 +50,16 @@ CREATE TABLE files (
     dead INTEGER NOT NULL DEFAULT 0,
     erased INTEGER NOT NULL DEFAULT 0,
     columns TEXT NOT NULL,
-    rest TEXT
+    rest TEXT -- names in the column rest, NULL where they are too many
 ) STRICT;
 CREATE INDEX files_of_project ON files (project, last_ms);
 CREATE INDEX files_of_day ON files (project, day);
 
--- Rows of listed files that count as not there: an event that was sent again, or erased.
+-- Rows of listed files that count as not there: an event that was sent again, or (erased) forgotten.
 CREATE TABLE dead (
     file INTEGER NOT NULL REFERENCES files (number) ON DELETE CASCADE,
     position INTEGER NOT NULL,
+    erased INTEGER NOT NULL,
     PRIMARY KEY (file, position)
 ) WITHOUT ROWID, STRICT;
 
@@ -67,6 +68,13 @@ CREATE TABLE removable (
     number INTEGER PRIMARY KEY,
     project INTEGER NOT NULL,
     day INTEGER,
-    since_ms INTEGER NOT NULL,
+    since_ms INTEGER, -- NULL: what removed it had no clock; the upkeep notes the time
     erased INTEGER NOT NULL
 ) STRICT;
+
+-- For those who open files with other tools: paths below the folder `events`.
+CREATE VIEW event_files (path, project_id, day, events, dead) AS
+SELECT project || '/' || coalesce(date(day * 86400, 'unixepoch'), iif(day IS NULL, 'recent', 'day ' || day))
+       || '/' || number || '.parquet',
+       project, date(day * 86400, 'unixepoch'), count, dead
+FROM files;
