@@ -60,7 +60,16 @@ def in_pieces(batches: Iterable[bytes]) -> Iterator[bytes]:
 def matching_lines(reads: EventReads, query: ExportQuery, *, now_ms: int) -> Iterator[list[str]]:
     """The lines of an export as texts; [] now and then. Raises `StoreError`."""
     left = query.limit
-    for window in windows_of(reads, query, now_ms=now_ms):
+    span = _narrowed(query, now_ms)
+    if span.since_ms >= span.until_ms:
+        return
+    with reads.open(query.project, span, persons=False) as table:
+        windows = _windows(table, query, span)
+        if len(windows) == 1:  # most exports are small: they need no second look at the files
+            reads.add_persons(table, query.project)
+            yield from _lines_of(reads, table, query, windows[0], _context(now_ms), left)
+            return
+    for window in windows:
         yield []
         for lines in lines_of_window(reads, query, window, now_ms=now_ms, left=left):
             yield lines
@@ -72,10 +81,11 @@ def matching_lines(reads: EventReads, query: ExportQuery, *, now_ms: int) -> Ite
 
 def windows_of(reads: EventReads, query: ExportQuery, *, now_ms: int) -> list[Span]:
     """The stretches of time that an export reads, in order: what begins within one is in no other."""
-    span = query.span
-    if len(query.selectors) == 1:
-        span = narrowed(query.selectors[0].where, span, _context(now_ms))
-    return _windows(reads, query, span) if span.since_ms < span.until_ms else []
+    span = _narrowed(query, now_ms)
+    if span.since_ms >= span.until_ms:
+        return []
+    with reads.open(query.project, span, persons=False) as table:
+        return _windows(table, query, span)
 
 
 def lines_of_window(
@@ -90,15 +100,21 @@ def _context(now_ms: int) -> Context:
     return Context(now_s=now_ms // 1000, pause=patience.check)
 
 
-def _windows(reads: EventReads, query: ExportQuery, span: Span) -> list[Span]:
+def _narrowed(query: ExportQuery, now_ms: int) -> Span:
+    """The span outside of which nothing can match."""
+    if len(query.selectors) != 1:
+        return query.span
+    return narrowed(query.selectors[0].where, query.span, _context(now_ms))
+
+
+def _windows(table: OpenEvents, query: ExportQuery, span: Span) -> list[Span]:
     """Stretches of a span that hold events, each about `WINDOW_EVENTS` of them, in order."""
     condition, parameters = names_sql(query.selectors)
     sql = (
         f"SELECT epoch_ms(time) // {_HOUR_MS} AS hour, count(*) FROM events WHERE {condition} "
         "GROUP BY hour ORDER BY hour"
     )
-    with reads.open(query.project, span, persons=False) as table:
-        hours = list(table.rows(sql, parameters))
+    hours = list(table.rows(sql, parameters))
     found: list[Span] = []
     held = 0
     for hour, count in hours:

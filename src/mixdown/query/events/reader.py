@@ -63,8 +63,12 @@ class EventReads:
         ) as table:
             opened = OpenEvents(table)
             if persons:
-                opened.relation = add_persons(opened, self.state, project, ids)
+                self.add_persons(opened, project, ids)
             yield opened
+
+    def add_persons(self, table: OpenEvents, project: int, ids: Sequence[str] | None = None) -> None:
+        """Put canonical ids beside the ids of a table that was opened without. Raises `StoreError`."""
+        table.relation = add_persons(table, self.state, project, ids)
 
     def close(self) -> None:
         """Remove the folder of what reads spilt."""
