@@ -103,24 +103,92 @@ class _Plan(msgspec.Struct):
     `identities` is there where it has to do with links between ids.
     """
 
-    groups: Groups
-    order: list[ProfileKey]
-    keys: list[tuple[bytes, int, Outcome | None]]
-    recognised: int
-    recognised_by_request: int
+    groups: Groups = {}
+    order: list[ProfileKey] = []
+    fresh: dict[bytes, tuple[int, Outcome | None]] = {}
+    recognised: int = 0
+    recognised_by_request: int = 0
     identities: StepIdentities | None = None
+
+    def close(self) -> None:
+        """Everything is planned: put the profiles in order."""
+        groups = self.groups
+        self.order = [(*pair, profile_id) for pair in sorted(groups) for profile_id in sorted(groups[pair])]
+
+    def keys(self) -> list[tuple[bytes, int, Outcome | None]]:
+        """The new keys, when they came, and what their requests were answered."""
+        return [(key, at, outcome) for key, (at, outcome) in self.fresh.items()]
+
+
+_Decoded = tuple[Chunk, list[LoggedSegment]]
 
 
 class _Taken(msgspec.Struct):
-    """What waits in the log from `begin` to `end`, decoded, and planned already where that needs no state."""
+    """What waits in the log from `begin` to `end`: planned up to what needs the state, then decoded."""
 
     begin: int
     end: int
     first_ms: int
     last_ms: int
-    decoded: list[tuple[Chunk, list[LoggedSegment]]]
+    plan: _Plan
+    decoded: list[_Decoded]
     asked: list[bytes]
-    plan: _Plan | None = None
+
+
+def _plan(plan: _Plan, decoded: list[_Decoded], known: dict[bytes, Outcome | None]) -> None:
+    """Group records by profile, leaving out those whose key was seen (DESIGN G2); `decoded` is used up."""
+    fresh, groups, identities = plan.fresh, plan.groups, plan.identities
+    recognised = by_request = 0
+    canonical: Callable[[str], str] | None = None
+    pair = (-1, "")
+    profiles: dict[str, list[HistoryRecord]] = {}
+    for chunk, segments in decoded:
+        position = chunk.first
+        time_ms = chunk.time_ms
+        for segment in segments:
+            if segment.key is not None:
+                if segment.key in known or segment.key in fresh:
+                    recognised += segment.records
+                    by_request += segment.records
+                    position += segment.records
+                    continue
+                fresh[segment.key] = (time_ms, segment.outcome)
+            if identities is not None:
+                identities.take(segment, position, time_ms)
+            if segment.endpoint == UNMERGE:
+                position += segment.records
+                continue
+            source = f"{segment.endpoint} {segment.sdk}"
+            for update in segment.updates:
+                key = update.key
+                if key is not None:
+                    if key in known or key in fresh:
+                        recognised += 1
+                        position += 1
+                        continue
+                    fresh[key] = (time_ms, None)
+                if update.project != pair[0] or update.group_key != pair[1]:
+                    pair = (update.project, update.group_key)
+                    profiles = groups.setdefault(pair, {})
+                    canonical = None
+                    if identities is not None and not update.group_key:
+                        canonical = identities.canonical_in(update.project)
+                step = HistoryRecord(
+                    position, time_ms, source, update.time_ms, update.flags, update.geo, update.content
+                )
+                profile_id = update.id
+                if canonical is not None and not update.flags & IGNORE_ALIAS:
+                    profile_id = canonical(profile_id)
+                steps = profiles.get(profile_id)
+                if steps is None:
+                    profiles[profile_id] = [step]
+                else:
+                    steps.append(step)
+                position += 1
+            position += segment.event_count
+    decoded.clear()
+    plan.recognised += recognised
+    plan.recognised_by_request += by_request
 
 
 def _only_shrinks(step: HistoryRecord) -> bool:
@@ -171,7 +239,11 @@ class ProfileFold:
         self._tokens = None
         tally = _Tally()
         self._uncertain = True
-        plan = taken.plan or self._plan(taken, self._known(taken.asked, taken.first_ms))
+        plan = taken.plan
+        if taken.decoded:
+            plan.identities = self._linking.step(taken.decoded)
+            _plan(plan, taken.decoded, self._known(taken.asked, taken.first_ms))
+            plan.close()
         self._write(taken, plan, tally)
         self._uncertain = False
         records = taken.end - self._watermark
@@ -188,8 +260,8 @@ class ProfileFold:
         end = chunks[-1].end if chunks else self._store.log.skip_damaged(begin)
         if end <= begin:
             return None
-        decoded = []
-        asked: list[bytes] = []
+        times = (chunks[0].time_ms, chunks[-1].time_ms) if chunks else (0, 0)
+        taken = _Taken(begin, end, *times, _Plan(), [], [])
         linking = False
         for chunk in chunks:
             if not chunk.body:  # of events alone
@@ -199,16 +271,16 @@ class ProfileFold:
             except CorruptStoreError as error:
                 self._store.log.set_aside(chunk, error.message)
                 continue
-            decoded.append((chunk, segments))
+            taken.decoded.append((chunk, segments))
             linking = linking or self._linking.concern(segments)
             for segment in segments:
                 if segment.key is not None:
-                    asked.append(segment.key)
-                asked.extend([update.key for update in segment.updates if update.key is not None])
-        times = (chunks[0].time_ms, chunks[-1].time_ms) if chunks else (0, 0)
-        taken = _Taken(begin, end, *times, decoded, asked)
-        if not asked and not linking:
-            taken.plan = self._plan(taken, {})
+                    taken.asked.append(segment.key)
+                taken.asked.extend([update.key for update in segment.updates if update.key is not None])
+            if not taken.asked and not linking:  # at once, so that no more than a chunk is held in both forms
+                _plan(taken.plan, taken.decoded, {})
+        if not taken.decoded:
+            taken.plan.close()
         return taken
 
     def _take_ahead(self, taken: _Taken) -> None:
@@ -216,64 +288,6 @@ class ProfileFold:
         if taken.end - taken.begin >= self._max_records // 2:
             with suppress(StoreError):
                 self._ahead = self._take(taken.end)
-
-    def _plan(self, taken: _Taken, known: dict[bytes, Outcome | None]) -> _Plan:
-        """Group the records by profile, leaving out those whose key was seen (DESIGN G2)."""
-        fresh: dict[bytes, tuple[int, Outcome | None]] = {}
-        groups: Groups = {}
-        recognised = by_request = 0
-        identities = self._linking.step(taken.decoded)
-        canonical: Callable[[str], str] | None = None
-        pair = (-1, "")
-        profiles: dict[str, list[HistoryRecord]] = {}
-        for chunk, segments in taken.decoded:
-            position = chunk.first
-            time_ms = chunk.time_ms
-            for segment in segments:
-                if segment.key is not None:
-                    if segment.key in known or segment.key in fresh:
-                        recognised += segment.records
-                        by_request += segment.records
-                        position += segment.records
-                        continue
-                    fresh[segment.key] = (time_ms, segment.outcome)
-                if identities is not None:
-                    identities.take(segment, position, time_ms)
-                if segment.endpoint == UNMERGE:
-                    position += segment.records
-                    continue
-                source = f"{segment.endpoint} {segment.sdk}"
-                for update in segment.updates:
-                    key = update.key
-                    if key is not None:
-                        if key in known or key in fresh:
-                            recognised += 1
-                            position += 1
-                            continue
-                        fresh[key] = (time_ms, None)
-                    if update.project != pair[0] or update.group_key != pair[1]:
-                        pair = (update.project, update.group_key)
-                        profiles = groups.setdefault(pair, {})
-                        canonical = None
-                        if identities is not None and not update.group_key:
-                            canonical = identities.canonical_in(update.project)
-                    step = HistoryRecord(
-                        position, time_ms, source, update.time_ms, update.flags, update.geo, update.operations
-                    )
-                    profile_id = update.id
-                    if canonical is not None and not update.flags & IGNORE_ALIAS:
-                        profile_id = canonical(profile_id)
-                    steps = profiles.get(profile_id)
-                    if steps is None:
-                        profiles[profile_id] = [step]
-                    else:
-                        steps.append(step)
-                    position += 1
-                position += segment.event_count
-        taken.decoded = []
-        keys = [(key, at, outcome) for key, (at, outcome) in fresh.items()]
-        order = [(*pair, profile_id) for pair in sorted(groups) for profile_id in sorted(groups[pair])]
-        return _Plan(groups, order, keys, recognised, by_request, identities)
 
     def _known(self, asked: list[bytes], first_ms: int) -> dict[bytes, Outcome | None]:
         if not asked:
@@ -310,7 +324,7 @@ class ProfileFold:
                 FoldResult(
                     taken.end,
                     profiles,
-                    plan.keys,
+                    plan.keys(),
                     taken.last_ms,
                     writes.properties.all,
                     writes.history,
@@ -375,15 +389,13 @@ class ProfileFold:
                 if at_most >= PROFILE_LIMIT_BYTES and not _only_shrinks(step):
                     turned_away.append(step)
                     continue
-            operations = []
-            for code, payload in step.operations:
-                raw = memoryview(payload)
-                size += len(raw)
-                at_most += GROWTH_FACTOR * len(raw)
-                operations.append((code, orjson.loads(raw)))
+            content = memoryview(step.content)
+            operations = orjson.loads(content)
+            length = len(content)
+            size += length
+            at_most += GROWTH_FACTOR * length + RECORD_OVERHEAD_BYTES
             if step.geo is not None:
                 size += 200
-            at_most += RECORD_OVERHEAD_BYTES
             arrival = _arrival(step.time_ms)
             seen: str | None = arrival
             if step.flags & IGNORE_TIME:

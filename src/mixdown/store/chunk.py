@@ -66,16 +66,21 @@ class Link(msgspec.Struct, array_like=True, frozen=True):
 
 
 class LoggedUpdate(msgspec.Struct, array_like=True, gc=False):
-    """An `Update` as the fold reads it: payloads still raw JSON."""
+    """An `Update` as the fold reads it: what it does is still raw JSON, `[[operator, payload], …]`."""
 
     project: int
     group_key: str
     id: str
-    operations: list[tuple[int, msgspec.Raw]]
+    content: msgspec.Raw
     time_ms: int
     flags: int
     key: bytes | None
     geo: dict[str, Any] | None  # no Raw: msgspec cannot decode an object into `Raw | None`
+
+    @property
+    def operations(self) -> list[tuple[int, msgspec.Raw]]:
+        """What it does: (operator, payload) in the order in which they apply."""
+        return operations_of(self.content)
 
 
 class LoggedSegment(msgspec.Struct, array_like=True, gc=False):
@@ -160,6 +165,7 @@ _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(list[LoggedSegment])
 _whole_decoder: Final = msgspec.json.Decoder(list[WholeSegment])
 _event_decoder: Final = msgspec.json.Decoder(list[EventSegment])
+_operations_decoder: Final = msgspec.json.Decoder(list[tuple[int, msgspec.Raw]])
 _owner_decoder: Final = msgspec.json.Decoder(_Owner)
 _Segments = TypeVar("_Segments")
 
@@ -190,6 +196,11 @@ def encode_events(
 def join_segments(segments: Iterable[bytes]) -> bytes:
     """The body of a chunk made of encoded segments."""
     return b"[" + b",".join(segments) + b"]"
+
+
+def operations_of(content: msgspec.Raw) -> list[tuple[int, msgspec.Raw]]:
+    """What a logged update does: (operator, payload) in the order in which they apply."""
+    return _operations_decoder.decode(content)
 
 
 def decode_body(body: bytes) -> list[LoggedSegment]:

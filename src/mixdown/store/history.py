@@ -20,6 +20,7 @@ import zstandard
 from mixdown.model.errors import CorruptStoreError
 from mixdown.model.history import Applied, Change, Taken
 from mixdown.model.operators import Properties
+from mixdown.store.chunk import operations_of
 
 BLOCK_BYTES: Final = 32 * 1024
 """A block is closed when its lines are so long."""
@@ -33,7 +34,10 @@ ProfileKey = tuple[int, str, str]
 
 
 class HistoryRecord(msgspec.Struct, array_like=True, gc=False):
-    """A record within a line: its place in the log, its chunk's time, "endpoint SDK", and what it says."""
+    """A record within a line: its place in the log, its chunk's time, "endpoint SDK", and what it says.
+
+    `content` is what a `LoggedUpdate` has: the JSON of its operations.
+    """
 
     position: int
     time_ms: int
@@ -41,7 +45,12 @@ class HistoryRecord(msgspec.Struct, array_like=True, gc=False):
     record_ms: int
     flags: int
     geo: Properties | None
-    operations: list[tuple[int, msgspec.Raw]]
+    content: msgspec.Raw
+
+    @property
+    def operations(self) -> list[tuple[int, msgspec.Raw]]:
+        """What it does: (operator, payload) in the order in which they apply."""
+        return operations_of(self.content)
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -186,21 +195,24 @@ class HistoryFeed:
             values[name] = self._keep_apart(key, where, (_TAKEN, 0, name), value)
         shortened = []
         for number, record in enumerate(records):
-            operations = []
-            for place, (code, payload) in enumerate(record.operations):
-                content = (
-                    orjson.loads(memoryview(payload))
-                    if len(memoryview(payload)) > LARGE_VALUE_BYTES
-                    else None
-                )
-                if type(content) is dict:
-                    payload = {  # noqa: PLW2901 - the rest of it stays
-                        name: self._keep_apart(key, where, (number, place, name), value)
-                        for name, value in content.items()
-                    }
-                operations.append((code, payload))
-            shortened.append(msgspec.structs.replace(record, operations=operations))
+            content = record.content
+            if len(memoryview(content)) > LARGE_VALUE_BYTES:
+                content = self._without_large(key, where, number, content)
+            shortened.append(msgspec.structs.replace(record, content=content))
         return key[2], taken is not None, kept._replace(values=values), shortened, where
+
+    def _without_large(
+        self, key: ProfileKey, where: list[tuple[int, int, str, str]], number: int, content: msgspec.Raw
+    ) -> msgspec.Raw:
+        """What record `number` of a line does, with null for its large values."""
+        operations = orjson.loads(memoryview(content))
+        for place, operation in enumerate(operations):
+            if type(operation[1]) is dict:
+                operation[1] = {
+                    name: self._keep_apart(key, where, (number, place, name), value)
+                    for name, value in operation[1].items()
+                }
+        return msgspec.Raw(_encoder.encode(operations))
 
     def _keep_apart(
         self, key: ProfileKey, where: list[tuple[int, int, str, str]], place: tuple[int, int, str], value: Any
@@ -254,7 +266,7 @@ def change_of(line: bytes, value: Callable[[str], bytes]) -> Change:
     try:
         decoded = _decode_line(line)
         records = [
-            (record, [(code, orjson.loads(memoryview(payload))) for code, payload in record.operations])
+            (record, [(code, payload) for code, payload in orjson.loads(memoryview(record.content))])
             for record in decoded.records
         ]
         for number, place, name, digest in decoded.apart:

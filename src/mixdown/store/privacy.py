@@ -304,4 +304,4 @@ def _take_events(segment: WholeSegment, first: int, targets: Targets) -> int:
 
 def _tombstone(update: LoggedUpdate) -> LoggedUpdate:
     """What stays of a record: that there was one, and the hash by which its retry is recognised."""
-    return LoggedUpdate(TOMBSTONE_PROJECT, "", "", [], 0, 0, update.key, None)
+    return LoggedUpdate(TOMBSTONE_PROJECT, "", "", msgspec.Raw(b"[]"), 0, 0, update.key, None)
