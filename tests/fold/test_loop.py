@@ -41,9 +41,16 @@ class Faults:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.steps: list[str] = []
 
     def folded(self, folded: object, seconds: float) -> None:
-        """Nothing to remember."""
+        """A step."""
+        del folded, seconds
+        self.steps.append("folded")
+
+    def rested(self) -> None:
+        """Nothing waits."""
+        self.steps.append("rested")
 
     def erased(self, jobs: int, people: int, records: int, seconds: float) -> None:
         """Nothing to remember."""
@@ -68,3 +75,12 @@ def test_a_log_that_cannot_be_trimmed_does_not_stop_the_fold(
     )
     assert set(faults.seen) == {"log.db cannot grow"}
     assert way.profile() == {"n": 1}
+
+
+def test_the_loop_tells_when_nothing_waits_after_a_step(way: Way, pipe: Pipe) -> None:
+    way.submit(record(add={"n": 1}))
+    told = Faults()
+    loop.run_fold(
+        way.store, pipe, stopping=lambda: "rested" in told.steps, retention_ms=0, events=told, drain_s=0
+    )
+    assert told.steps[:2] == ["folded", "rested"]

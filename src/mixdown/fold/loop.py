@@ -39,6 +39,9 @@ class FoldEvents(Protocol):
     def folded(self, folded: Folded, seconds: float) -> None:
         """A transaction is written."""
 
+    def rested(self) -> None:
+        """Nothing waits."""
+
     def erased(self, jobs: int, people: int, records: int, seconds: float) -> None:
         """Jobs that erase people are done."""
 
@@ -93,6 +96,8 @@ def run_fold(  # noqa: PLR0913 - each is one thing that the process has
             more |= not held and upkeep.go_on(busy=records > 0)
             more |= eraser.go_on(busy=records > 0)
             if not records:
+                if events is not None:
+                    events.rested()
                 ready = {key.data for key, _ in selector.select(0 if more else POLL_S)}
                 if "parent" in ready:
                     return

@@ -43,7 +43,7 @@ GROUP_LIMIT_BYTES: Final = 64 * 1024 * 1024
 OVERLAP_FROM_PROFILES: Final = 4096
 """From so many profiles on, a second thread reads and writes while this one folds."""
 FIRST_AT_ONCE: Final = 64
-PROFILES_AT_ONCE: Final = 4096
+PROFILES_AT_ONCE: Final = 2048
 DOCUMENT_BYTES_AT_ONCE: Final = 16 * 1024 * 1024
 """Documents are read so many at once, and fewer where they are large."""
 ROOMY_BYTES: Final = 8192

@@ -17,7 +17,7 @@ from mixdown.fold.loop import run_fold
 from mixdown.fold.profiles import Folded
 from mixdown.fold.upkeep import HistoryKept
 from mixdown.http.metrics import FoldMetrics, count_as
-from mixdown.server import logs, telemetry
+from mixdown.server import logs, memory, telemetry
 from mixdown.server.family import METRICS_FOLDER, Inheritance, tell_damage
 from mixdown.settings import Settings
 from mixdown.store.sqlite import open_store
@@ -40,6 +40,7 @@ class _Reports:
         self._metrics = metrics
         self._tracing = tracing
         self._failing = False
+        self._since_given_back = 0
 
     def folded(self, folded: Folded, seconds: float) -> None:
         self._metrics.folded(
@@ -57,6 +58,13 @@ class _Reports:
         if self._failing:
             self._failing = False
             logs.info("the fold works again")
+        self._since_given_back += folded.records
+
+    def rested(self) -> None:
+        """Give back what many records have left of free memory."""
+        if self._since_given_back >= memory.WORTH_RECORDS:
+            self._since_given_back = 0
+            memory.give_back()
 
     @staticmethod
     def erased(jobs: int, people: int, records: int, seconds: float) -> None:
@@ -78,6 +86,7 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
+    memory.give_large_blocks_pages_of_their_own()
     count_as(inheritance.name, settings.data_dir / METRICS_FOLDER)
     tracing = telemetry.begin(inheritance.name, os.environ)
     store = open_store(settings.data_dir, role="fold", create=False)

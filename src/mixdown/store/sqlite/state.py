@@ -31,8 +31,8 @@ from mixdown.store.sqlite.keys import find_keys, key_window, redact_outcomes, wr
 from mixdown.store.sqlite.scanning import Scanner
 from mixdown.store.sqlite.sweeping import sweep
 
-# 256 MiB would save a tenth of the CPU of an upsert, and take most of what all processes may (DESIGN G7).
-_WRITER_CACHE_BYTES: Final = 96 * 1024 * 1024
+# 96 MiB gain nothing; 256 save a tenth of the CPU of an upsert, and take most of what all processes may (G7).
+_WRITER_CACHE_BYTES: Final = 64 * 1024 * 1024
 _CHECKPOINT_PAGES: Final = 16_000
 # While small steps keep up with what comes in, checkpoints are small too: steps beside one are slow.
 _SMALL_CHECKPOINT_SHARE: Final = 4
@@ -40,7 +40,7 @@ _SMALL_STEP_PROFILES: Final = 4096
 _CHECKPOINT_EVERY_S: Final = 30.0
 # Beyond what the WAL grows to under load: to truncate it and let it grow anew costs 6-10 us a page.
 _WAL_KEPT_BYTES: Final = 768 * 1024 * 1024
-_PROFILES_AT_ONCE: Final = 4096
+_PROFILES_AT_ONCE: Final = 2048
 _PROFILE_BYTES_AT_ONCE: Final = 16 * 1024 * 1024
 _IDS_AT_ONCE: Final = 10_000
 _GROUP_KEYS_CACHED: Final = 10_000
