@@ -264,11 +264,6 @@ VALIDATION = [
 ]
 
 
-def not_built(path: str) -> Reply:
-    error = f"{path} is not built yet: events come with a later release; nothing of this request was stored"
-    return exactly(501, {"error": error, "status": 0})
-
-
 AUXILIARY = [
     Case(
         "156",
@@ -303,14 +298,6 @@ AUXILIARY = [
         ),
     ),
     Case("159", Sent("/nope", None, exactly(404, {"error": "Not Found", "status": 0}), method="GET")),
-    Case(
-        "not built: lookup tables",
-        Sent("/lookup-tables?project_id=1", None, not_built("/lookup-tables"), method="GET"),
-    ),
-    Case(
-        "not built: a lookup table",
-        Sent("/lookup-tables/1", b"id,n\nk1,1\n", not_built("/lookup-tables/{id}"), method="PUT"),
-    ),
 ]
 
 CASES = [*TRANSPORT, *SHAPES, *VALIDATION, *AUXILIARY]

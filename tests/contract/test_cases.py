@@ -45,3 +45,21 @@ def test_case_49_keeps_a_refusal_that_the_owner_alone_sees(mixdown: Server) -> N
     assert refusal["project_id"] is None
     of_project = mixdown.get("/api/mixdown/refusals", limit=1000, project_id=mixdown.project_id).json()
     assert not [kept for kept in of_project["results"] if "NOPE-49" in kept["record"]]
+
+
+def test_cases_152_to_155_list_and_replace_a_lookup_table(mixdown: Server) -> None:
+    named = f"?project_id={mixdown.project_id}"
+    made = mixdown.command("lookup-table", "create", "cases", "--project", str(mixdown.project_id), "--json")
+    listed = mixdown.request("GET", f"/lookup-tables{named}", b"", mixdown.authorization())
+    wanted = {"code": 200, "status": "OK", "results": [{"id": made["id"], "name": "cases"}]}
+    assert (listed.status, listed.json()) == (200, wanted)
+    headers = {**mixdown.authorization(), "Content-Type": "text/csv"}
+    target, rows = f"/lookup-tables/{made['id']}{named}", b"id,n\nk1,1\nk2,2\n"
+    replaced = mixdown.request("PUT", target, rows, headers)
+    assert (replaced.status, replaced.body) == (200, b'{"code":200,"status":"OK"}')
+    mixdown.post("/engage", [R({"$set": {"id": "k2"}})])
+    where, project = 'lookup["cases"]["n"] == 2', mixdown.project_id
+    found = mixdown.get("/api/query/engage", where=where, project_id=project).json()
+    assert [row["$distinct_id"] for row in found["results"]] == ["u1"]
+    missing = mixdown.request("PUT", target.replace(made["id"], "f077cb07"), rows, headers)
+    assert (missing.status, missing.json()["status"]) == (404, "Not Found")

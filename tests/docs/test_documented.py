@@ -20,6 +20,7 @@ from mixdown.cli.root import root
 from mixdown.explorer import page
 from mixdown.http import app as http_app
 from mixdown.http import auxiliary, cohorts, engage, read_errors
+from mixdown.http.lookup_tables import LISTING, REPLACING, LookupPath
 from mixdown.http.metrics import METRICS, Metric, Metrics
 from mixdown.http.services import Services
 from mixdown.ingest.pipeline import Ingest
@@ -116,7 +117,9 @@ def served_routes() -> dict[str, set[str]]:
         found.setdefault(route.path.rstrip("/") or "/", set()).update(set(route.methods or ()) - {"HEAD"})
     for endpoint in set(http_app._ENDPOINTS.values()):
         found[f"/{endpoint}"] = {"GET", "POST", "OPTIONS"}
-    for path in (*auxiliary.PATHS.values(), auxiliary.FIRST_TIME_EVENTS, auxiliary.LOOKUP_TABLE):
+    others: tuple[auxiliary.Auxiliary | LookupPath, ...]
+    others = (*auxiliary.PATHS.values(), auxiliary.FIRST_TIME_EVENTS, LISTING, REPLACING)
+    for path in others:
         found[path.name] = {*path.methods, "OPTIONS"}
     return found
 

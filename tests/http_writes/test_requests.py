@@ -389,7 +389,7 @@ def test_a_body_cut_off_is_not_held() -> None:
     assert reader.held_bytes == 0
 
 
-# --- auxiliary paths and what is not built -----------------------------------------------------------
+# --- auxiliary paths ----------------------------------------------------------------------------------
 
 TAKEN = {"code": 200, "status": "OK"}
 AUXILIARY: list[tuple[str, str, Any]] = [
@@ -441,28 +441,6 @@ def test_an_endless_recording_is_not_read_for_ever() -> None:
         sent, taken = worker.play("POST", "/record/", endless, PAGE)
         assert sent[0]["status"] == 413
         assert taken < 12
-
-
-NOT_BUILT = [
-    ("GET", "/lookup-tables?project_id=1", "/lookup-tables"),
-    ("PUT", "/lookup-tables/55b4fb2b", "/lookup-tables/{id}"),
-    ("POST", "/lookup-tables/55b4fb2b/", "/lookup-tables/{id}"),
-]
-
-
-@pytest.mark.parametrize(("method", "target", "name"), NOT_BUILT)
-def test_what_is_not_built_is_never_acknowledged(worker: Worker, method: str, target: str, name: str) -> None:
-    answer = worker.ask(method, target, BODY if method != "GET" else b"", {**JSON, **PAGE})
-    assert answer.status == 501
-    assert json.loads(answer.body) == {
-        "error": f"{name} is not built yet: events come with a later release; "
-        "nothing of this request was stored",
-        "status": 0,
-    }
-    assert has_cors(answer)
-    assert "retry-after" not in answer.headers
-    assert worker.stored() == 0
-    assert worker.counted("mixdown_requests_total", endpoint=name, status="501") == 1
 
 
 # --- methods, preflights and paths that are none ---------------------------------------------------

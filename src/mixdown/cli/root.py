@@ -23,6 +23,7 @@ from mixdown.cli.erase import erase, retrieve
 from mixdown.cli.events import events
 from mixdown.cli.identity import identity
 from mixdown.cli.index import index
+from mixdown.cli.lookup_table import lookup_table
 from mixdown.cli.output import Failure
 from mixdown.cli.profiles import profiles
 from mixdown.cli.project import project
@@ -96,6 +97,7 @@ _DATA = (
     cohort,
     index,
     identity,
+    lookup_table,
     erase,
     retrieve,
     refusals,

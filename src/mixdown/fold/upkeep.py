@@ -108,3 +108,14 @@ class HistoryUpkeep(BetweenSteps):
             self._looked = now
             self._many = self._store.state.history_reach().segments > MANY_SEGMENTS
         return BUSY_SHARE if self._many else EASY_SHARE
+
+
+class LookupUpkeep(BetweenSteps):
+    """Takes away what lookup tables held before they were replaced."""
+
+    def _piece(self) -> bool:
+        return self._store.lookup_tables.tidy(time.time_ns() // 1_000_000)
+
+    def _share(self, now: float) -> int:
+        del now
+        return EASY_SHARE

@@ -32,6 +32,7 @@ from mixdown.http import (
     identity,
     openapi,
     own,
+    own_lookup_tables,
     privacy,
     reports,
     sql,
@@ -40,6 +41,7 @@ from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
 from mixdown.http.cors import preflight_reply
 from mixdown.http.exchange import DisconnectedError, Receive, Request, Scope, Send, send_reply
 from mixdown.http.ingestion import ALLOW, ENDPOINTS, Ingestion
+from mixdown.http.lookup_tables import LookupPath, LookupTablePaths, lookup_path
 from mixdown.http.paths import QUERY_PREFIXES, canonical_path
 from mixdown.http.read_errors import METHOD_NOT_ALLOWED, invalid_endpoint, read_error
 from mixdown.http.reply import INTERNAL, NOT_FOUND, WELCOME_REPLY, Reply, not_allowed
@@ -48,6 +50,7 @@ from mixdown.http.services import Services
 from mixdown.model import texts
 
 Part = Literal["all", "public", "internal"]
+Target = str | Auxiliary | LookupPath
 Page = Callable[[PageRequest], Awaitable[Response]]
 Handler = Callable[[PageRequest, Exception], Awaitable[Response]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -84,7 +87,7 @@ def make_app(
         routes += events_activity.routes(services)
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
         routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]
-        routes += sql.routes(services)
+        routes += [*sql.routes(services), *own_lookup_tables.routes(services)]
     handlers: dict[int | type[Exception], Handler] = {
         404: _not_found,
         405: _method_not_allowed,
@@ -107,6 +110,7 @@ class App:
     ) -> None:
         self._ingestion = Ingestion(services)
         self._auxiliary = AuxiliaryPaths(services)
+        self._lookup_tables = LookupTablePaths(services)
         self._metrics = services.metrics
         self._resends = services.ingest.resends
         self._rest = rest
@@ -127,9 +131,9 @@ class App:
             if endpoint is not None:
                 await self._write(endpoint, scope, receive, send)
                 return
-            auxiliary = auxiliary_path(path)
-            if auxiliary is not None:
-                await self._write(auxiliary, scope, receive, send)
+            other = auxiliary_path(path) or lookup_path(path)
+            if other is not None:
+                await self._write(other, scope, receive, send)
                 return
         await self._read(path, scope, receive, send)
 
@@ -151,7 +155,7 @@ class App:
 
         return self._ingestion.take_at_once(endpoint, Request.of(scope), body, counted)
 
-    async def _write(self, target: str | Auxiliary, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _write(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()
         request = Request.of(scope)
         name = f"/{target}" if isinstance(target, str) else target.name
@@ -169,7 +173,7 @@ class App:
         else:
             await send_and_settle(self._resends, request.call, scope, sending)
 
-    async def _reply(self, target: str | Auxiliary, request: Request, receive: Receive) -> tuple[Reply, bool]:
+    async def _reply(self, target: Target, request: Request, receive: Receive) -> tuple[Reply, bool]:
         method = request.method
         allow = ALLOW if isinstance(target, str) else target.allow
         if method == "OPTIONS":
@@ -179,6 +183,8 @@ class App:
             if method in ("POST", "GET"):
                 return await self._ingestion.answer(target, request, receive)
         elif method in target.methods:
+            if isinstance(target, LookupPath):
+                return await self._lookup_tables.answer(target, request, receive)
             return await self._auxiliary.answer(target, request, receive)
         return not_allowed(allow), False
 

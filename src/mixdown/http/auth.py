@@ -34,11 +34,12 @@ _OTHER_SITE: Final = "this request was sent by another site"
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Someone whose credentials are right: an owner, or a role in each of their projects."""
+    """Someone whose credentials are right: an owner, a role in each project, or (`is_secret`) a secret."""
 
     name: str
     is_owner: bool
     grants: Mapping[int, str]
+    is_secret: bool = False
 
     @property
     def roles(self) -> frozenset[str]:
@@ -99,7 +100,9 @@ def _of_basic(header: str, view: CatalogView, now_ms: int) -> Caller | None:
     project = view.project_of_secret(credentials.removesuffix(":"))  # a preset one may hold colons
     if project is None:
         return None
-    return Caller(name=f"secret of project {project.id}", is_owner=False, grants={project.id: CONSUMER})
+    return Caller(
+        name=f"secret of project {project.id}", is_owner=False, grants={project.id: CONSUMER}, is_secret=True
+    )
 
 
 def caller_of(account: Account) -> Caller:

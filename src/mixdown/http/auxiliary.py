@@ -1,8 +1,7 @@
-"""The paths beside ingestion that SDKs touch, and the ingestion paths that are not built yet.
+"""The paths beside ingestion that SDKs touch.
 
-Auxiliary paths answer benignly (contract ingestion §1.3): flags, remote settings and `decide` say
-that there is nothing; session recordings are taken, counted and discarded. Lookup
-tables answer 501: what is not stored is never acknowledged.
+They answer benignly (contract ingestion §1.3): flags, remote settings and `decide` say that there is nothing;
+session recordings are taken, counted and discarded.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from mixdown.http.exchange import READ_ON_FACTOR, Receive, Request, discard_body
-from mixdown.http.reply import Reply, error_reply, json_reply
+from mixdown.http.reply import Reply, json_reply
 from mixdown.http.reply import too_large as too_large_reply
 from mixdown.http.services import Services
 from mixdown.model import texts
@@ -39,10 +38,6 @@ class Auxiliary(NamedTuple):
         return ", ".join((*self.methods, "OPTIONS"))
 
 
-def _not_built(path: str, *methods: str) -> Auxiliary:
-    return Auxiliary(path, methods, error_reply(501, texts.NOT_BUILT.format(path=path)))
-
-
 PATHS: Final[Mapping[str, Auxiliary]] = {
     path.name: path
     for path in (
@@ -51,11 +46,9 @@ PATHS: Final[Mapping[str, Auxiliary]] = {
         Auxiliary("/settings", ("GET",), json_reply(200, {"sdk_config": {"config": {}}})),
         Auxiliary("/record", ("POST",), json_reply(200, _TAKEN)),
         Auxiliary("/decide", ("GET",), json_reply(200, _NOTHING_DECIDED)),
-        _not_built("/lookup-tables", "GET"),
     )
 }
 FIRST_TIME_EVENTS: Final = Auxiliary("/flags/{id}/first-time-events", ("POST",), json_reply(200, _TAKEN))
-LOOKUP_TABLE: Final = _not_built("/lookup-tables/{id}", "PUT", "POST")
 
 
 def auxiliary_path(path: str) -> Auxiliary | None:
@@ -66,8 +59,6 @@ def auxiliary_path(path: str) -> Auxiliary | None:
     parts = path.split("/")
     if len(parts) == 4 and parts[1] == "flags" and parts[3] == "first-time-events":
         return FIRST_TIME_EVENTS
-    if len(parts) == 3 and parts[1] == "lookup-tables":
-        return LOOKUP_TABLE
     return None
 
 
@@ -83,8 +74,6 @@ class AuxiliaryPaths:
         if request.method == "GET":
             return path.reply, False
         body = await discard_body(receive, READ_ON_FACTOR * self._limit_bytes)
-        if path.reply.status == 501:
-            return path.reply, not body.complete
         self._metrics.auxiliary(path.name, body.size_bytes)
         if not body.complete:
             message = texts.BODY_TOO_LARGE.format(limit=READ_ON_FACTOR * self._limit_bytes)

@@ -7,7 +7,8 @@ for what is broken or in an encoding that nobody here knows.
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from collections.abc import Iterator
+from typing import IO, Any, Final
 
 from mixdown.model import texts
 from mixdown.model.errors import BodyError
@@ -17,6 +18,7 @@ _GZIP_BITS: Final = 31
 _ZLIB_BITS: Final = 15
 _RAW_BITS: Final = -15
 _SLICE_BYTES: Final = 65536
+_PIECE_BYTES: Final = 256 * 1024
 # A gzip file may hold many members, and each costs a new decoder: tiny ones would take minutes.
 _MEMBER_LIMIT: Final = 1000
 _IDENTITY: Final = frozenset({"", "identity"})
@@ -93,3 +95,40 @@ def _inflate(body: bytes, limit_bytes: int) -> bytes:
         if decoder.eof:
             return plain
     raise _broken()
+
+
+def pieces_of(file: IO[bytes], limit_bytes: int, *, zipped: bool = False) -> Iterator[bytes]:
+    """What a file holds, unzipped where it is zipped, a piece at a time. Raises `BodyError` (400, 413)."""
+    file.seek(0)
+    first = file.read(len(GZIP_MAGIC))
+    file.seek(0)
+    size = 0
+    plain = iter(lambda: file.read(_PIECE_BYTES), b"")
+    for piece in _unzipped(plain) if first == GZIP_MAGIC or (zipped and first) else plain:
+        size += len(piece)
+        if size > limit_bytes:
+            raise too_large(limit_bytes)
+        yield piece
+
+
+def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """What is in a gzip file of one member or several; a piece of it at a time."""
+    decoder: Any = None
+    members = 0
+    for piece in pieces:
+        rest = piece
+        while rest:
+            if decoder is None:
+                members += 1
+                if members > _MEMBER_LIMIT:
+                    raise _broken()
+                decoder = zlib.decompressobj(_GZIP_BITS)
+            try:
+                yield decoder.decompress(rest, _PIECE_BYTES)
+            except zlib.error:
+                raise _broken() from None
+            rest = decoder.unconsumed_tail
+            if decoder.eof:
+                rest, decoder = decoder.unused_data.lstrip(b"\0"), None
+    if decoder is not None:
+        raise _broken()

@@ -21,8 +21,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from mixdown import __version__
-from mixdown.http.auxiliary import FIRST_TIME_EVENTS, LOOKUP_TABLE, PATHS
+from mixdown.http.auxiliary import FIRST_TIME_EVENTS, PATHS, Auxiliary
 from mixdown.http.ingestion import ENDPOINTS
+from mixdown.http.lookup_tables import LISTING, REPLACING, LookupPath
 from mixdown.http.openapi_operations import TAGS, operations
 from mixdown.http.openapi_pieces import path_parameter
 from mixdown.settings import Settings
@@ -67,7 +68,8 @@ def served_paths(routes: list[BaseRoute], *, takes_writes: bool) -> dict[str, se
         served.setdefault(route.path.rstrip("/") or "/", set()).update(route.methods or ())
     if takes_writes:
         served |= {path: {"GET", "POST", "OPTIONS"} for path in (f"/{name}" for name in ENDPOINTS)}
-        auxiliary = (*PATHS.values(), FIRST_TIME_EVENTS, LOOKUP_TABLE)
+        auxiliary: tuple[Auxiliary | LookupPath, ...]
+        auxiliary = (*PATHS.values(), FIRST_TIME_EVENTS, LISTING, REPLACING)
         served |= {path.name: {*path.methods, "OPTIONS"} for path in auxiliary}
     return served
 

@@ -21,6 +21,7 @@ from mixdown.http import (
     openapi_figures,
     openapi_history,
     openapi_identity,
+    openapi_lookup_tables,
     openapi_own,
     openapi_privacy,
     openapi_reading,
@@ -53,6 +54,7 @@ TAGS: Final = (
         "name": "Auxiliary",
         "description": "Paths that SDKs touch beside ingestion; what they are sent is not stored.",
     },
+    {"name": "Lookup tables", "description": "Tables of CSV that expressions join to properties."},
     {"name": "Reading", "description": "Profiles, by service account or project secret."},
     {
         "name": "Reports",
@@ -84,6 +86,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         openapi_cohorts.operations,
         openapi_history.operations,
         openapi_identity.operations,
+        openapi_lookup_tables.operations,
         openapi_own.operations,
         openapi_admin.operations,
         openapi_privacy.operations,
@@ -100,7 +103,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
 def _auxiliaries(settings: Settings) -> dict[str, dict[str, Operation]]:
     del settings
     found: dict[str, dict[str, Operation]] = {}
-    for path in (*auxiliary.PATHS.values(), auxiliary.FIRST_TIME_EVENTS, auxiliary.LOOKUP_TABLE):
+    for path in (*auxiliary.PATHS.values(), auxiliary.FIRST_TIME_EVENTS):
         found[path.name] = _auxiliary(path)
     return found
 
@@ -114,13 +117,8 @@ def _identity(path: Auxiliary, method: str) -> str:
 
 
 def _auxiliary(path: Auxiliary) -> dict[str, Operation]:
-    built = path.reply.status != 501
     example = orjson.loads(path.reply.body)
-    schema = {"const": example} if built else ref("Error")
-    answer = response(
-        "Always this." if built else "Not built yet; nothing is stored.", content(schema, example)
-    )
-    summary = "Answered so that an SDK goes on" if built else "Not built yet"
+    answer = response("Always this.", content({"const": example}, example))
     found: dict[str, Operation] = {}
     for method in path.methods:
         takes_body = method != "GET"
@@ -131,7 +129,7 @@ def _auxiliary(path: Auxiliary) -> dict[str, Operation]:
         )
         if "{" in path.name:
             responses["404"] = error("The id holds an encoded `/` or `#`: another path.", "Not Found")
-        if takes_body and built:
+        if takes_body:
             example = {"code": 413, "error": texts.BODY_TOO_LARGE.format(limit=41_943_040)}
             example["status"] = "Request Entity Too Large"
             responses["413"] = response(
@@ -140,10 +138,8 @@ def _auxiliary(path: Auxiliary) -> dict[str, Operation]:
         found[method.lower()] = operation(
             _identity(path, method),
             "Auxiliary",
-            summary,
-            "What is sent is read, counted and forgotten."
-            if takes_body and built
-            else "Nothing is looked at.",
+            "Answered so that an SDK goes on",
+            "What is sent is read, counted and forgotten." if takes_body else "Nothing is looked at.",
             responses,
             body=request_body(content({}, {}), required=False) if takes_body else None,
         )

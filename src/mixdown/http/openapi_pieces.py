@@ -165,6 +165,7 @@ _PATH_PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any], Any]]] = {
     "project_id": ("A project's id.", _NUMBER, 1),
     "account_id": ("A service account's number.", _NUMBER, 1),
     "organization_id": ("The organization; there is one, 1.", _NUMBER, 1),
+    "table_id": ("A lookup table's id.", _WORD, "x"),
     "tracking_id": ("A job's `task_id`.", _WORD, "x"),
 }
 """What stands in braces in paths: description, schema, an example that a server with one project knows."""

@@ -57,9 +57,6 @@ PROJECT_MISMATCH: Final = "Credentials in request did not match project_id URL p
 RECORD_TOO_LARGE: Final = "record, must be at most {limit} bytes of JSON"
 RECORD_TOO_DEAR: Final = "record, holds more than {limit} lists, objects and names"
 IDEMPOTENCY_KEY_TOO_LONG: Final = "Idempotency-Key, must be at most 255 characters"
-NOT_BUILT: Final = (
-    "{path} is not built yet: events come with a later release; nothing of this request was stored"
-)
 ENCODING_UNKNOWN: Final = "content encoding {encoding} is not supported: send gzip or no encoding"
 SOME_FAILED: Final = "some data points in the request failed validation"
 BODY_NOT_GZIP: Final = "could not decompress request body"
@@ -87,6 +84,7 @@ QUERY_RATE_LIMITED: Final = (
     "Query rate limit exceeded for project_id: {project}. It may ask {limit} queries an hour: "
     "try again in {seconds} seconds"
 )
+LOOKUP_REPLACED_OFTEN: Final = "the project's lookup tables may be replaced {limit} times in 24 hours"
 INTERNAL: Final = "internal error"
 OVERLOADED_BACKLOG: Final = "the server is behind: too many records wait to be folded"
 OVERLOADED_BODIES: Final = "the server holds as many request bodies as it can"

@@ -47,7 +47,8 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def depend_on_more(self) -> bool:
         """Whether the same filters may choose others though no profile has changed."""
-        return any(map(depends_on_more, (self.where, self.selector, self.sort_key))) or bool(self.cohort)
+        texts = (self.where, self.selector, self.sort_key)
+        return bool(self.cohort) or any("NOW" in text or LOOKUP in text for text in texts)
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -91,11 +92,6 @@ def choose(store: Store, project: int, filters: Filters, *, now_ms: int) -> Choi
 def context_at(now_ms: int) -> Context:
     """What expressions of a read that begins at this time depend on; a long loop in one of them can end."""
     return Context(now_s=now_ms // 1000, pause=patience.check)
-
-
-def depends_on_more(text: str) -> bool:
-    """Whether an expression may choose others though no profile has changed: by the time, or by a table."""
-    return "NOW" in text or LOOKUP in text
 
 
 def read_expression(name: str, text: str, tables: Tables = no_tables, *, lenient: bool = False) -> Expression:

@@ -16,10 +16,12 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from mixdown.model.errors import QueryError
+from mixdown.model.expression_nodes import LOOKUP
 from mixdown.model.times import iso_seconds
 from mixdown.model.values import clean_text
-from mixdown.query.choosing import context_at, depends_on_more, read_expression, saved_expression
+from mixdown.query.choosing import context_at, read_expression, saved_expression
 from mixdown.store import bounds
+from mixdown.store.lookup_tables import LookupTable
 from mixdown.store.protocols import Cohort, Cohorts, Store
 from mixdown.store.selection import Selection
 
@@ -38,13 +40,17 @@ class Counted(msgspec.Struct, frozen=True):
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """A count, the watermark and second it was made at, when it was begun, and how long it took."""
+    """A count, the watermark and second it was made at, when it was begun, and how long it took.
+
+    `contents` are those of the project's lookup tables, where the expression names one.
+    """
 
     count: int
     watermark: int
     now_s: int
     at_s: float
     took_s: float
+    contents: frozenset[int]
 
 
 _guard: Final = threading.Lock()
@@ -63,11 +69,17 @@ def counted(
     watermark, now_s, began = store.state.watermark(), now_ms // 1000, clock()
     counts: dict[int, int] = {}
     wanted: dict[str, list[Cohort]] = {}
+    projects = {cohort.project for cohort in cohorts if LOOKUP in (cohort.expression or "")}
+    tables = [table for project in projects for table in store.lookup_tables.listing(project)]
     for cohort in cohorts:
         kept = known.get(cohort.id)
         if cohort.expression is None:
             counts[cohort.id] = sum(1 for _ in store.cohorts.ids(cohort.id))
-        elif kept is not None and _is_good(kept, cohort.expression, watermark, now_s, began):
+        elif (
+            kept is not None
+            and kept.contents == _contents(tables, cohort)
+            and _is_good(kept, cohort.expression, watermark, now_s, began)
+        ):
             counts[cohort.id] = kept.count
         else:
             wanted.setdefault(cohort.group_key, []).append(cohort)
@@ -80,7 +92,7 @@ def counted(
             known.clear()
         for cohort, count in zip(some, tallied, strict=True):
             counts[cohort.id] = count
-            known[cohort.id] = _Kept(count, watermark, now_s, began, took)
+            known[cohort.id] = _Kept(count, watermark, now_s, began, took, _contents(tables, cohort))
     return [Counted(cohort, counts[cohort.id]) for cohort in cohorts]
 
 
@@ -139,7 +151,14 @@ def _selection(store: Store, cohort: Cohort, now_ms: int) -> Selection:
     return Selection(context=context_at(now_ms), where=(saved_expression(store, cohort),))
 
 
+def _contents(tables: Sequence[LookupTable], cohort: Cohort) -> frozenset[int]:
+    """What its project's lookup tables hold, for a cohort that may name one."""
+    if LOOKUP not in (cohort.expression or ""):
+        return frozenset()
+    return frozenset([table.content for table in tables if table.project == cohort.project])
+
+
 def _is_good(kept: _Kept, expression: str, watermark: int, now_s: int, at_s: float) -> bool:
-    same_time = kept.now_s == now_s or not depends_on_more(expression)
+    same_time = kept.now_s == now_s or "NOW" not in expression
     age_s = at_s - kept.at_s
     return (kept.watermark == watermark and same_time) or age_s < min(KEPT_TIMES * kept.took_s, KEPT_LIMIT_S)

@@ -27,6 +27,7 @@ from mixdown.http.app import App, make_app
 from mixdown.http.auxiliary import auxiliary_path
 from mixdown.http.exchange import Receive, Scope, Send, send_reply
 from mixdown.http.ingestion import ENDPOINTS
+from mixdown.http.lookup_tables import lookup_path
 from mixdown.http.metrics import Metrics, count_as
 from mixdown.http.paths import canonical_path
 from mixdown.http.reply import Reply, error_reply, overloaded
@@ -254,7 +255,7 @@ async def busy(scope: Scope, receive: Receive, send: Send) -> None:
     """
     del receive
     path = canonical_path(scope["path"])
-    if path in _INGESTION or auxiliary_path(path) is not None:
+    if path in _INGESTION or auxiliary_path(path) is not None or lookup_path(path) is not None:
         origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
         await send_reply(send, overloaded(_TOO_MANY, 1), origin, close=True)
     else:
