@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from mixdown.fold.erasure import Eraser
 from mixdown.fold.events import take_all
 from mixdown.fold.profiles import Folded, ProfileFold
-from mixdown.fold.upkeep import Counting, HistoryKept, HistoryUpkeep
+from mixdown.fold.upkeep import Counting, HistoryKept, HistoryUpkeep, LookupUpkeep
 from mixdown.model.errors import StoreError
 from mixdown.store.protocols import Store
 
@@ -86,6 +86,7 @@ def run_fold(  # noqa: PLR0913 - each is one thing that the process has
     failed = events.failed if events is not None else _untold
     counting = Counting(store, failed)
     upkeep = HistoryUpkeep(store, history, failed)
+    tables = LookupUpkeep(store, failed)
     eraser = Eraser(store, events=events)
     try:
         while not stopping():
@@ -94,6 +95,7 @@ def run_fold(  # noqa: PLR0913 - each is one thing that the process has
             pace.rest_after(records)
             more = not held and counting.go_on(busy=records > 0)
             more |= not held and upkeep.go_on(busy=records > 0)
+            more |= tables.go_on(busy=records > 0)
             more |= eraser.go_on(busy=records > 0)
             if not records:
                 if events is not None:

@@ -37,7 +37,10 @@ _WRITTEN_BYTES: Final = 1024 * 1024
 _WRITTEN_ROWS: Final = 5_000
 _DROPPED_ROWS: Final = 2_000
 _READ_ROWS: Final = 5_000
-_UNUSED: Final = "SELECT number FROM lookup_contents WHERE number NOT IN (SELECT content FROM lookup_tables)"
+_UNUSED: Final = (
+    "SELECT number, unused_since_ms FROM lookup_contents"
+    " WHERE number NOT IN (SELECT content FROM lookup_tables) ORDER BY number"
+)
 
 
 class SqliteLookupTables:
@@ -106,25 +109,22 @@ class SqliteLookupTables:
 
     def tidy(self, now_ms: int) -> bool:
         """Take away some thousand rows of what was unused for an hour; nothing while a table is replaced."""
-        if not self._rows(_UNUSED + " LIMIT 1"):
+        unused = self._rows(_UNUSED)
+        due = [number for number, since_ms in unused if 0 < since_ms <= now_ms - KEPT_UNUSED_MS]
+        if not due and all(since_ms for _, since_ms in unused):
             return False
         with self._writing(wait=False) as mine:
             if not mine:
                 return False
             connection = self._readers.get()
             with sqlite.transaction(connection):
-                sqlite.rows(
-                    connection,
-                    f"UPDATE lookup_contents SET unused_since_ms = ? WHERE number IN ({_UNUSED})"  # noqa: S608 - ours
-                    " AND unused_since_ms = 0",
-                    (now_ms,),
-                )
-            due = sqlite.value(
-                connection,
-                _UNUSED + " AND unused_since_ms <= ? ORDER BY number LIMIT 1",
-                (now_ms - KEPT_UNUSED_MS,),
-            )
-            return due is not None and self._drop_some(due)
+                # read again: what was being written a moment ago may be a table's now
+                held = sqlite.rows(connection, _UNUSED)
+                for number, since_ms in held:
+                    if not since_ms:
+                        mark = "UPDATE lookup_contents SET unused_since_ms = ? WHERE number = ?"
+                        sqlite.rows(connection, mark, (now_ms, number))
+            return bool(due) and self._drop_some(due[0])
 
     def close(self) -> None:
         self._readers.close()
