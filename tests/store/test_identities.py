@@ -15,7 +15,7 @@ MANY = 12_000
 
 def asked(state: State, project: int = 1, *ids: str) -> Identities:
     """What a store knows of these ids, ready for more links."""
-    return known_of(state, project, ids, joining=ids, parting=ids)
+    return known_of(state, project, ids, joining=[(one, one) for one in ids], parting=ids)
 
 
 def write(state: State, known: Identities, project: int = 1) -> None:

@@ -39,6 +39,7 @@ SETTLED_CHARS: Final = 400
 TOLD_OF_ONE: Final = 20
 """Refusals about one device, anonymous id or alias: thousands of users may share a device."""
 _TOLD_HELD: Final = 10_000
+_PARTING: Final = (UNMERGE, ERASE)
 
 
 class FailedLink(msgspec.Struct, frozen=True):
@@ -63,13 +64,24 @@ class Settled:
         self._young.clear()
         self._old.clear()
 
+    def without(self, links: Sequence[Link]) -> list[Link]:
+        """Those of the links that are not known to be settled."""
+        young, old = self._young, self._old
+        if not young and not old:
+            return list(links)
+        left = []
+        for link in links:
+            name = name_of(link)
+            if name not in young:
+                if name in old:
+                    self.add(name)
+                    young, old = self._young, self._old
+                else:
+                    left.append(link)
+        return left
+
     def __contains__(self, name: str) -> bool:
-        if name in self._young:
-            return True
-        if name not in self._old:
-            return False
-        self.add(name)
-        return True
+        return name in self._young or name in self._old
 
     def add(self, name: str) -> None:
         """Remember a link, and forget those not asked for of late."""
@@ -119,12 +131,16 @@ class Linking:
         if not projects:
             return None
         asked: dict[int, _Asked] = defaultdict(_Asked)
+        if any(segment.endpoint in _PARTING for _, segments in decoded for segment in segments):
+            self._settled.clear()
         for _, segments in decoded:
             for segment in segments:
+                if segment.links:
+                    segment.links = self._settled.without(segment.links)
                 for link in segment.links:
                     if link.project != TOMBSTONE_PROJECT:
-                        asked[link.project].take_link(link, self._settled)
-                parts = segment.endpoint in (UNMERGE, ERASE)
+                        asked[link.project].take_link(link)
+                parts = segment.endpoint in _PARTING
                 for update in segment.updates:
                     if update.project in projects and not update.group_key:
                         asked[update.project].take_update(update, parts=parts)
@@ -138,17 +154,16 @@ class _Asked(msgspec.Struct):
     """The ids of a project that a step names."""
 
     ids: set[str] = msgspec.field(default_factory=set)
-    joining: set[str] = msgspec.field(default_factory=set)
+    joining: list[tuple[str, str]] = msgspec.field(default_factory=list)
     parting: set[str] = msgspec.field(default_factory=set)
-    linking: list[Link] = msgspec.field(default_factory=list)
 
-    def take_link(self, link: Link, settled: Settled) -> None:
-        """Note the ids of a link, unless it is settled."""
-        self.linking.append(link)
-        if name_of(link) not in settled:
-            self.ids.update((link.one, link.other))
-            if link.mode == ORIGINAL:
-                self.joining.update((link.one, link.other))
+    def take_link(self, link: Link) -> None:
+        """Note the ids of a link."""
+        self.ids.update((link.one, link.other))
+        if link.mode == ORIGINAL:
+            self.joining.append((link.one, link.other))
+            if link.verb == CREATE_ALIAS:  # whether the alias was given before is told by its links
+                self.joining.append((link.other, link.other))
 
     def take_update(self, update: LoggedUpdate, *, parts: bool) -> None:
         """Note the id of an update, or of a record that parts it from others."""
@@ -159,15 +174,17 @@ class _Asked(msgspec.Struct):
 
     def known(self, state: IdentityReads, project: int) -> Identities:
         """What the store knows of them."""
-        if self.parting:  # then what was settled is not, and what is parted may be joined again
-            self.joining.update(each for link in self.linking for each in (link.one, link.other))
-            self.ids |= self.joining | self.parting
-        return known_of(state, project, self.ids, joining=self.joining, parting=self.parting)
+        joining = self.joining
+        if self.parting:  # what is one now may be parted, and then joined again
+            joining = [(one, one) for pair in joining for one in pair]
+        ids = self.ids | self.parting
+        return known_of(state, project, ids, joining=joining, parting=self.parting)
 
 
 def name_of(link: Link) -> str:
     """What tells a link from others, wherever it is asked for."""
-    return f"{link.project} {link.mode} {link.verb} {len(link.one)} {link.one} {link.other}"
+    # no id holds a NUL
+    return f"{link.project}{link.mode}{link.verb}{link.one}\0{link.other}"
 
 
 class StepIdentities:

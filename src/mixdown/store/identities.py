@@ -25,6 +25,7 @@ from mixdown.model.identity import (
 
 LINKED_LIMIT: Final = 20_000
 """Ids of one person that are given at once."""
+IDS_AT_ONCE: Final = 2_000
 LINKS_AT_ONCE: Final = 50_000
 LINKS_OF_CLUSTER: Final = 2 * CLUSTER_LIMIT + 100
 """More than a cluster has that verbs can still make larger."""
@@ -108,34 +109,46 @@ def known_of(
     project: int,
     ids: Collection[str],
     *,
-    joining: Collection[str] = (),
+    joining: Iterable[tuple[str, str]] = (),
     parting: Collection[str] = (),
 ) -> Identities:
     """What must be known of a project before links are asked for, or undone.
 
-    `ids` are all that requests name; `joining` are those of them whose clusters may be joined, `parting`
-    those whose links may be undone.
+    `ids` are all that requests name. `joining` are pairs of them whose clusters are to become one: of those
+    that are one already nothing is loaded, but where they come as (id, id). `parting` are those whose links
+    may be undone.
     """
     known = Identities()
     members = {member.id: member for member in state.members(project, list(ids))}
     # what aliases of legacy mode stand for
     hops = {member.canonical for member in members.values() if member.since}
-    links = _links_around(state, project, [*joining, *hops]) if joining else []
+    members.update((member.id, member) for member in state.members(project, list(hops)))
+    known.know(members.values(), (), state.named(project, list(hops.union(ids))))
+    wanted = {
+        each: None
+        for one, other in joining
+        if one == other or known.canonical(one) != known.canonical(other)
+        for each in (one, other)
+    }
+    wanted.update(dict.fromkeys(members[one].canonical for one in wanted if one in members))
+    links = _links_around(state, project, list(wanted))
     for one in parting:
         links += state.links(project, [one], limit=LINKS_LIMIT)
     around = {each for link in links for each in (link.one, link.other)}
-    more = [each for each in around.union(hops) if each not in members]
-    members.update((member.id, member) for member in state.members(project, more))
-    known.know(members.values(), links, state.named(project, list(hops.union(ids))))
+    known.know(state.members(project, [each for each in around if each not in members]), links)
     return known
 
 
 def _links_around(state: IdentityReads, project: int, ids: Sequence[str]) -> list[IdentityLink]:
     """The links of the clusters of many ids, with a bound on those of each where they are many together."""
-    links = state.links(project, ids, limit=LINKS_AT_ONCE)
-    if len(links) < LINKS_AT_ONCE:
-        return links
-    return [link for one in ids for link in state.links(project, [one], limit=LINKS_OF_CLUSTER)]
+    found: list[IdentityLink] = []
+    for begin in range(0, len(ids), IDS_AT_ONCE):
+        some = ids[begin : begin + IDS_AT_ONCE]
+        links = state.links(project, some, limit=LINKS_AT_ONCE)
+        if len(links) >= LINKS_AT_ONCE:
+            links = [link for one in some for link in state.links(project, [one], limit=LINKS_OF_CLUSTER)]
+        found += links
+    return found
 
 
 def linked_by(one: str, links: Iterable[IdentityLink]) -> list[str]:
