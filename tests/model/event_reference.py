@@ -134,8 +134,10 @@ def _time(name: str, properties: dict[str, Any], how: Setting) -> int:
         number = Decimal(value.strip() if isinstance(value, str) else repr(value))
     except InvalidOperation:
         raise _BadError("properties.time") from None
-    if not number.is_finite():
+    if not number.is_finite() or (isinstance(value, str) and (not value.isascii() or "_" in value)):
         raise _BadError("properties.time")
+    if isinstance(value, str) and abs(number) > Decimal("1e308"):
+        raise _BadError("properties.time")  # no double holds it
     ms = number if number >= Decimal(10) ** 11 else number * 1000
     if ms > how.now_ms:
         if how.importing and ms > how.now_ms + HOUR:
