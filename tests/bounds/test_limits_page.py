@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mixdown.cli.transfer import columns, mixpanel, parquet
+from mixdown.cli.transfer import asking, columns, mixpanel, parquet
 from mixdown.http import compression, exchange, ingestion, own, room
 from mixdown.http.jsontext import DEAR_PARTS
 from mixdown.ingest import commit, rows
@@ -115,7 +115,7 @@ def test_every_row_says_what_happens_and_why() -> None:
         ("a page of a Mixpanel project", [mixpanel.REPLY_LIMIT_BYTES // MIB]),
         (
             "seconds that an import waits for Mixpanel's rate limit",
-            [int(mixpanel.LONGEST_ASKED_S), int(mixpanel.WAIT_LIMIT_S)],
+            [int(asking.LONGEST_ASKED_S), int(asking.WAIT_LIMIT_S)],
         ),
     ],
 )

@@ -15,6 +15,7 @@ from mixdown.cli.folder import find_project, opened, settle_and_tell
 from mixdown.cli.output import emit, print_rows, printable
 from mixdown.cli.transfer.events_asked import EventsAsked, events_flags
 from mixdown.cli.transfer.events_exporting import MEMORY_LIMIT_BYTES, export
+from mixdown.cli.transfer.events_importing import import_
 
 _TOTAL: Final = "total"
 
@@ -25,6 +26,7 @@ def events() -> None:
 
 
 events.add_command(export)
+events.add_command(import_)
 
 
 @events.command()

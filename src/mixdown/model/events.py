@@ -284,7 +284,7 @@ def _time(name: str, properties: Properties, target: Target, reading: EventReadi
         if reading.target is None or name in IDENTITY_EVENTS:
             return reading.now_ms
         raise _wrong_time(texts.TIME_MISSING)
-    ms = _milliseconds(value)
+    ms = milliseconds(value)
     if ms is None:
         raise _wrong_time(texts.TIME_NOT_SECONDS)
     if ms > reading.now_ms:
@@ -299,7 +299,7 @@ def _time(name: str, properties: Properties, target: Target, reading: EventReadi
     return ms
 
 
-def _milliseconds(value: Any) -> int | None:
+def milliseconds(value: Any) -> int | None:
     """A number or the text of one, seconds below 1e11 and milliseconds from there on (contract §7.2)."""
     if type(value) is str:
         value = number_of(value)

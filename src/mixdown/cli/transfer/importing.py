@@ -14,6 +14,7 @@ import msgspec
 from mixdown.cli.flags import group_key_flag, ignore_alias_flag, project_flag, settings_from, source_of
 from mixdown.cli.folder import find_project
 from mixdown.cli.output import note, printable
+from mixdown.cli.transfer.asking import authorization
 from mixdown.cli.transfer.export_run import names_of
 from mixdown.cli.transfer.import_run import (
     LEFT_OUT,
@@ -250,5 +251,5 @@ def _mixpanel_source(asked: Asked, input_: Input, settings: Settings, target: Im
     )
     place = mixpanel.place_file(settings.data_dir, target.project, target.group_key, question)
     return mixpanel.MixpanelSource(
-        question, mixpanel.authorization(account, secret), place, tell=lambda text: note(printable(text))
+        question, authorization(account, secret), place, tell=lambda text: note(printable(text))
     )

@@ -7,16 +7,9 @@ so that a later command goes on with the next. It never writes a credential anyw
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import email.utils
-import http.client
 import json
-import os
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -25,11 +18,10 @@ from typing import IO, Any, Final
 import msgspec
 import orjson
 
-from mixdown import __version__
+from mixdown.cli.transfer.asking import Asker, MixpanelError, keep_place
 from mixdown.cli.transfer.reading import Batch
 from mixdown.cli.transfer.shapes import ProfileReader
 from mixdown.ingest.rows import Row
-from mixdown.model.errors import MixdownError
 from mixdown.model.updates import Unreadable
 
 REGIONS: Final = {
@@ -39,16 +31,7 @@ REGIONS: Final = {
 }
 PATH: Final = "/api/query/engage"
 REPLY_LIMIT_BYTES: Final = 512 * 1024 * 1024
-TIMEOUT_S: Final = 120.0
-TRIES: Final = 8
-WAIT_LIMIT_S: Final = 3 * 3600.0
-_LONGEST_PAUSE_S: Final = 60.0
-LONGEST_ASKED_S: Final = 3600.0
 _EXPIRED: Final = "uncached query"  # contract query §2.4
-
-
-class MixpanelError(MixdownError):
-    """Mixpanel refuses, or cannot be reached."""
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -86,11 +69,9 @@ class MixpanelSource:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._question = question
-        self._authorization = authorization
         self._file = place_file
         self._tell = tell
-        self._sleep = sleep
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        self._asker = Asker(question.base_url, authorization, tell=tell, sleep=sleep)
         asked: dict[str, Any] = msgspec.to_builtins(question)
         self._place = Place(asked)
         with contextlib.suppress(OSError, msgspec.MsgspecError):
@@ -144,14 +125,7 @@ class MixpanelSource:
 
     def done(self, batch: Batch) -> None:
         """Remember that this page is on disk."""
-        self._file.parent.mkdir(mode=0o700, exist_ok=True)
-        new = self._file.with_suffix(".new")
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.encode(batch.mark))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._file)
+        keep_place(self._file, batch.mark)
 
     def finish(self) -> None:
         """All pages are on disk: a later command begins anew."""
@@ -185,121 +159,23 @@ class MixpanelSource:
             form["data_group_id"] = question.group_id
         if question.properties is not None:
             form["output_properties"] = json.dumps(question.properties)
-        query = (
-            f"?{urllib.parse.urlencode({'project_id': question.project_id})}" if question.project_id else ""
-        )
-        request = urllib.request.Request(  # noqa: S310 - the address was checked to be HTTP
-            f"{question.base_url}{PATH}{query}",
-            data=urllib.parse.urlencode(form).encode(),
-            headers={
-                "Authorization": self._authorization,
-                "Accept": "application/json",
-                "User-Agent": f"mixdown/{__version__}",
-            },
-        )
-        return self._insist(request)
-
-    def _insist(self, request: urllib.request.Request) -> Any:
-        """The answer to a request, asked again where that can help: after 429, 5xx and a lost connection."""
-        failures = waited_s = 0.0
-        pause_s = 0.5
-        while True:
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            try:
-                return self._answer(request)
-            except urllib.error.HTTPError as error:
-                text = _error_text(error)
-                asked_s = _retry_after_s(error.headers.get("Retry-After"))
-                if error.code == 429 and waited_s < WAIT_LIMIT_S:
-                    wait_s = pause_s if asked_s is None else asked_s
-                    self._tell(f"Mixpanel's rate limit: waiting {wait_s:.0f} s ({text})")
-                elif error.code >= 500 and failures < TRIES:
-                    failures += 1
-                    wait_s = pause_s if asked_s is None else asked_s
-                    self._tell(f"Mixpanel answered {error.code}: waiting {wait_s:.0f} s ({text})")
-                else:
-                    raise _refused(error.code, text) from None
-            except (OSError, http.client.HTTPException) as error:
-                failures += 1
-                if failures >= TRIES:
-                    raise MixpanelError(
-                        f"{self._question.base_url} cannot be read: {error}",
-                        hint="The same command goes on from the page that was read last.",
-                    ) from error
-                wait_s = pause_s
-                self._tell(f"{self._question.base_url}: {error}; trying again in {wait_s:.0f} s")
-            self._sleep(wait_s)
-            waited_s += wait_s
-
-    def _answer(self, request: urllib.request.Request) -> Any:
-        with self._opener.open(request, timeout=TIMEOUT_S) as reply:
-            body = _bounded(reply)
-        try:
-            return orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise MixpanelError(
-                f"the answer is no JSON: {error}", hint="Is this a Mixpanel address?"
-            ) from error
+        query = {"project_id": question.project_id} if question.project_id else {}
+        return self._asker.ask(PATH, query, form, _parsed)
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would take the credentials to another host."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Follow none: the reply is an error."""
-
-
-def authorization(account: str, secret: str) -> str:
-    """The header of a service account (`user:secret`) or of a project secret (contract query §1.4)."""
-    credentials = account or f"{secret}:"
-    return "Basic " + base64.b64encode(credentials.encode()).decode()
+def _parsed(reply: IO[bytes]) -> Any:
+    body = reply.read(REPLY_LIMIT_BYTES + 1)
+    if len(body) > REPLY_LIMIT_BYTES:
+        raise MixpanelError(f"a page is larger than {REPLY_LIMIT_BYTES} bytes")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MixpanelError(f"the answer is no JSON: {error}", hint="Is this a Mixpanel address?") from error
 
 
-def place_file(folder: Path, project: int, group_key: str, question: Question) -> Path:
+def place_file(folder: Path, project: int, group_key: str, question: msgspec.Struct) -> Path:
     """Where the place of this reading is remembered: a file of its own for each source and each target."""
     digest = blake2b(digest_size=16)
     for part in (str(project), group_key, json.dumps(msgspec.to_builtins(question), sort_keys=True)):
         digest.update(f"{len(part)}:{part}".encode())
     return folder / "imports" / f"{digest.hexdigest()}.json"
-
-
-def _bounded(reply: IO[bytes]) -> bytes:
-    body = reply.read(REPLY_LIMIT_BYTES + 1)
-    if len(body) > REPLY_LIMIT_BYTES:
-        raise MixpanelError(f"a page is larger than {REPLY_LIMIT_BYTES} bytes")
-    return body
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Seconds that a `Retry-After` asks to wait: a number, or a date; None where it says nothing usable."""
-    if value is None:
-        return None
-    with contextlib.suppress(ValueError):
-        return min(max(float(value), 0.0), LONGEST_ASKED_S)
-    with contextlib.suppress(TypeError, ValueError):
-        until = email.utils.parsedate_to_datetime(value).timestamp()
-        return min(max(until - time.time(), 0.0), LONGEST_ASKED_S)
-    return None
-
-
-def _error_text(error: urllib.error.HTTPError) -> str:
-    """What Mixpanel says about an error."""
-    with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
-        body = error.read(65536)
-        with contextlib.suppress(ValueError):
-            found = json.loads(body)
-            if type(found) is dict and (found.get("error") or found.get("message")):
-                return str(found.get("error") or found.get("message"))[:500]
-        return body[:200].decode("utf-8", "replace").strip() or str(error.reason)
-    return str(error.reason)
-
-
-def _refused(status: int, text: str) -> MixpanelError:
-    hint = "The same command goes on from the page that was read last."
-    if status in (401, 403):
-        hint = "Check MIXPANEL_ACCOUNT or MIXPANEL_SECRET, the project's id and its region."
-    elif 300 <= status < 400:
-        hint = (
-            "Redirects are not followed, so that credentials stay where they belong: name the final address."
-        )
-    return MixpanelError(f"Mixpanel answered {status}: {text}", hint=hint)
