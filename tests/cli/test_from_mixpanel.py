@@ -1,23 +1,19 @@
 """`mixdown profiles import --from-mixpanel`, against a Mixdown server that plays Mixpanel.
 
-A proxy stands in between, which does what Mixpanel's front does: it turns requests away with 429 and
-`Retry-After`, fails, and cuts connections.
+Mixpanel's front stands in between (`mixpanel_front`).
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.cli.mixpanel_front import Front, fronting
 from tests.cli.support import Cli
 from tests.serving import Server, StartServer, start_module_server
 
@@ -25,67 +21,6 @@ __all__ = ["start_module_server"]
 
 PEOPLE = 2500
 PAGES = 3
-
-
-class Front(ThreadingHTTPServer):
-    """Passes requests on to `address`; each number in `trouble` is done to one request first, in order.
-
-    429 comes with `retry_after`, 0 cuts the connection. `seen` are the forms of the requests that were
-    passed on, `times` when each request came.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, address: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Passing)
-        self.target = urlsplit(address).netloc
-        self.trouble: list[int] = []
-        self.retry_after = "1"
-        self.seen: list[dict[str, str]] = []
-        self.times: list[float] = []
-        self.paths: list[str] = []
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Passing(BaseHTTPRequestHandler):
-    server: Front
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-    def do_POST(self) -> None:
-        """Do what the trouble says, or pass the request on."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.times.append(time.monotonic())
-        trouble = self.server.trouble.pop(0) if self.server.trouble else 200
-        if trouble == 0:
-            self.close_connection = True
-            return
-        if trouble != 200:
-            headers = {"Retry-After": self.server.retry_after} if trouble == 429 else {}
-            self._answer(trouble, b'{"error": "Query rate limit exceeded for project_id: 1"}', headers)
-            return
-        self.server.seen.append({name: values[0] for name, values in parse_qs(body.decode()).items()})
-        self.server.paths.append(self.path)
-        connection = http.client.HTTPConnection(self.server.target, timeout=30)
-        names = ("Authorization", "Content-Type", "Accept")
-        passed = {name: self.headers[name] for name in names if name in self.headers}
-        connection.request("POST", self.path, body, passed)
-        reply = connection.getresponse()
-        self._answer(reply.status, reply.read(), {})
-        connection.close()
-
-    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +46,8 @@ def mixpanel(start_module_server: StartServer) -> Server:
 @pytest.fixture
 def front(mixpanel: Server) -> Iterator[Front]:
     """The proxy before it."""
-    front = Front(mixpanel.base_url)
-    thread = threading.Thread(target=front.serve_forever, daemon=True)
-    thread.start()
-    yield front
-    front.shutdown()
-    front.server_close()
-    thread.join()
+    with fronting(mixpanel) as front:
+        yield front
 
 
 @pytest.fixture(autouse=True)

@@ -72,7 +72,7 @@ class MixpanelSource:
         self._file = place_file
         self._tell = tell
         self._asker = Asker(question.base_url, authorization, tell=tell, sleep=sleep)
-        asked: dict[str, Any] = msgspec.to_builtins(question)
+        asked: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(question))
         self._place = Place(asked)
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             found = msgspec.json.decode(place_file.read_bytes(), type=Place)

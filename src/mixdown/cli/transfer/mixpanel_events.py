@@ -73,7 +73,7 @@ class MixpanelEvents:
         self._tell = tell
         self._asker = Asker(question.base_url, authorization, tell=tell, sleep=sleep)
         self._lines = Lines(iter(()), EventReader())
-        asked: dict[str, Any] = msgspec.to_builtins(question)
+        asked: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(question))
         self._place = Place(asked, question.since)
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             found = msgspec.json.decode(place_file.read_bytes(), type=Place)
