@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
+import duckdb
 import orjson
 import pytest
 
@@ -19,7 +21,7 @@ from mixdown.store.events import FIRST_MS, LAST_MS
 from mixdown.store.memory import MemoryStore
 from mixdown.store.privacy import PENDING, STARTED, SUCCESS, Deletion, begin
 from mixdown.store.protocols import Append, Store
-from mixdown.store.sqlite import open_store
+from mixdown.store.sqlite import SqliteStore, event_upkeep, open_store
 from tests.store.support import NOW_MS, append, event
 
 KEY = b"k" * 16
@@ -188,3 +190,107 @@ def erase_all_with_fold(store: Store) -> None:
         eraser._due = 0.0
         eraser.go_on(busy=False)
     assert store.privacy.unfinished() == []
+
+
+# --- events in files
+
+
+def filled(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """210 events of 30 people in files of days, in recent files and hot, each with a value of its own."""
+    monkeypatch.setattr(event_upkeep, "CLOSED_EVENTS", 40)
+    monkeypatch.setattr(event_upkeep, "SPLIT_EVENTS_A_DAY", 60)
+    for part in range(4):
+        for person in range(30 if part < 3 else 15):
+            secret = f"per-{person:02d}-value-{part}".encode()
+            events = [
+                event(f"per-{person:02d}-id")
+                .replace(b'"Bern"', b'"%b"' % secret)
+                .replace(b'"time":%d' % NOW_MS, b'"time":%d' % (NOW_MS + day * 86_400_000))
+                for day in range(2)
+            ]
+            events = [each.replace(b'"insert_id":"i"', b'"insert_id":"i-%d"' % part) for each in events]
+            segment = encode_events("track", "t", None, None, [], events)
+            append(store.log, Append(segment, 2, encode_filter([f"per-{person:02d}-id"]), kinds=FOR_EVENTS))
+        catch_up(store)
+        if part < 3:
+            while store.events.tend(busy=False, now_ms=NOW_MS + part * 3_600_000):
+                pass
+
+
+def all_bytes(folder: Path) -> bytes:
+    """All that lies in a data folder, with what its Parquet files hold once they are decoded."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            found.append(path.read_bytes())
+            if path.suffix == ".parquet":
+                with duckdb.connect() as connection:
+                    rows = connection.read_parquet(str(path)).fetchall()
+                found.append(repr(rows).encode())
+    return b"\n".join(found)
+
+
+def test_no_byte_of_them_is_left_in_files_hot_batches_or_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    store = open_store(folder, role="fold", create=True)
+    store.catalog.create_project("p", token="T", secret_hash=b"", id_merge=SIMPLIFIED, now_ms=NOW_MS)
+    filled(store, monkeypatch)
+    size = store.events.size()
+    assert size.files > 2
+    assert size.hot_events > 0
+    assert size.hot_events + size.file_events == 210
+    before = all_bytes(folder)
+    gone = [f"per-{person:02d}-id" for person in (3, 7, 29)]
+    assert all(each.encode() in before for each in gone)
+    ask(store, *gone)
+    catch_up(store)
+    erase_all(store)
+    after = all_bytes(folder)
+    assert [each for each in (b"per-03", b"per-07", b"per-29") if each in after] == []
+    assert b"per-04-value-0" in after
+    size = store.events.size()
+    assert size.hot_events + size.file_events - size.dead == 188
+    assert store.events.owed(1) == 0
+    store.close()
+
+
+def test_a_kill_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        """What ends the process at a step."""
+
+    folder = tmp_path / "data"
+    store = open_store(folder, role="fold", create=True)
+    store.catalog.create_project("p", token="T", secret_hash=b"", id_merge=SIMPLIFIED, now_ms=NOW_MS)
+    filled(store, monkeypatch)
+    ask(store, "per-03-id")
+    catch_up(store)
+    store.close()
+    kills = 0
+    for step in count():
+        store = open_store(folder, role="fold", create=False)
+        left = iter(range(step))
+
+        def die(_: str = "", left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KilledError
+
+        store.events.at_step = die
+        store.events.before_commit = die
+        try:
+            erase_all(store)
+        except KilledError:
+            kills += 1
+            continue
+        finally:
+            store.close()
+        break
+    assert kills > 5
+    assert b"per-03" not in all_bytes(folder)
+    store = open_store(folder, role="fold", create=False)
+    size = store.events.size()
+    assert size.hot_events + size.file_events - size.dead == 202
+    store.close()

@@ -12,7 +12,8 @@ from typing import Final
 from mixdown.cli.findings import Finding, reading
 from mixdown.settings import Settings
 from mixdown.store.sqlite.connection import EVENTS, LOG
-from mixdown.store.sqlite.events_folder import EVENTS_FOLDER, Listed, fault_of, listed_files
+from mixdown.store.sqlite.event_files import EVENTS_FOLDER
+from mixdown.store.sqlite.events_folder import Listed, fault_of, listed_files
 
 LATE_RECORDS: Final = 100_000
 SHOWN: Final = 5

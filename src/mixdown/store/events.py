@@ -127,8 +127,11 @@ class Events(Protocol):
     """Stored events. One process writes (`write`, `tend`, `forget`, `drop`); any may read.
 
     `tend` may run in a thread of its own beside `write`: it holds up neither writes nor reads, but for
-    its short commits.
+    its short commits. A file that is listed no more stays for `grace_ms` (`GRACE_MS`; a process that knows
+    that nobody reads may set 0).
     """
+
+    grace_ms: int
 
     def watermark(self) -> int:
         """The position up to which (exclusive) the log has been taken into this store, on disk."""

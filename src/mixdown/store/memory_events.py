@@ -15,6 +15,8 @@ from mixdown.store.memory_part import Part
 class MemoryEvents(Part):
     """`Events` in memory: everything stays hot."""
 
+    grace_ms = 0
+
     def __init__(self) -> None:
         super().__init__()
         self._watermark = self._forgotten = 0

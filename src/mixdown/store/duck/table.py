@@ -217,7 +217,7 @@ def store_errors() -> Iterator[None]:
             f"this read of events takes more memory than it may: {error}",
             hint="Ask for a shorter span of time.",
         ) from error
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.PermissionException) as error:
         raise StoreError(
             f"a file of events cannot be read: {error}", hint="`mixdown doctor` looks for the cause."
         ) from error

@@ -25,7 +25,8 @@ import msgspec
 from mixdown import __version__
 from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
 from mixdown.store.sqlite import connection as sqlite
-from mixdown.store.sqlite.events_folder import EVENTS_FOLDER, EVENTS_SUFFIX, listed_files
+from mixdown.store.sqlite.event_files import EVENTS_FOLDER
+from mixdown.store.sqlite.events_folder import EVENTS_SUFFIX, listed_files
 from mixdown.store.sqlite.folder import (
     FILE_MODE,
     RESTORING,

@@ -160,12 +160,15 @@ def kill(
     return killed
 
 
-def due_for_removal(connection: apsw.Connection, before_ms: int, limit: int) -> list[Place]:
-    """Files that were listed no more before a time."""
+def due_for_removal(
+    connection: apsw.Connection, before_ms: int, erased_before_ms: int, limit: int
+) -> list[Place]:
+    """Files that were listed no more before a time; another where they hold what was erased."""
     found = sqlite.rows(
         connection,
-        "SELECT number, project, day FROM removable WHERE since_ms <= ? ORDER BY number LIMIT ?",
-        (before_ms, limit),
+        "SELECT number, project, day FROM removable WHERE since_ms <= iif(erased, ?, ?)"
+        " ORDER BY number LIMIT ?",
+        (erased_before_ms, before_ms, limit),
     )
     return [Place(*row) for row in found]
 

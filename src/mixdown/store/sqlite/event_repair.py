@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mixdown.model.times import iso_seconds
 from mixdown.store.sqlite import connection as sqlite
-from mixdown.store.sqlite.events_folder import EVENTS_FOLDER, Listed, fault_of, listed_files
+from mixdown.store.sqlite.event_files import EVENTS_FOLDER
+from mixdown.store.sqlite.events_folder import Listed, fault_of, listed_files
 from mixdown.store.sqlite.folder import FOLDER_MODE, sync_folder
 from mixdown.store.sqlite.repairing import Repair, new_file, reading, remains, tail_and_head, writing
 
@@ -33,7 +34,7 @@ def missing_list(folder: Path) -> Iterator[Repair]:
         f"{path.name} is missing or empty: it listed the {count} files in {EVENTS_FOLDER}/",
         f"make a new one{old}, take events from the log again as far as that reaches back (position {tail}),"
         f" and keep the files as {_beside(folder).name}/, from which they can be imported",
-        "the list of files, so that reads see nothing of them; and events before that position that were in no"
+        "the list, so that reads see nothing of these files; and events before that position that were in no"
         " file yet",
         make=lambda: _begin_anew(folder, tail),
     )

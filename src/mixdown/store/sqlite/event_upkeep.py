@@ -57,6 +57,8 @@ QUIET_MS: Final = 60 * _MINUTE_MS
 DEAD_SHARE: Final = 10
 """A file is written anew when one row in so many is dead."""
 _REMOVED_AT_ONCE: Final = 100
+ERASED_GRACE_MS: Final = _MINUTE_MS
+"""A file with rows of somebody who was erased stays no longer for reads that have it on their list."""
 
 Writing = Callable[[], AbstractContextManager[apsw.Connection]]
 
@@ -104,8 +106,10 @@ class Upkeep:
             with self._writing() as writer:
                 files.note_removal(writer, now_ms)
         with sqlite.store_errors(self._store.what):
+            grace_ms = self._store.grace_ms
+            erased_grace_ms = min(grace_ms, ERASED_GRACE_MS)
             gone = files.due_for_removal(
-                self._store.reader(), now_ms - self._store.grace_ms, _REMOVED_AT_ONCE
+                self._store.reader(), now_ms - grace_ms, now_ms - erased_grace_ms, _REMOVED_AT_ONCE
             )
         if not gone:
             return False

@@ -6,7 +6,6 @@ Enters: a connection to `events.db`, or a name. Leaves: names within the data fo
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,15 +13,12 @@ import apsw
 import msgspec
 
 from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.sqlite.event_files import EVENTS_FOLDER, Place
 from mixdown.store.sqlite.folder import FOLDER_MODE
 
-EVENTS_FOLDER: Final = "events"
 EVENTS_SUFFIX: Final = ".parquet"
-RECENT: Final = "recent"
-"""The folder of a project's files that are not split by day yet."""
 _MAGIC: Final = b"PAR1"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FILE: Final = re.compile(r"events/\d+/(?:recent|\d{4}-\d\d-\d\d)/\d+\.parquet")
+_FILE: Final = re.compile(r"events/\d+/[\w -]+/\d+\.parquet", re.ASCII)
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -39,8 +35,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 def file_name(project: int, day: int | None, number: int) -> str:
     """Where a file lies within the data folder; `day` counts from 1970, None for a recent file."""
-    part = RECENT if day is None else (_EPOCH + timedelta(days=day)).date().isoformat()
-    return f"{EVENTS_FOLDER}/{project}/{part}/{number}{EVENTS_SUFFIX}"
+    return str(Place(number, project, day).path(Path(EVENTS_FOLDER)))
 
 
 def listed_files(events: apsw.Connection) -> list[Listed]:

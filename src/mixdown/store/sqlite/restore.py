@@ -33,7 +33,8 @@ from mixdown.store.sqlite.backup import (
     Progress,
 )
 from mixdown.store.sqlite.connection import migrations
-from mixdown.store.sqlite.events_folder import EVENTS_FOLDER, is_event_file, make_event_folder
+from mixdown.store.sqlite.event_files import EVENTS_FOLDER
+from mixdown.store.sqlite.events_folder import is_event_file, make_event_folder
 from mixdown.store.sqlite.folder import (
     FILE_MODE,
     FOLDER_MODE,
