@@ -13,7 +13,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
+import orjson
+
 from tests.durability.processes import holder_of
+from tests.serving import Server
 from tests.torture.ledger import Ledger, Unkeyed
 from tests.torture.records import Maker, Request
 
@@ -81,16 +84,18 @@ class Crowd:
     """All clients: they rest and go on together, and stop for good at the first reply that is wrong."""
 
     def __init__(
-        self, port: int, token: str, *, clients: int, seed: int, workers: Callable[[], list[int]]
+        self, server: Server, port: int, *, clients: int, seed: int, workers: Callable[[], list[int]]
     ) -> None:
         self.ledger = Ledger()
         self.counts: Counter[str] = Counter()
         self.in_flight = 0
         self._going = asyncio.Event()
         self._clients = [
-            Client(self, port, Maker(token, number, seed), seed, number) for number in range(clients)
+            Client(self, port, Maker(server.token, server.secret, number, seed), seed, number)
+            for number in range(clients)
         ]
-        self._heavy = Client(self, port, Maker(token, clients, seed), seed, clients)
+        heavy = Maker(server.token, server.secret, clients, seed)
+        self._heavy = Client(self, port, heavy, seed, clients)
         self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
         self._busy = 0
@@ -189,9 +194,17 @@ class Client:
             self._crowd.ledger.unkeyed(Unkeyed(ids, request.mark, acknowledged))
             self._crowd.counts["without a key"] += 1
             return
+        if request.sort == "unkeyed events":
+            acknowledged = await self._try(self._connection, request)
+            self._crowd.ledger.unkeyed_events(request.records, acknowledged=acknowledged)
+            self._crowd.counts["events without a key"] += 1
+            return
         await self._deliver(self._connection, request)
         if request.sort == "owned":
             self._crowd.ledger.owned(request.records)
+        elif request.sort == "events":
+            self._crowd.ledger.events(request.records)
+            self._crowd.counts["requests of events"] += 1
         else:
             self._crowd.ledger.shared(request.records)
         self._kept.append(request)
@@ -237,7 +250,10 @@ class Client:
         if status == 503:
             self._crowd.counts["answered 503"] += 1
             return False
-        if (status, answer) != (200, b"1"):
+        stored = orjson.loads(answer)
+        if isinstance(stored, dict):  # the strict reply of /import
+            stored = stored.get("num_records_imported") == len(request.records)
+        if status != 200 or not stored:
             raise UnexpectedReplyError(f"{request.path} was answered {status} {answer[:300]!r}")
         self._crowd.counts["acknowledged requests"] += 1
         return True

@@ -68,6 +68,12 @@ class Unkeyed:
     acknowledged: bool
 
 
+def mark_of(event: Record) -> str:
+    """What tells an event that a client sent from all others."""
+    mark: str = event["properties"][MARKS]
+    return mark
+
+
 def key_of(record: Record) -> ProfileKey:
     """The profile that a record changes."""
     if "$group_key" in record:
@@ -90,6 +96,8 @@ class Ledger:
         self._totals: Counter[ProfileKey] = Counter()
         self._marks: dict[ProfileKey, dict[str, list[str]]] = defaultdict(dict)
         self._unkeyed: list[Unkeyed] = []
+        self._events: Counter[str] = Counter()
+        self._unkeyed_events: list[Unkeyed] = []
 
     def owned(self, records: Iterable[Record]) -> None:
         """Records of profiles that one client owns were acknowledged, in this order."""
@@ -116,6 +124,29 @@ class Ledger:
         """A request without a key was sent; acknowledged or not, it is never sent again."""
         self._unkeyed.append(request)
         self.records += len(request.ids) if request.acknowledged else 0
+
+    def events(self, events: Iterable[Record]) -> None:
+        """Events were acknowledged."""
+        for event in events:
+            self._events[mark_of(event)] += 1
+            self.records += 1
+
+    def unkeyed_events(self, events: Iterable[Record], *, acknowledged: bool) -> None:
+        """A request of events without a key was sent; acknowledged or not, it is never sent again."""
+        marks = tuple(map(mark_of, events))
+        self._unkeyed_events.append(Unkeyed(marks, "", acknowledged))
+        self.records += len(marks) if acknowledged else 0
+
+    def compare_events(self, stored: Mapping[str, int], account: Account) -> None:
+        """Hold all stored events, how many by their marks, against all that was acknowledged."""
+        expected = Counter(self._events)
+        for request in self._unkeyed_events:
+            if request.acknowledged or any(stored.get(mark, 0) for mark in request.ids):
+                expected.update(request.ids)  # all of them, or none
+        for mark, missing in (expected - Counter(stored)).items():
+            account.lost(missing, f"the event {mark}")
+        for mark, extra in (Counter(stored) - expected).items():
+            account.doubled(extra, f"the event {mark} is stored {stored[mark]} times")
 
     def compare(self, stored: Mapping[ProfileKey, Mapping[str, Json]]) -> Account:
         """Hold all stored profiles against all that was acknowledged."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import random
 import uuid
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from tests.torture.ledger import COUNT, MARKS, TOTAL, Record
+from tests.torture.ledger import COUNT, MARKS, TOTAL, Record, mark_of
 
 GROUP_KEY: Final = "Company"
 OWNED_PROFILES: Final = 6
@@ -21,7 +22,10 @@ _NAMES: Final = ("plan", "Straße", "n", "tags", "notes", "seen")
 _VALUES: Final = (0, 1, -7, 2.5, True, None, "", "pro", "Ärger ✓", [1, "a"], {"k": 1}, "x" * 90)
 _ITEMS: Final = ("a", "b", 1, 1.5, {"k": [1]}, "ü")
 
-Sort = Literal["owned", "shared", "unkeyed"]
+EVENTS_SINCE_MS: Final = 1_760_000_000_000
+_EVENTS: Final = ("signed up", "Kauf ✓", "seen")
+
+Sort = Literal["owned", "shared", "unkeyed", "events", "unkeyed events"]
 
 
 @dataclass
@@ -43,17 +47,21 @@ class Request:
 class Maker:
     """Makes one client's requests."""
 
-    def __init__(self, token: str, client: int, seed: int) -> None:
+    def __init__(self, token: str, secret: str, client: int, seed: int) -> None:
         self._token = token
+        self._secret = secret
         self._client = client
         self._random = random.Random(f"{seed}/records/{client}")
         self._serial = 0
 
     def next(self) -> Request:
         """A new request."""
-        sort: Sort = self._random.choices(("owned", "shared", "unkeyed"), (50, 35, 15))[0]
+        sorts: tuple[Sort, ...] = ("owned", "shared", "unkeyed", "events", "unkeyed events")
+        sort = self._random.choices(sorts, (35, 25, 10, 25, 5))[0]
         if sort == "unkeyed":
             return self._unkeyed()
+        if sort in {"events", "unkeyed events"}:
+            return self._events(sort)
         group = self._random.random() < 0.3
         count = self._random.choices((1, 2, 5, 20), (40, 20, 25, 15))[0]
         make = self._owned if sort == "owned" else self._shared
@@ -125,6 +133,33 @@ class Maker:
             for part in range(count)
         ]
         return Request("unkeyed", "/engage?ip=0", records, mark=mark)
+
+    def _events(self, sort: Sort) -> Request:
+        """Events with a mark each: known again by the request's key, or by what makes each the same event."""
+        count = self._random.choices((1, 3, 20, 60), (40, 30, 20, 10))[0]
+        events = [self._event() for _ in range(count)]
+        request = Request(sort, "/track", events)
+        if sort == "unkeyed events":
+            return request
+        if self._random.random() < 0.5:
+            request.headers["Idempotency-Key"] = str(uuid.UUID(int=self._random.getrandbits(128)))
+            return request
+        request.path = "/import?strict=1"
+        request.headers["Authorization"] = "Basic " + b64encode(f"{self._secret}:".encode()).decode()
+        for event in events:
+            about = event["properties"]
+            about["$insert_id"] = mark_of(event).replace(":", "-")
+            about["time"] = EVENTS_SINCE_MS + self._random.randrange(30 * 86_400_000)
+        return request
+
+    def _event(self) -> Record:
+        about: Record = {
+            "token": self._token,
+            "distinct_id": f"someone-{self._random.randrange(30)}",
+            MARKS: self._mark(),
+        }
+        about |= {self._random.choice(_NAMES): self._random.choice(_VALUES)}
+        return {"event": self._random.choice(_EVENTS), "properties": about}
 
     def _give_key(self, request: Request) -> None:
         """One of the three sorts of keys: the request's, or one of two on each record."""

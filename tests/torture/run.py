@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mixdown.model.errors import StoreError
 from tests.torture.clients import Crowd, UnexpectedReplyError
 from tests.torture.ledger import Account
 from tests.torture.stage import RECOGNISED, STUCK_DRAINS, RefusedToStartError, Stage
@@ -26,7 +27,25 @@ IN_COMMIT: Final = "worker, in a commit"
 IN_TRANSACTION: Final = "fold, in a transaction"
 IN_CHECKPOINT: Final = "fold, in a checkpoint"
 WORKER_CHECKPOINT: Final = "worker, in a checkpoint"
-INSIDE: Final = (IN_COMMIT, IN_TRANSACTION, IN_CHECKPOINT, WORKER_CHECKPOINT)
+EVENTS_TRANSACTION: Final = "events reader, in a transaction"
+EVENTS_CHECKPOINT: Final = "events reader, in a checkpoint"
+EVENTS_FILES: Final = "events reader, between steps of files"
+INSIDE: Final = (
+    IN_COMMIT,
+    IN_TRANSACTION,
+    IN_CHECKPOINT,
+    WORKER_CHECKPOINT,
+    EVENTS_TRANSACTION,
+    EVENTS_CHECKPOINT,
+    EVENTS_FILES,
+)
+_EVENTS_LABELS: Final = {
+    "events transaction": EVENTS_TRANSACTION,
+    "events.db-wal write": EVENTS_TRANSACTION,
+    "events.db-wal sync": EVENTS_TRANSACTION,
+    "events file": EVENTS_FILES,
+}
+_EVENTS_PLACES: Final = (*_EVENTS_LABELS, "events file", "events.db write", "events.db sync")
 _COMMIT_PLACES: Final = ("log.db-wal write", "log.db-wal write", "log.db-wal sync", "log.db write")
 _TRANSACTION_PLACES: Final = ("fold transaction", "fold transaction", "state.db-wal write")
 _CHECKPOINT_PLACES: Final = (
@@ -45,6 +64,10 @@ AIMS: Final[dict[str, tuple[str, ...]]] = {
     "position_kept": ("checkpoint",),
     "reply_early": ("worker", "worker"),
     "unsynced": ("power",),
+    "events_twice": ("worker", "worker", "worker"),
+    "events_apart": ("events", "events"),
+    "files_unsynced": ("power",),
+    "files_unlinked": ("events", "events"),
 }
 
 
@@ -161,6 +184,7 @@ class Run:
             async with asyncio.TaskGroup() as lanes:
                 lanes.create_task(self._lane("worker", self._random.randint(3, 5)))
                 lanes.create_task(self._lane("fold", self._random.randint(3, 4)))
+                lanes.create_task(self._lane("events", self._random.randint(2, 3)))
                 if self._report.rounds % 2:
                     lanes.create_task(self._stage.fill_disk(lambda: self._crowd.counts["answered 503"]))
                     lanes.create_task(self._crowd.send_heavy())
@@ -171,7 +195,14 @@ class Run:
         await self._crowd.rest()
         stored = await asyncio.to_thread(self._stage.stored)
         await asyncio.to_thread(self._stage.count_recognised)
-        self._report.account = self._crowd.ledger.compare(stored)
+        account = self._crowd.ledger.compare(stored)
+        self._report.account = account
+        try:
+            events = await asyncio.to_thread(self._stage.stored_events)
+        except StoreError as error:  # a listed file is gone, or not what it was
+            account.lost(1, str(error))
+        else:
+            self._crowd.ledger.compare_events(events, account)
 
     async def _aim(self, targets: tuple[str, ...]) -> None:
         await asyncio.sleep(self._random.uniform(0.5, 1.5))
@@ -195,6 +226,9 @@ class Run:
         if role == "worker":
             place = "log.db-wal write" if self._mutant else self._random.choice(_COMMIT_PLACES)
             await self._stage.strike(role, place, IN_COMMIT if "wal" in place else WORKER_CHECKPOINT)
+        elif role == "events":
+            place = "events transaction" if self._mutant else self._random.choice(_EVENTS_PLACES)
+            await self._stage.strike(role, place, _EVENTS_LABELS.get(place, EVENTS_CHECKPOINT))
         elif self._mutant or self._random.random() < 0.5:
             await self._stage.strike(role, self._random.choice(_TRANSACTION_PLACES), IN_TRANSACTION)
         else:
@@ -221,7 +255,7 @@ async def _torture(stage: Stage, report: Report, seconds: float, mutant: str) ->
         report.fault = f"the server does not start at all: {error}"
         return
     began = time.monotonic()
-    crowd = Crowd(stage.port, stage.server.token, clients=CLIENTS, seed=report.seed, workers=stage.workers)
+    crowd = Crowd(stage.server, stage.port, clients=CLIENTS, seed=report.seed, workers=stage.workers)
     try:
         await Run(stage, crowd, report, mutant=mutant).rounds(seconds)
     except* RefusedToStartError as errors:

@@ -26,11 +26,15 @@ import apsw
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mixdown.store.duck import open_events
+from mixdown.store.events import FIRST_MS, LAST_MS
+from mixdown.store.places import events_place
+from mixdown.store.sqlite import open_store
 from tests.durability.faults.control import Control
 from tests.durability.faults.disk import power_cut
 from tests.durability.processes import PYTHONPATH, alive, children, free_port
 from tests.serving import Server, launch
-from tests.torture.ledger import ProfileKey
+from tests.torture.ledger import MARKS, ProfileKey
 from tests.torture.records import GROUP_KEY
 
 WORKERS: Final = 2
@@ -43,6 +47,7 @@ RECOGNISED: Final = {
     "mixdown_fold_recognised_retries_total": "records",
 }
 """What workers recognise, and what only the fold does, by the server's own metrics."""
+EVENTS_BYTES: Final = 256 * 1024 * 1024
 _STRUCK_S: Final = 4.0
 _POLL_S: Final = 0.002
 _REFUSAL_CHARS: Final = 800
@@ -134,6 +139,24 @@ class Stage:
             found[GROUP_KEY, name] = profile
         return found
 
+    def stored_events(self) -> dict[str, int]:
+        """How many events of each mark reads are given, once the events reader has caught up."""
+        store = open_store(self.data, role="cli", create=False)
+        try:
+            deadline = time.monotonic() + WAIT_S
+            while events_place(store) < store.log.head():
+                assert time.monotonic() < deadline, "the events reader did not catch up"
+                time.sleep(0.02)
+            parts = store.events.parts(self.server.project_id, FIRST_MS, LAST_MS)
+            with open_events(
+                parts, memory_limit_bytes=EVENTS_BYTES, threads=1, temp_directory=self.folder / "spill"
+            ) as table:
+                mark = table.value(MARKS)
+                rows = table.batches(f"SELECT {mark} ->> '$', count(*) FROM events GROUP BY 1")
+                return {name: count for batch in rows for name, count in batch}
+        finally:
+            store.close()
+
     def log_text(self) -> str:
         """All that the server has printed so far."""
         return self.data.with_name("data.log").read_text(errors="replace")
@@ -142,10 +165,14 @@ class Stage:
         """Process ids of the workers that live."""
         return children(self.server.pid, "worker")
 
+    def _readers(self) -> list[int]:
+        """Process ids of the fold and the events reader, where they live."""
+        return [*children(self.server.pid, "fold"), *children(self.server.pid, "events")]
+
     # --- what befalls it ---
 
     async def kill(self, role: str, in_flight: Callable[[], int]) -> None:
-        """Kill a worker or the fold wherever it is, with requests in flight."""
+        """Kill a worker, the fold or the events reader wherever it is, with requests in flight."""
         pid = await self._someone(role, in_flight)
         if pid:
             os.kill(pid, signal.SIGKILL)
@@ -174,7 +201,7 @@ class Stage:
     async def cut_power(self, in_flight: Callable[[], int]) -> None:
         """Kill every process at once, lose what was not synced, and start again."""
         await self._someone("worker", in_flight)
-        family = [self.server.pid, *self.workers(), *children(self.server.pid, "fold")]
+        family = [self.server.pid, *self.workers(), *self._readers()]
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -233,7 +260,7 @@ class Stage:
     def close(self) -> None:
         """End the server and everything it left, and remove the folder."""
         if self._server is not None:
-            family = [*self.workers(), *children(self.server.pid, "fold")]
+            family = [*self.workers(), *self._readers()]
             self.server.stop()
             for pid in family:
                 with contextlib.suppress(ProcessLookupError):

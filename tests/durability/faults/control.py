@@ -26,14 +26,21 @@ PLACES: Final = (
     "state.db-wal sync",
     "state.db write",
     "state.db sync",
+    "events transaction",
+    "events.db-wal write",
+    "events.db-wal sync",
+    "events.db write",
+    "events.db sync",
+    "events file",
 )
-"""Where a process may be told to die: before the fold's COMMIT, and in writes and syncs of these files."""
+"""Where a process may be told to die: before the COMMIT of fold or events reader, in writes and syncs of
+these databases, and between the steps of what happens to files of events."""
 
-ROLES: Final = ("worker", "fold")
+ROLES: Final = ("worker", "fold", "events")
 _SIZE: Final = 16
 _CLOCK: Final = struct.Struct("<q")
 _FULL_AT: Final = 8
-_ARMED_AT: Final = {"worker": 9, "fold": 10}
+_ARMED_AT: Final = {"worker": 9, "fold": 10, "events": 11}
 _CODES: Final = {place: code for code, place in enumerate(PLACES, start=1)}
 _CHANCE: Final = 0.25  # of dying at an armed place: not always at its first visit
 

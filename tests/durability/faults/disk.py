@@ -5,7 +5,10 @@ file, what it overwrites goes to an undo log beside it, so that all processes se
 or not, as they would in a page cache; a sync forgets the undo log. When every process is dead, `power_cut`
 takes back what was never synced: all of it, all but a beginning, or a random part, one write perhaps torn
 between sectors, as a disk that reorders its writes leaves it. A deleted WAL may come back, since SQLite does
-not sync that either, until it syncs the folder for the next new one. New files count as made durably.
+not sync that either, until it syncs the folder for the next new one. New databases count as made durably.
+
+Files of events do not come through SQLite: `note_syncs` notes which of them, and which entries of folders, a
+process has put on disk, and the power cut cuts off or takes away those that it has not.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ _SPAN: Final = struct.Struct("<QQ")  # where the changes that count begin and en
 _HEAD: Final = struct.Struct("<cQQQQ")
 _FILES: Final = tuple(
     f"{name}.db{suffix}"
-    for name in ("log", "state", "catalog", "scratch")
+    for name in ("log", "state", "events", "catalog", "scratch")
     for suffix in ("", "-wal", "-journal")
 )
 
@@ -210,6 +213,52 @@ class LossyVfs(apsw.VFS):
             undo.close()
 
 
+class Synced:
+    """Which files of events are on disk, and which entries of their folders, by name and inode."""
+
+    def __init__(self, data_folder: Path, notes_folder: Path) -> None:
+        self._events = data_folder / "events"
+        self._notes = notes_folder / "synced"
+
+    def note(self, fd: int) -> None:
+        """A file or folder was synced."""
+        path = Path(f"/proc/self/fd/{fd}").resolve()
+        if not path.is_relative_to(self._events):
+            return
+        made = path.iterdir() if path.is_dir() else [path]
+        word = "entry" if path.is_dir() else "bytes"
+        lines = "".join(f"{word} {each.name} {each.stat().st_ino}\n" for each in made)
+        with self._notes.open("a") as notes:  # one write: whole or not at all
+            notes.write(lines)
+
+    def lose_others(self, chance: random.Random) -> int:
+        """Cut off files whose bytes were never synced, and remove those whose entries were not; how many."""
+        known = set(self._notes.read_text().splitlines()) if self._notes.exists() else set()
+        lost = 0
+        for path in self._events.rglob("*.parquet"):
+            name = f"{path.name} {path.stat().st_ino}"
+            if f"entry {name}" not in known:
+                path.unlink()
+            elif f"bytes {name}" not in known:
+                os.truncate(path, chance.randrange(path.stat().st_size))
+            else:
+                continue
+            lost += 1
+        return lost
+
+
+def note_syncs(synced: Synced) -> None:
+    """Note each `os.fsync` of this process."""
+    sync = os.fsync
+
+    def fsync(fd: Any) -> None:
+        number = fd if isinstance(fd, int) else fd.fileno()
+        sync(number)
+        synced.note(number)
+
+    os.fsync = fsync
+
+
 def power_cut(data_folder: Path, undo_folder: Path, chance: random.Random) -> int:
     """Take back what was written and not synced, when all processes are dead; how many changes were lost.
 
@@ -227,7 +276,7 @@ def power_cut(data_folder: Path, undo_folder: Path, chance: random.Random) -> in
         undo.close()
     for path in data_folder.glob("*.db-shm"):  # memory that the processes shared
         path.unlink()
-    return lost
+    return lost + Synced(data_folder, undo_folder).lose_others(chance)
 
 
 def _kept(changes: list[Change], chance: random.Random) -> list[int]:

@@ -6,6 +6,10 @@ watermark_apart  the fold commits the watermark before the profiles
 trim_early       the log is trimmed up to the watermark, not only up to the durable one
 position_kept    the fold stays where it was when a checkpoint failed behind its transaction
 unsynced         the log is written without ever being synced
+events_twice     the events reader takes in whatever comes, retries too
+events_apart     the events reader commits the watermark before the events
+files_unsynced   files of events are listed without being put on disk first
+files_unlinked   files of events are unlinked before the commit that no longer lists them
 """
 
 from __future__ import annotations
@@ -97,6 +101,52 @@ def unsynced() -> None:
     connection.connect = connect_unsynced
 
 
+def events_twice() -> None:
+    """The events reader knows no key of an earlier step."""
+    events = import_module("mixdown.store.sqlite.events")
+
+    def nothing_known(*_: Any, **__: Any) -> dict[bytes, None]:
+        return {}
+
+    events.SqliteEvents.known_keys = nothing_known
+
+
+def events_apart() -> None:
+    """A step of the events reader becomes two transactions."""
+    from mixdown.store.events import EventsWrite
+    from mixdown.store.sqlite import events
+
+    written: Any = events.SqliteEvents.write
+
+    def write_watermark_first(self: Any, write: EventsWrite) -> None:
+        written(self, EventsWrite(write.watermark, (), (), write.now_ms))
+        written(self, write)
+
+    events.SqliteEvents.write = write_watermark_first  # type: ignore[method-assign,assignment]
+
+
+def files_unsynced() -> None:
+    """What puts files of events on disk does nothing."""
+    writing: Any = import_module("mixdown.store.duck.writing")
+    assert hasattr(writing, "sync"), "files are put on disk by another name"
+    writing.sync = lambda *_: None
+
+
+def files_unlinked() -> None:
+    """A file goes when it is taken from the list, though that may not be committed."""
+    files: Any = import_module("mixdown.store.sqlite.event_files")
+    removed: Any = files.remove
+
+    def unlink_first(connection: Any, numbers: Any, now_ms: int | None) -> None:
+        data = Path(connection.filename).parent
+        for number in (gone := list(numbers)):
+            for path in (data / "events").rglob(f"{number}.parquet"):
+                path.unlink()
+        removed(connection, gone, now_ms)
+
+    files.remove = unlink_first
+
+
 MUTANTS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "keys_unchecked": ("fold", keys_unchecked),
     "watermark_apart": ("fold", watermark_apart),
@@ -104,5 +154,9 @@ MUTANTS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "position_kept": ("fold", position_kept),
     "reply_early": ("worker", reply_early),
     "unsynced": ("", unsynced),
+    "events_twice": ("events", events_twice),
+    "events_apart": ("events", events_apart),
+    "files_unsynced": ("events", files_unsynced),
+    "files_unlinked": ("events", files_unlinked),
 }
 """By name: the role of the processes that it breaks ("": all of them), and how."""

@@ -6,7 +6,8 @@ FAULT_MUTANT   a guarantee broken on purpose (`mutants.py`).
 FAULT_FOLDER   the folder of a `control.Control`: clock, lossy disk and deaths follow it.
 FAULT_DATA     with it: the data folder whose files lie on the lossy disk.
 FAULT_HASTE    1: checkpoints and trimming come after little, so that there are many of them; the fold
-               takes small steps, reads few profiles at once, and does both in two threads.
+               takes small steps, reads few profiles at once, and does both in two threads; events are
+               closed, split, merged and unlinked a few at a time.
 """
 
 import os
@@ -16,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-CHILD = next((word for word in ("worker", "fold") if word in sys.orig_argv), "")
+CHILD = next((word for word in ("worker", "fold", "events") if word in sys.orig_argv), "")
 MARKER = os.environ.get("FAULT_MARKER", "")
 MUTANT = os.environ.get("FAULT_MUTANT", "")
 FOLDER = os.environ.get("FAULT_FOLDER", "")
@@ -54,6 +55,8 @@ def follow_control() -> None:
     time.time_ns = lambda: true_ns() + control.clock_offset_ns
     time.time = lambda: time.time_ns() / 1e9
     follow_control.vfs = LossyVfs(Path(os.environ["FAULT_DATA"]), control)  # type: ignore[attr-defined]
+    if CHILD == "events":
+        follow_events(control)
     if CHILD == "fold":
 
         def in_transaction() -> None:
@@ -63,13 +66,35 @@ def follow_control() -> None:
         before_each_commit(in_transaction)
 
 
+def follow_events(control: Any) -> None:
+    """The deaths of the events reader: before its commits, and between the steps of what happens to files."""
+    from mixdown.store.sqlite.events import SqliteEvents
+    from tests.durability.faults.disk import Synced, note_syncs
+
+    def at(place: str) -> None:
+        if control.doomed(place):
+            control.die(place, "before")
+
+    SqliteEvents.before_commit = staticmethod(lambda: at("events transaction"))
+    SqliteEvents.at_step = staticmethod(lambda _: at("events file"))
+    note_syncs(Synced(Path(os.environ["FAULT_DATA"]), Path(FOLDER)))
+
+
 def make_haste() -> None:
     """Checkpoints after a few dozen pages, trimming twice a second; small steps, in two threads."""
-    from mixdown.fold import loop, profiles
-    from mixdown.store.sqlite import log, state, turns
+    from mixdown.fold import events, events_loop, loop, profiles
+    from mixdown.store.sqlite import event_upkeep, log, state, turns
+    from mixdown.store.sqlite import events as stored_events
 
     for module, name, value in (
         (loop, "TRIM_EVERY_S", 0.5),
+        (events_loop, "TEND_EVERY_S", 0.02),
+        (stored_events, "_CHECKPOINT_PAGES", 60),
+        (event_upkeep, "CLOSED_EVENTS", 30),
+        (event_upkeep, "GATHERED_BATCHES", 4),
+        (event_upkeep, "SPLIT_EVENTS", 100),
+        (event_upkeep, "SPLIT_EVENTS_A_DAY", 40),
+        (event_upkeep, "MANY_RECENT_FILES", 3),
         (profiles, "OVERLAP_FROM_PROFILES", 2),
         (profiles, "FIRST_AT_ONCE", 4),
         (profiles, "PROFILES_AT_ONCE", 4),
@@ -79,10 +104,12 @@ def make_haste() -> None:
     ):
         assert hasattr(module, name), f"{module.__name__} has no {name} any more"
         setattr(module, name, value)
-    defaults = profiles.ProfileFold.__init__.__kwdefaults__
-    assert defaults is not None
-    assert "max_records" in defaults, "the fold's steps have no bound in records any more"
-    defaults["max_records"] = STEP_RECORDS  # so that much waits, and the next step is taken ahead
+    for reader in (profiles.ProfileFold, events.EventsReader):
+        defaults = reader.__init__.__kwdefaults__
+        assert defaults is not None
+        assert "max_records" in defaults, "a reader's steps have no bound in records any more"
+        defaults["max_records"] = STEP_RECORDS  # so that much waits, and the fold takes its next step ahead
+    stored_events.SqliteEvents.grace_ms = 0  # files are unlinked at once: no read of a test lasts so long
 
 
 def fault() -> None:
