@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -32,6 +34,8 @@ from mixdown.query.events.where import Selector
 from mixdown.store.chunk import Link
 from mixdown.store.events import EventsWrite, batch_of
 from mixdown.store.memory import MemoryStore
+from mixdown.store.protocols import Store
+from mixdown.store.sqlite.store import open_store
 from tests.reads import event_reference as book
 from tests.reads.event_reference import Stored
 from tests.store.support import append, appending_events
@@ -88,12 +92,20 @@ links = st.lists(
 
 
 class Kept:
-    """Events and links in a store, and who is who by the book."""
+    """Events and links in a store, and who is who by the book.
+
+    What was written up to each of the `closed` cuts is closed into files before the next is written.
+    """
 
     def __init__(
-        self, events: Sequence[Stored], cuts: Sequence[int], linked: Sequence[tuple[str, str]]
+        self,
+        events: Sequence[Stored],
+        cuts: Sequence[int],
+        linked: Sequence[tuple[str, str]],
+        folder: Path | None = None,
+        closed: Sequence[int] = (),
     ) -> None:
-        self.store = MemoryStore()
+        self.store: Store = MemoryStore() if folder is None else open_store(folder, role="fold", create=True)
         self.owner: dict[str, tuple[str, int]] = {}
         for position, (one, user) in enumerate(linked):
             legacy = one == "alias"
@@ -111,6 +123,8 @@ class Kept:
         for begin, end in pairwise(edges):
             some = [each._asdict() for each in events[begin:end]]
             self.store.events.write(EventsWrite(end, [batch_of(PROJECT, some)], (), MIDNIGHT_MS))
+            while end in closed and self.store.events.tend(busy=False, now_ms=MIDNIGHT_MS + 48 * HOUR_MS):
+                pass
         self.reads = EventReads(self.store, memory_limit_bytes=128 * 1024 * 1024)
         self.once = book.once_each(events)
 
@@ -132,8 +146,14 @@ class Kept:
 
 
 @contextmanager
-def kept(events: Sequence[Stored], cuts: Sequence[int], linked: Sequence[tuple[str, str]]) -> Iterator[Kept]:
-    made = Kept(events, cuts, linked)
+def kept(
+    events: Sequence[Stored],
+    cuts: Sequence[int],
+    linked: Sequence[tuple[str, str]],
+    folder: Path | None = None,
+    closed: Sequence[int] = (),
+) -> Iterator[Kept]:
+    made = Kept(events, cuts, linked, folder, closed)
     try:
         yield made
     finally:
@@ -166,17 +186,27 @@ def test_reads_of_events_are_as_by_the_book(
 
 
 @pytest.mark.slow
-@settings(GENERATED, max_examples=300)
-@given(stored(), st.lists(st.integers(1, 13), max_size=3), links, spans, st.sampled_from(KINDS), st.data())
-def test_reads_of_many_more_events_are_as_by_the_book(
+@settings(GENERATED, max_examples=25)
+@given(
+    stored(),
+    st.lists(st.tuples(st.integers(1, 14), st.booleans()), max_size=4),
+    links,
+    spans,
+    st.sampled_from(KINDS),
+    st.data(),
+)
+def test_reads_of_events_in_files_and_beside_them_are_as_by_the_book(
     events: list[Stored],
-    cuts: list[int],
+    cuts: list[tuple[int, bool]],
     linked: list[tuple[str, str]],
     span: Span,
     kind: str,
     data: st.DataObject,
 ) -> None:
-    with kept(events, cuts, linked) as world:
+    """An event that was closed into a file is sent again, hot or into another file."""
+    places = [cut for cut, _ in cuts]
+    closed = [cut for cut, closes in cuts if closes]
+    with TemporaryDirectory() as folder, kept(events, places, linked, Path(folder) / "data", closed) as world:
         check_lines(world, span)
         check_series(world, span, kind, data.draw(st.sampled_from(UNITS)))
         check_lists(world, span, kind)
