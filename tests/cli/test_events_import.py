@@ -209,7 +209,7 @@ def test_wrong_usage_is_told_before_anything_is_read(shop: Cli) -> None:
     usage = shop("events", "import", "--from-mixpanel", "1", "--project", "shop", code=2).stderr
     assert "--from 2025-01-01" in usage
     usage = shop(*IMPORT, "--where", 'user["a"] == 1', typed="", code=2).stderr
-    assert "properties alone" in usage
+    assert "properties of events alone" in usage
 
 
 # --- from Mixpanel

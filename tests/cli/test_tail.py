@@ -50,8 +50,8 @@ class Tail:
 
 
 @contextmanager
-def tailing(cli: Cli, *arguments: str) -> Iterator[Tail]:
-    process = cli.process("tail", *arguments)
+def tailing(cli: Cli, *arguments: str, command: tuple[str, ...] = ("tail",)) -> Iterator[Tail]:
+    process = cli.process(*command, *arguments)
     tail = Tail(process)
     try:
         yield tail
@@ -126,6 +126,51 @@ def test_refused_shows_refusals_alone_and_project_its_own(shop: Cli) -> None:
         assert tail.quiet()
     with tailing(shop, "--project", "0", "--json") as tail:
         assert [json.loads(line)["message"][:6] for line in tail.lines(2)] == ["$token"] * 2
+
+
+def event(name: str, user_id: str, **properties: object) -> dict[str, object]:
+    reserved = {"token": "shop-token", "distinct_id": user_id, "$insert_id": f"{name}-{user_id}"}
+    return {"event": name, "properties": {**reserved, **properties}}
+
+
+def test_events_arrive_among_the_records_in_the_order_of_the_log(shop: Cli) -> None:
+    shop.send(user("u1"))
+    shop.send(event("View", "u1", page=3), event("View", "u2"), endpoint="track")
+    shop.send(user("u3"))
+    with tailing(shop, "--json") as tail:
+        shown = [json.loads(line) for line in tail.lines(4)]
+        kinds = [(each["kind"], each["position"]) for each in shown]
+        assert kinds == [("record", 0), ("event", 1), ("event", 2), ("record", 3)]
+        happened = shown[1]["properties"].pop("time")
+        assert abs(happened / 1000 - time.time()) < 120
+        assert shown[1].pop("time")
+        assert shown[1] == {
+            "kind": "event",
+            "position": 1,
+            "project_id": 1,
+            "endpoint": "track",
+            "sdk": "tests",
+            "event": "View",
+            "distinct_id": "u1",
+            "properties": {"$insert_id": "View-u1", "page": 3},
+        }
+    with tailing(shop) as tail:
+        line = tail.lines(2)[1]
+    assert line.split("  ", 1)[1] == 'shop  event  View  u1  {"page":3}'
+
+
+def test_events_tail_shows_the_events_that_are_wanted(shop: Cli) -> None:
+    shop("project", "create", "web", "--token", "web-token")
+    shop.send(*[event("View", f"u{n}", n=n) for n in range(30)], endpoint="track")
+    flags = ("--project", "shop", "--event", "View", "--where", 'properties["n"] > 25', "--json")
+    with tailing(shop, *flags, command=("events", "tail")) as tail:
+        assert [json.loads(line)["properties"]["n"] for line in tail.lines(4)] == [26, 27, 28, 29]
+        shop.send(user("u1"), user("u2", token="nope"))
+        theirs = event("View", "late", n=99)
+        shop.send(event("Login", "late", n=99), theirs, event("View", "late", n=1), endpoint="track")
+        assert [json.loads(line)["distinct_id"] for line in tail.lines(1)] == ["late"]
+        assert tail.quiet()
+        assert tail.interrupt() == (0, "")
 
 
 def test_a_burst_comes_whole_and_in_order(shop: Cli) -> None:

@@ -75,3 +75,30 @@ def count(*, by: tuple[str, ...], as_json: bool, data_dir: str | None, **flags: 
     if by and len(found) > 1:
         rows.append((_TOTAL, *[""] * (len(by) - 1), f"{sum(number for _, number in found):,}"))
     print_rows((*by, "count"), rows)
+
+
+@events.command()
+@events_flags(dates=False)
+@json_flag
+@data_dir_flag
+def tail(*, as_json: bool, data_dir: str | None, **flags: Any) -> None:
+    """Show events as they arrive.
+
+    The last 10 come first; Ctrl-C ends it. Each line has the time of its arrival (UTC), the project, the
+    event, the id that it was sent with and its properties. With --json one object a line.
+
+    \b
+    Examples:
+      mixdown events tail --project shop
+      mixdown events tail --project shop --event Purchase --where 'properties["price"] > 100'
+      mixdown events tail --project shop --json | jq -r .distinct_id
+    """
+    from mixdown.cli.tail import EVENTS, Follower, follow
+    from mixdown.cli.transfer.events_asked import matcher
+
+    asked = EventsAsked(**flags)
+    asked.check()
+    with opened(data_dir) as (_, store):
+        project = find_project(store, asked.project_ref)
+        matches = matcher(asked.query(store, project.id))
+        follow(Follower(store, [project.id], kinds=frozenset({EVENTS}), matches=matches, as_json=as_json))

@@ -1,4 +1,4 @@
-"""`mixdown tail`: records and refusals as they arrive.
+"""`mixdown tail` and `mixdown events tail`: records, events and refusals as they arrive.
 
 It reads the log a little at a time and holds no transaction open in between, so that no writer and no
 checkpoint ever waits for it.
@@ -19,7 +19,10 @@ from mixdown.cli.output import json_text, note, printable, shortened
 from mixdown.cli.refusals import chosen_projects
 
 if TYPE_CHECKING:
+    from mixdown.cli.transfer.events_asked import Matches
     from mixdown.query.recent import RecentRecord
+    from mixdown.query.recent_events import RecentEvent
+    from mixdown.store.chunk import Chunk
     from mixdown.store.protocols import RefusedRecord, Store
 
 POLL_S: Final = 0.1
@@ -28,6 +31,8 @@ READ_RECORDS: Final = 2000
 READ_BYTES: Final = 4 * 1024 * 1024
 PAGE_REFUSALS: Final = 100
 PAYLOAD_CHARS: Final = 100
+RECORDS, EVENTS, REFUSALS = "records", "events", "refusals"
+KINDS: Final = frozenset({RECORDS, EVENTS, REFUSALS})
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -41,11 +46,18 @@ class Follower:
     """Where a tail stands in the log and among the refusals; `start` once, then `poll` again and again."""
 
     def __init__(
-        self, store: Store, projects: list[int] | None, *, refused_only: bool, as_json: bool
+        self,
+        store: Store,
+        projects: list[int] | None,
+        *,
+        as_json: bool,
+        kinds: frozenset[str] = KINDS,
+        matches: Matches | None = None,
     ) -> None:
         self._store = store
         self._projects = projects
-        self._refused_only = refused_only
+        self._kinds = kinds
+        self._matches = matches
         self._as_json = as_json
         self._names = {project.id: project.name for project in store.catalog.projects()}
         self._position = store.log.head()
@@ -54,28 +66,45 @@ class Follower:
 
     def start(self) -> list[Line]:
         """The last lines before now."""
-        from mixdown.query.recent import recent_records
+        from mixdown.query.recent import last_of
 
-        found = self._store.refusals.listing(self._projects, limit=FIRST_LINES)
-        lines = [self._refusal_line(each) for each in found[::-1] if each.id <= self._refusal_id]
-        if not self._refused_only:
-            records = recent_records(self._store, self._projects, limit=FIRST_LINES)
-            lines = [
-                *(self._record_line(each) for each in records[::-1] if each.position < self._position),
-                *lines,
-            ]
+        lines: list[Line] = []
+        if self._kinds != {REFUSALS}:
+            found = last_of(self._store.log, self._look, limit=FIRST_LINES)
+            lines = [self._line_of(each) for each in found[::-1] if each.position < self._position]
+        if REFUSALS in self._kinds:
+            refused = self._store.refusals.listing(self._projects, limit=FIRST_LINES)
+            lines += [self._refusal_line(each) for each in refused[::-1] if each.id <= self._refusal_id]
         return sorted(lines, key=_time)[-FIRST_LINES:]
 
     def poll(self) -> list[Line]:
         """What has arrived since the last look: a bounded stretch of it."""
-        lines = [self._refusal_line(refusal) for refusal in self._new_refusals()]
-        if not self._refused_only:
-            lines = [self._record_line(record) for record in self._new_records()] + lines
+        lines: list[Line] = []
+        if self._kinds != {REFUSALS}:
+            lines += [self._line_of(each) for each in self._new()]
+        if REFUSALS in self._kinds:
+            lines += [self._refusal_line(refusal) for refusal in self._new_refusals()]
         return sorted(lines, key=_time)
 
-    def _new_records(self) -> Iterator[RecentRecord]:
+    def _look(self, chunk: Chunk) -> list[RecentRecord | RecentEvent]:
+        """What of a chunk is shown."""
         from mixdown.query.recent import records_of
+        from mixdown.query.recent_events import events_of
 
+        found: list[RecentRecord | RecentEvent] = []
+        if RECORDS in self._kinds:
+            found += records_of(chunk, self._projects)
+        if EVENTS in self._kinds:
+            found += [each for each in events_of(chunk, self._projects) if self._wanted(each)]
+        return sorted(found, key=_place)
+
+    def _wanted(self, event: RecentEvent) -> bool:
+        if self._matches is None:
+            return True
+        own = {"distinct_id": event.distinct_id, "$insert_id": event.insert_id}
+        return self._matches(event.event, event.happened_ms, {**event.properties, **own})
+
+    def _new(self) -> Iterator[RecentRecord | RecentEvent]:
         log = self._store.log
         if log.head() <= self._position:
             return
@@ -85,7 +114,7 @@ class Follower:
             self._position = oldest
         chunks = log.read(self._position, max_records=READ_RECORDS, max_bytes=READ_BYTES)
         for chunk in chunks:
-            yield from (each for each in records_of(chunk, self._projects) if each.position >= self._position)
+            yield from (each for each in self._look(chunk) if each.position >= self._position)
         self._position = chunks[-1].end if chunks else log.skip_damaged(self._position)
 
     def _new_refusals(self) -> list[RefusedRecord]:
@@ -103,6 +132,20 @@ class Follower:
                 break
         self._refusal_id = newest
         return found[::-1]
+
+    def _line_of(self, each: RecentRecord | RecentEvent) -> Line:
+        from mixdown.query.recent import RecentRecord
+
+        return self._record_line(each) if isinstance(each, RecentRecord) else self._event_line(each)
+
+    def _event_line(self, event: RecentEvent) -> Line:
+        from mixdown.http.own import event_view
+
+        if self._as_json:
+            return Line(event.time_ms, json_text({"kind": "event", **event_view(event)}))
+        name = click.style(printable(event.event), fg="green")
+        text = f"{name}  {printable(event.distinct_id)}  {_payload(json_text(event.properties))}"
+        return self._line(event.time_ms, event.project, "event", text.rstrip())
 
     def _record_line(self, record: RecentRecord) -> Line:
         if self._as_json:
@@ -134,6 +177,10 @@ def _time(line: Line) -> int:
     return line.time_ms
 
 
+def _place(each: RecentRecord | RecentEvent) -> int:
+    return each.position
+
+
 def _clock(time_ms: int) -> str:
     return time.strftime("%H:%M:%S", time.gmtime(time_ms // 1000)) + f".{time_ms % 1000:03d}Z"
 
@@ -148,11 +195,12 @@ def _payload(text: str) -> str:
 @json_flag
 @data_dir_flag
 def tail(*, refused: bool, project_ref: str | None, as_json: bool, data_dir: str | None) -> None:
-    """Show records and refusals as they arrive.
+    """Show updates of profiles, events and refusals as they arrive.
 
     The last 10 come first; Ctrl-C ends it. Each line has the time (UTC), the project, what kind of profile
-    (or `refused`), its id (or the refusal's) and the operators. With --json one object a line: "kind" is
-    "record" or "refusal", and the rest is as in `/api/mixdown/records` and `/api/mixdown/refusals`.
+    (or `event`, or `refused`), its id (or the refusal's) and the operators. With --json one object a line:
+    "kind" is "record", "event" or "refusal", and the rest is as in `/api/mixdown/records` and
+    `/api/mixdown/refusals`.
 
     \b
     Examples:
@@ -161,16 +209,21 @@ def tail(*, refused: bool, project_ref: str | None, as_json: bool, data_dir: str
       mixdown tail --json | jq -r 'select(.kind == "record") | .id'
     """
     with opened(data_dir) as (_, store):
-        follower = Follower(store, chosen_projects(store, project_ref), refused_only=refused, as_json=as_json)
-        try:
-            _print(follower.start())
-            while True:
-                lines = follower.poll()
-                _print(lines)
-                if len(lines) < PAGE_REFUSALS:
-                    time.sleep(POLL_S)
-        except KeyboardInterrupt:
-            return
+        kinds = frozenset({REFUSALS}) if refused else KINDS
+        follow(Follower(store, chosen_projects(store, project_ref), kinds=kinds, as_json=as_json))
+
+
+def follow(follower: Follower) -> None:
+    """Print what a follower finds until Ctrl-C."""
+    try:
+        _print(follower.start())
+        while True:
+            lines = follower.poll()
+            _print(lines)
+            if len(lines) < PAGE_REFUSALS:
+                time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        return
 
 
 def _print(lines: list[Line]) -> None:

@@ -28,6 +28,7 @@ from mixdown.model.errors import QueryError, RequestError
 from mixdown.model.times import iso_seconds
 from mixdown.query.counts import profiles_of
 from mixdown.query.recent import RecentRecord, recent_records
+from mixdown.query.recent_events import RecentEvent
 from mixdown.query.refused import refusals_page
 from mixdown.store.protocols import Project, RefusedRecord, Store
 
@@ -143,6 +144,21 @@ def record_view(record: RecentRecord) -> dict[str, Any]:
         "group_key": record.group_key or None,
         "id": record.id,
         "operations": {name: orjson.Fragment(bytes(payload)) for name, payload in record.operations.items()},
+    }
+
+
+def event_view(event: RecentEvent) -> dict[str, Any]:
+    """An event of the log, as lines of a tail show it."""
+    own = {"time": event.happened_ms, "$insert_id": event.insert_id}
+    return {
+        "position": event.position,
+        "time": iso_seconds(event.time_ms),
+        "project_id": event.project,
+        "endpoint": event.endpoint,
+        "sdk": event.sdk,
+        "event": event.event,
+        "distinct_id": event.distinct_id,
+        "properties": {**own, **event.properties},
     }
 
 

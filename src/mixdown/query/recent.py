@@ -6,8 +6,8 @@ It reads a bounded stretch of the log, so a quiet project in a busy log may show
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -38,21 +38,36 @@ class RecentRecord(msgspec.Struct, frozen=True):
     operations: dict[str, msgspec.Raw]
 
 
+class Placed(Protocol):
+    """What has a place in the log."""
+
+    @property
+    def position(self) -> int:
+        """Its place."""
+
+
+R = TypeVar("R", bound=Placed)
+
+
 def recent_records(store: Store, projects: Collection[int] | None, *, limit: int) -> list[RecentRecord]:
     """The last `limit` records of these projects (None: of all), newest first. Raises `StoreError`."""
-    log = store.log
+    return last_of(store.log, lambda chunk: records_of(chunk, projects), limit=limit)
+
+
+def last_of(log: Log, look: Callable[[Chunk], list[R]], *, limit: int) -> list[R]:
+    """The last `limit` of what `look` finds in chunks, newest first. Raises `StoreError`."""
     end = log.head()
     floor = max(log.tail_position(), end - SCAN_LIMIT_RECORDS)
     budget = SCAN_LIMIT_BYTES
     stretch = max(1, limit)
-    found: list[RecentRecord] = []
+    found: list[R] = []
     while end > floor and len(found) < limit:
         start = max(floor, end - stretch)
         chunks = _chunks(log, start, end, budget)
         if chunks is None:
             break
         budget -= sum(len(chunk.body) for chunk in chunks)
-        found = [record for chunk in chunks for record in records_of(chunk, projects)] + found
+        found = [each for chunk in chunks for each in look(chunk)] + found
         end = min([start, *[chunk.first for chunk in chunks]])
         stretch *= 4
     return found[-limit:][::-1]

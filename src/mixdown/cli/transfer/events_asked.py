@@ -6,6 +6,7 @@ Enters: flags. Leaves: an `ExportQuery` over whole days in UTC, both ends includ
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,6 +65,44 @@ def _day(text: str, flag: str) -> dt.date:
         return dt.date.fromisoformat(text)
     except ValueError:
         raise click.UsageError(f"{flag} is a day such as 2026-01-31, not {text}.") from None
+
+
+Matches = Callable[[Any, int | None, dict[str, Any]], bool]
+"""Whether an event is wanted: its name, its time in ms, and what else it was sent with."""
+
+
+def matcher(query: ExportQuery) -> Matches:
+    """A function that judges events as they are sent, by the names and the expression of a question.
+
+    Raises `UsageError` where the expression asks for more than an event's own properties.
+    """
+    from mixdown.model.expression import UNDEFINED, Context
+
+    (selector,) = query.selectors
+    names = None if selector.events is None else frozenset(selector.events)
+    expression = selector.where
+    if any(slot.accessor not in {"properties", "event"} for slot in expression.slots):
+        raise click.UsageError("--where can ask here for the properties of events alone.")
+    matches = None if expression.is_blank else expression.predicate(Context(int(time.time())))
+
+    def wanted(name: Any, time_ms: int | None, properties: dict[str, Any]) -> bool:
+        if names is not None and name not in names:
+            return False
+        if matches is None:
+            return True
+        known = _known(name, time_ms, properties)
+        return matches(tuple(known.get(slot.name, UNDEFINED) for slot in expression.slots))
+
+    return wanted
+
+
+def _known(name: Any, time_ms: int | None, properties: dict[str, Any]) -> dict[str, Any]:
+    """The properties of an event as expressions know them (contract query §3.3)."""
+    seconds = {} if time_ms is None else {"time": time_ms // 1000, "$time": time_ms // 1000}
+    known = {**properties, "$event_name": name, **seconds}
+    if "distinct_id" in properties:
+        known["$distinct_id"] = properties["distinct_id"]
+    return known
 
 
 def events_flags(*, dates: bool = True) -> Callable[[F], F]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import tempfile
-import time
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -19,7 +18,7 @@ from mixdown.cli.flags import settings_from, source_of
 from mixdown.cli.folder import find_project
 from mixdown.cli.output import note, printable
 from mixdown.cli.transfer.asking import authorization
-from mixdown.cli.transfer.events_asked import EventsAsked, events_flags
+from mixdown.cli.transfer.events_asked import EventsAsked, events_flags, matcher
 from mixdown.cli.transfer.import_run import (
     LEFT_OUT,
     Choose,
@@ -34,7 +33,6 @@ from mixdown.cli.transfer.import_run import (
 )
 from mixdown.cli.transfer.shapes import EventReader
 from mixdown.model.events import IDENTITY_EVENTS
-from mixdown.model.expression import UNDEFINED
 from mixdown.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
@@ -145,43 +143,21 @@ def identified(event: dict[str, Any]) -> dict[str, Any]:
 def _choose(asked: EventsAsked, query: ExportQuery) -> Choose:
     """A function that gives an event of a file as it is imported, or `LEFT_OUT`."""
     from mixdown.model.events import milliseconds
-    from mixdown.model.expression import Context
 
-    names = frozenset(asked.events)
     since_ms, until_ms = query.span
     bounded = asked.since is not None or asked.until is not None
-    expression = query.selectors[0].where
-    if any(slot.accessor not in {"properties", "event"} for slot in expression.slots):
-        raise click.UsageError("--where can ask for properties alone while events are imported.")
-    matches = None if expression.is_blank else expression.predicate(Context(int(time.time())))
+    matches = matcher(query)
 
     def choose(event: dict[str, Any]) -> Any:
         properties = event["properties"]
-        if names and event["event"] not in names:
-            return LEFT_OUT
         if type(properties) is not dict:
             return event
-        if bounded:
-            ms = milliseconds(properties.get("time"))
-            if ms is not None and not since_ms <= ms < until_ms:
-                return LEFT_OUT
-        if matches is not None:
-            known = _reserved(event, properties, milliseconds(properties.get("time")))
-            found = (known.get(slot.name, UNDEFINED) for slot in expression.slots)
-            if not matches(tuple(found)):
-                return LEFT_OUT
-        return identified(event)
+        ms = milliseconds(properties.get("time"))
+        if bounded and ms is not None and not since_ms <= ms < until_ms:
+            return LEFT_OUT
+        return identified(event) if matches(event["event"], ms, properties) else LEFT_OUT
 
     return choose
-
-
-def _reserved(event: dict[str, Any], properties: dict[str, Any], time_ms: int | None) -> dict[str, Any]:
-    """The properties of an event as expressions know them (contract query §3.3)."""
-    seconds = {} if time_ms is None else {"time": time_ms // 1000, "$time": time_ms // 1000}
-    known = {**properties, "$event_name": event["event"], **seconds}
-    if "distinct_id" in properties:
-        known["$distinct_id"] = properties["distinct_id"]
-    return known
 
 
 def _mixpanel_source(
