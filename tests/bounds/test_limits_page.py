@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from mixdown.cli.transfer import asking, columns, mixpanel, parquet
+from mixdown.fold import identity as fold_identity
 from mixdown.http import compression, exchange, ingestion, own, room
 from mixdown.http.jsontext import DEAR_PARTS
 from mixdown.ingest import commit, rows
-from mixdown.model import limits
-from mixdown.query import choosing, engage, recent, refused
+from mixdown.model import identity, limits
+from mixdown.query import choosing, engage, identities, recent, refused
 from mixdown.server import protocol, worker
 from mixdown.settings import SETTINGS, Setting
 from mixdown.store import bounds, sorting
@@ -86,6 +87,14 @@ def test_every_row_says_what_happens_and_why() -> None:
         (
             "keys of calls by browsers",
             [bounds.CALL_KEY_LIFE_MS // 60_000, bounds.CALL_KEYS_HELD],
+        ),
+        ("ids that become one by `$identify`, `$create_alias` and `$merge`", [identity.CLUSTER_LIMIT]),
+        ("links that an unmerge undoes", [identity.LINKS_LIMIT]),
+        ("ids, and links, of a person that are shown", [identities.SHOWN_LIMIT]),
+        ("refusals of links about one device, anonymous id or alias", [fold_identity.TOLD_OF_ONE]),
+        (
+            "pairs of a device and a user that the fold remembers",
+            [fold_identity.SETTLED_HELD, 2 * fold_identity.SETTLED_HELD],
         ),
         ("reads that a worker does at once", [worker.READ_THREADS]),
         ("reads beside them that filter, search, sort or count cohorts", [worker.SCAN_THREADS]),

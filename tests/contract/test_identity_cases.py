@@ -339,6 +339,23 @@ def test_an_unmerge_over_http_frees_an_id_for_others(original: Project) -> None:
     assert ("Seen", other, alias) in original.exported(other)
 
 
+def test_a_failed_link_can_be_sent_again_once_the_way_is_free(original: Project) -> None:
+    user, other, alias = fresh("u"), fresh("v"), fresh("a")
+    for owner in (user, other):
+        ONE.check(original.track("$create_alias", the_distinct_id=owner, the_alias=alias))
+    assert original.ids(alias) == [user, alias]
+    original.server.command("identity", "unmerge", alias, "--project", "original", "--yes", "--json")
+    reply = original.server.get("/api/mixdown/refusals", project_id=original.id, limit=1000)
+    (refusal,) = [each for each in reply.json()["results"] if other in each["record"]]
+    sent = original.server.post(
+        "/api/mixdown/refusals/resend",
+        {"ids": [refusal["id"]], "project_id": original.id},
+        headers=original.server.authorization(),
+    )
+    assert sent.json()["results"] == [{"id": refusal["id"], "stored": True, "error": None}]
+    assert original.ids(alias) == [other, alias]
+
+
 def test_the_command_line_shows_and_unmerges_while_the_server_runs(original: Project) -> None:
     user, alias = fresh("u"), fresh("a")
     ONE.check(original.track("$create_alias", the_distinct_id=user, the_alias=alias))

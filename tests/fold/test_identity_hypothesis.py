@@ -27,6 +27,7 @@ from mixdown.store.identities import UNMERGE
 from mixdown.store.memory import MemoryStore
 from mixdown.store.privacy import ENDPOINT as ERASE
 from mixdown.store.protocols import Append, FoldResult, Store
+from mixdown.store.sqlite.state import SqliteState
 from mixdown.store.sqlite.store import open_store
 from tests.model.identity_reference import Reference
 from tests.store.support import append, appending_events
@@ -109,9 +110,18 @@ def fold_with_crashes(store: Store, max_records: int, crashes: set[int]) -> None
     write = store.state.write
     step = 0
 
-    def crash(result: FoldResult) -> None:
-        list(result.profiles)
+    def fail() -> None:
         raise StoreError("no more disk")
+
+    def crash(result: FoldResult) -> None:
+        if isinstance(store.state, SqliteState):
+            store.state.before_commit = fail  # all is written then
+            try:
+                write(result)
+            finally:
+                store.state.before_commit = None
+        list(result.profiles)
+        fail()
 
     fold = ProfileFold(store, max_records=max_records)
     while True:

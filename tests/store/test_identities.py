@@ -6,11 +6,12 @@ import pytest
 
 from mixdown.model.identity import Identities, Member
 from mixdown.store import identities
-from mixdown.store.identities import known_of, writes_of
+from mixdown.store.identities import known_of, members_by, writes_of
 from mixdown.store.protocols import FoldResult, State
 from tests.store.support import NOW_MS
 
 MANY = 12_000
+UUID = "0b5bd3f5-9c6f-4b7e-8f5e-2a1c3d4e5f60"
 
 
 def asked(state: State, project: int = 1, *ids: str) -> Identities:
@@ -128,6 +129,15 @@ def test_an_alias_of_legacy_mode_is_one_hop_to_the_canonical_id_of_its_distinct_
     found = [Member("a1", "u9", 5), Member("a2", "a1", 6), Member("u1", "u9"), Member("u8", "u9")]
     assert list(state.all_members(1)) == [found]
     assert sorted(state.resolved(1, ["u8", "a1", "a2", "u1", "u9", "x"])) == found
+
+
+def test_members_follow_from_the_links_alone(state: State) -> None:
+    link(state, "original", ("merge", "u1", "u2"), ("create_alias", "u3", "u2"), ("identify", "u9", UUID))
+    link(state, "legacy", ("create_alias", "u1", "old"), first=10)
+    link(state, "simplified", ("device", "$device:D", "u2"), first=20)
+    links = state.links(1, ["u1", "u9", "old"], limit=100)
+    members = [state.members(1, [link.one, link.other]) for link in links]
+    assert sorted(members_by(links)) == sorted({each for some in members for each in some})
 
 
 def test_a_walk_along_links_has_a_limit_and_takes_the_nearest_first(state: State) -> None:

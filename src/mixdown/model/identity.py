@@ -124,7 +124,7 @@ def cluster_of(start: str, links: Iterable[IdentityLink]) -> tuple[list[str], li
     for link in links:
         for each in (link.one, link.other):
             by_id.setdefault(each, {})[link.key] = link
-    return _reached(start, by_id)
+    return reached(start, by_id)
 
 
 def resolved(start: str, links: Iterable[IdentityLink]) -> str:
@@ -264,8 +264,8 @@ class Identities:
             return ""
         if verb == IDENTIFY and not is_anonymous(made.other):
             return texts.LINK_NOT_ANONYMOUS
-        ours, links = _reached(one, self._links)
-        theirs, other_links = _reached(other, self._links)
+        ours, links = reached(one, self._links)
+        theirs, other_links = reached(other, self._links)
         if verb == IDENTIFY and other_links and canonical_of(other_links)[1]:
             return texts.LINK_ALREADY_MERGED
         if len(ours) + len(theirs) > CLUSTER_LIMIT:
@@ -335,7 +335,7 @@ class Identities:
         for each in neighbours:
             if each in seen:
                 continue
-            ids, links = _reached(each, self._links)
+            ids, links = reached(each, self._links)
             seen.update(ids)
             self._settle(ids, canonical_of(links)[0] if links else each)
 
@@ -352,8 +352,8 @@ class Identities:
             self._changed[one] = None
 
 
-def _reached(start: str, by_id: ByID) -> tuple[list[str], list[IdentityLink]]:
-    """What `cluster_of` gives, by links that stand at both of their ids."""
+def reached(start: str, by_id: ByID) -> tuple[list[str], list[IdentityLink]]:
+    """What `cluster_of` gives, by links that stand at both of their ids; legacy mode's are left out."""
     ids: dict[str, None] = {start: None}
     links: dict[LinkKey, IdentityLink] = {}
     waiting = [start]

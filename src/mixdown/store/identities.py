@@ -15,12 +15,14 @@ from mixdown.model.identity import (
     CLUSTER_LIMIT,
     LEGACY,
     LINKS_LIMIT,
+    ByID,
     Identities,
     IdentityLink,
     LinkKey,
     Member,
     canonical_of,
     cluster_of,
+    reached,
 )
 
 LINKED_LIMIT: Final = 20_000
@@ -159,6 +161,26 @@ def linked_by(one: str, links: Iterable[IdentityLink]) -> list[str]:
     ids, within = cluster_of(start, known)
     first = canonical_of(within)[0] if within else start
     return list(dict.fromkeys([first, *ids, *(link.other for link in aliases if link.one in ids)]))
+
+
+def members_by(links: Iterable[IdentityLink]) -> list[Member]:
+    """All members that follow from all links in force of a project."""
+    by_id: ByID = {}
+    found = []
+    for link in links:
+        if link.mode == LEGACY:
+            found.append(Member(link.other, link.one, link.position + 1))
+            continue
+        for each in (link.one, link.other):
+            by_id.setdefault(each, {})[link.key] = link
+    seen: set[str] = set()
+    for start in by_id:
+        if start not in seen:
+            ids, within = reached(start, by_id)
+            seen.update(ids)
+            canonical = canonical_of(within)[0]
+            found += [Member(each, canonical) for each in ids if each != canonical]
+    return found
 
 
 class Walk:

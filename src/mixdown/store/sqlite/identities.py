@@ -23,7 +23,7 @@ from mixdown.model.identity import (
     IdentityLink,
     Member,
 )
-from mixdown.store.identities import LINKED_LIMIT, IdentityWrites, Walk, linked_by
+from mixdown.store.identities import LINKED_LIMIT, IdentityWrites, Walk, linked_by, members_by
 from mixdown.store.sqlite import connection as sqlite
 
 MODES: Final = (SIMPLIFIED, ORIGINAL, LEGACY)
@@ -184,6 +184,19 @@ def write(connection: apsw.Connection, changes: IdentityWrites) -> None:
     ]
     if members:
         sqlite.rows(connection, _PUT, (project, orjson.dumps(members).decode()))
+
+
+def derive_all(connection: apsw.Connection) -> None:
+    """Write anew whose canonical id is another, of the links in force. Holds a project's links in memory."""
+    sqlite.rows(connection, "DELETE FROM identities")
+    for (project,) in sqlite.rows(connection, _PROJECTS):
+        rows = sqlite.rows(
+            connection,
+            f"SELECT {_LINK} FROM identity_links AS l WHERE project_id = ? AND undone_position IS NULL",  # noqa: S608 - names of columns
+            (project,),
+        )
+        members = members_by(map(_link, rows))
+        write(connection, IdentityWrites(project, members=[(each.id, each) for each in members]))
 
 
 def _link(row: tuple[Any, ...]) -> IdentityLink:

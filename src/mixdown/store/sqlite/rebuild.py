@@ -15,7 +15,7 @@ import apsw
 import msgspec
 
 from mixdown.store.sqlite import connection as sqlite
-from mixdown.store.sqlite import indexes, properties
+from mixdown.store.sqlite import identities, indexes, properties
 from mixdown.store.sqlite.folder import make_file, sync_folder
 
 _ROWS_AT_ONCE: Final = 1000
@@ -90,6 +90,8 @@ def rebuild(path: Path, kind: sqlite.Kind) -> Rebuilt:
                 properties.forget_all(new)  # what was counted may be lost now, and what was lost counted
             if kind is sqlite.STATE and "property_indexes" in rows:
                 indexes.forget_all(new)
+            if kind is sqlite.STATE and {"identities", "identity_links"}.intersection(torn):
+                identities.derive_all(new)  # what was read of them may not fit together
             headless = kind is sqlite.LOG and not rows["head"]
             if headless:
                 rows["head"] = _head_from_chunks(new)
