@@ -47,8 +47,8 @@ def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a few events, so that a few events go through all forms."""
     for name, value in {
         "CLOSED_EVENTS": 4,
-        "SPLIT_EVENTS": 6,
-        "SPLIT_EVENTS_A_DAY": 1,
+        "SPLIT_EVENTS": 4,
+        "SPLIT_EVENTS_LIMIT": 6,
         "MERGED_EVENTS": 1000,
         "MERGED_FILES": 2,
     }.items():

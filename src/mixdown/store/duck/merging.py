@@ -17,7 +17,7 @@ from mixdown.store.duck.shredding import (
     member,
     rest_of,
 )
-from mixdown.store.duck.sql import identifier, literal
+from mixdown.store.duck.sql import identifier, literals
 from mixdown.store.events import EventFile, Kind, PropertyColumn
 
 _NUMBERS: Final[frozenset[Kind]] = frozenset({"integer", "number"})
@@ -29,12 +29,17 @@ def merged(files: Sequence[EventFile]) -> tuple[str, list[Chosen], frozenset[str
     Where files do not agree about a property's kind, the most frequent one keeps the column.
     """
     chosen = _together(files)
-    selects = []
+    alike: dict[tuple[str, bool], list[str]] = {}
     moved: set[str] = set()
     for file in files:
-        select, others = _select(file, chosen)
-        selects.append(select)
+        columns, others = _columns(file, chosen)
+        alike.setdefault((columns, bool(file.dead)), []).append(file.path)
         moved |= others
+    selects = [
+        f"SELECT {columns} FROM read_parquet({literals(paths)})"
+        + (" ANTI JOIN dead USING (position)" if dead else "")
+        for (columns, dead), paths in alike.items()
+    ]
     rest: frozenset[str] | None = frozenset(moved)
     for file in files:
         rest = None if rest is None or file.rest is None else rest | file.rest
@@ -65,8 +70,8 @@ def _together(files: Sequence[EventFile]) -> list[Chosen]:
     return chosen
 
 
-def _select(file: EventFile, chosen: Sequence[Chosen]) -> tuple[str, set[str]]:
-    """SQL of one file's rows in the columns of all, and the names that it moves to `rest`."""
+def _columns(file: EventFile, chosen: Sequence[Chosen]) -> tuple[str, set[str]]:
+    """SQL of one file's columns as those of all, and the names that it moves to `rest`."""
     own = {column.name: column for column in file.columns}
     values, marks, members = [], [], []
     moved = set()
@@ -91,9 +96,7 @@ def _select(file: EventFile, chosen: Sequence[Chosen]) -> tuple[str, set[str]]:
         members.append(member(name, of_column(column)))
         moved.add(name)
     rest = f"{rest_of(members, 'rest')} AS rest"
-    source = f"read_parquet({literal(file.path)})"
-    living = " ANTI JOIN dead USING (position)" if file.dead else ""
-    return f"SELECT {', '.join([*BASE, *values, *marks, rest])} FROM {source}{living}", moved
+    return ", ".join([*BASE, *values, *marks, rest]), moved
 
 
 def _as_number(column: PropertyColumn) -> tuple[str, str, str]:

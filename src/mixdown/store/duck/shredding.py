@@ -36,7 +36,7 @@ _NAMES: Final = '"(names)"'
 _APART: Final = '"(apart)"'
 _ONE: Final = '"(one)"'
 _RESERVED: Final = frozenset({*BASE, "properties", "rest", "(names)", "(apart)"})
-_SAMPLED_EVENTS: Final = 20_000
+_SAMPLED_EVENTS: Final = 4_000
 
 
 class Chosen(msgspec.Struct, frozen=True):

@@ -39,7 +39,10 @@ _DAY_FORM: Final = "row_group_size 122880"
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What a listing says of a file that was written."""
+    """What a listing says of a file that was written.
+
+    `largest_day` tells how many of its events lie in the day that has most of them (0: all).
+    """
 
     count: int
     size_bytes: int
@@ -47,6 +50,7 @@ class Written(msgspec.Struct, frozen=True):
     last_ms: int
     columns: tuple[PropertyColumn, ...] = ()
     rest: frozenset[str] | None = None
+    largest_day: int = 0
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -100,7 +104,11 @@ def write_recent(connection: DuckDBPyConnection, batches: Sequence[bytes], path:
         rows = f"SELECT {_BASE}, properties::VARCHAR AS properties FROM ({rows}) ORDER BY time, position"
         count, size, _ = _copy(connection, rows, path, _RECENT_FORM)
     first_ms, last_ms = _times(connection, path)
-    return Written(count, size, first_ms, last_ms)
+    ((largest_day,),) = connection.execute(
+        "SELECT max(events) FROM (SELECT count(*) AS events"
+        f" FROM {_parquet(path)} GROUP BY epoch_ms(time) // {DAY_MS})"
+    ).fetchall()
+    return Written(count, size, first_ms, last_ms, largest_day=int(largest_day or 0))
 
 
 def next_time(connection: DuckDBPyConnection, sources: Sequence[EventFile]) -> int | None:
@@ -162,17 +170,21 @@ def merge(connection: DuckDBPyConnection, files: Sequence[EventFile], path: Path
 
 def positions_of(
     connection: DuckDBPyConnection, file: EventFile, ids: Collection[str], below: int
-) -> list[int]:
-    """The positions below `below` of a file's rows with these distinct_ids."""
+) -> tuple[list[int], list[int]]:
+    """The positions below `below` of a file's rows with these distinct_ids.
+
+    First of rows that count, then of those that have moved on (`EventFile.begin_ms`) and still lie there.
+    """
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE ids AS SELECT unnest(?::VARCHAR[]) AS distinct_id", [[*ids]]
     )
+    moved = "false" if file.begin_ms is None else f"time < {at_time(file.begin_ms)}"
     found = connection.execute(
-        f"SELECT position FROM {_parquet(Path(file.path))} SEMI JOIN ids USING (distinct_id)"
+        f"SELECT position, {moved} FROM {_parquet(Path(file.path))} SEMI JOIN ids USING (distinct_id)"
         " WHERE position < ? ORDER BY position",
         [below],
     ).fetchall()
-    return [position for (position,) in found]
+    return [position for position, gone in found if not gone], [position for position, gone in found if gone]
 
 
 def _stored_again(connection: DuckDBPyConnection, stored: Sequence[EventFile]) -> dict[int, tuple[int, ...]]:

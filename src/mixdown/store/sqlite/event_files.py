@@ -96,8 +96,8 @@ def add(connection: apsw.Connection, place: Place, written: Written, now_ms: int
     rest = None if written.rest is None else msgspec.json.encode(sorted(written.rest)).decode()
     sqlite.rows(
         connection,
-        "INSERT INTO files (number, project, day, count, size_bytes, first_ms, last_ms, written_ms, columns,"
-        " rest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO files (number, project, day, count, size_bytes, first_ms, last_ms, largest_day,"
+        " written_ms, columns, rest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             place.number,
             place.project,
@@ -106,6 +106,7 @@ def add(connection: apsw.Connection, place: Place, written: Written, now_ms: int
             written.size_bytes,
             written.first_ms,
             written.last_ms,
+            written.largest_day or written.count,
             now_ms,
             msgspec.json.encode(written.columns).decode(),
             rest,
@@ -140,6 +141,8 @@ def kill(
     """Note rows of files as dead; how many were not before. A file of which no row is left goes."""
     killed = 0
     for number, positions in rows.items():
+        if not positions:
+            continue
         before = sqlite.value(connection, "SELECT count(*) FROM dead WHERE file = ?", (number,))
         connection.executemany(
             "INSERT INTO dead VALUES (?1, ?2, ?3)"

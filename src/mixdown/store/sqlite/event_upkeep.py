@@ -7,13 +7,14 @@ are removed at the next start. Nothing is kept here that the next process would 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
+from mixdown.model.errors import TooMuchAtOnceError
 from mixdown.store.duck import writing
 from mixdown.store.events import EventBatch, EventFile
 from mixdown.store.sqlite import connection as sqlite
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _MIB: Final = 1024 * 1024
 _MINUTE_MS: Final = 60_000
 MEMORY_LIMIT_BYTES: Final = 256 * _MIB
+WIDE_MEMORY_LIMIT_BYTES: Final = 1024 * _MIB
 THREADS: Final = 1
 
 CLOSED_EVENTS: Final = 20_000
@@ -39,9 +41,9 @@ GATHERED_BATCHES: Final = 64
 GATHERED_LIMIT_BYTES: Final = 256 * 1024
 
 SPLIT_EVENTS: Final = 150_000
-"""Recent files are split when they have so many events, and so many at once where they are of one day."""
-SPLIT_EVENTS_A_DAY: Final = 20_000
+"""Recent files are split when they have so many events of one day; no piece takes many more."""
 SPLIT_EVENTS_LIMIT: Final = 4_000_000
+"""Or so many of many days."""
 SPLIT_FILES_LIMIT: Final = 256
 SPLIT_AFTER_MS: Final = 10 * _MINUTE_MS
 MANY_RECENT_EVENTS: Final = 2_000_000
@@ -60,6 +62,7 @@ _REMOVED_AT_ONCE: Final = 100
 ERASED_GRACE_MS: Final = _MINUTE_MS
 """A file with rows of somebody who was erased stays no longer for reads that have it on their list."""
 
+T = TypeVar("T")
 Writing = Callable[[], AbstractContextManager[apsw.Connection]]
 
 
@@ -83,12 +86,23 @@ class Upkeep:
             or self._merge(now_ms, busy=busy)
         )
 
-    @contextmanager
-    def workshop(self) -> Iterator[DuckDBPyConnection]:
-        """A connection that writes files."""
+    def write(self, job: Callable[[DuckDBPyConnection], T]) -> T:
+        """Do a job that writes files, in bounded memory.
+
+        Where the bound is not enough (events of megabytes, columns by the hundred) it is tried once more with
+        a wider one: events that could never be closed would be worse.
+        """
         self._store.make_ready()
-        with writing.workshop(self._events, memory_limit_bytes=MEMORY_LIMIT_BYTES, threads=THREADS) as made:
-            yield made
+        try:
+            with writing.workshop(
+                self._events, memory_limit_bytes=MEMORY_LIMIT_BYTES, threads=THREADS
+            ) as workshop:
+                return job(workshop)
+        except TooMuchAtOnceError:
+            with writing.workshop(
+                self._events, memory_limit_bytes=WIDE_MEMORY_LIMIT_BYTES, threads=THREADS
+            ) as workshop:
+                return job(workshop)
 
     def _rows(self, sql: str, bindings: sqlite.Bindings = ()) -> list[Any]:
         with sqlite.store_errors(self._store.what):
@@ -149,8 +163,8 @@ class Upkeep:
             batches.append(self._rows("SELECT lines FROM hot WHERE batch = ?", (number,))[0][0])
             numbers.append(number)
         place = self._store.place(project, None)
-        with self.workshop() as workshop:
-            written = writing.write_recent(workshop, batches, place.path(self._events))
+        path = place.path(self._events)
+        written = self.write(lambda workshop: writing.write_recent(workshop, batches, path))
         self._store.step("written")
         with self._writing() as writer:
             files.add(writer, place, written, now_ms)
@@ -187,20 +201,20 @@ class Upkeep:
         if not sources:
             return False
         project = sources[0].project
-        with self.workshop() as workshop:
-            first_ms = writing.next_time(workshop, sources)
-            if first_ms is None:
-                with self._writing() as writer:
-                    files.remove(writer, [file.number for file in sources], now_ms)
-                return True
-            day = first_ms // writing.DAY_MS
-            end_ms = (day + 1) * writing.DAY_MS
-            last_ms = max(file.last_ms for file in sources)
-            stored = self._listed(
-                "project = ? AND day = ? AND first_ms <= ? AND last_ms >= ?", project, day, last_ms, first_ms
-            )
-            place = self._store.place(project, day)
-            result = writing.split(workshop, sources, day, stored, place.path(self._events))
+        first_ms = self.write(lambda workshop: writing.next_time(workshop, sources))
+        if first_ms is None:
+            with self._writing() as writer:
+                files.remove(writer, [file.number for file in sources], now_ms)
+            return True
+        day = first_ms // writing.DAY_MS
+        end_ms = (day + 1) * writing.DAY_MS
+        last_ms = max(file.last_ms for file in sources)
+        stored = self._listed(
+            "project = ? AND day = ? AND first_ms <= ? AND last_ms >= ?", project, day, last_ms, first_ms
+        )
+        place = self._store.place(project, day)
+        path = place.path(self._events)
+        result = self.write(lambda workshop: writing.split(workshop, sources, day, stored, path))
         self._store.step("written")
         with self._writing() as writer:
             if result.written is not None:
@@ -216,30 +230,32 @@ class Upkeep:
         if under_way:
             return self._listed("project = ? AND begin_ms IS NOT NULL", under_way[0][0])
         waiting = self._rows(
-            "SELECT project, sum(count), count(*), min(written_ms), sum(erased),"
-            " (max(last_ms) - min(first_ms)) / ? + 1"
-            " FROM files WHERE day IS NULL GROUP BY project ORDER BY min(number)",
-            (writing.DAY_MS,),
+            "SELECT project, sum(count), sum(largest_day), count(*), min(written_ms), sum(erased)"
+            " FROM files WHERE day IS NULL GROUP BY project ORDER BY min(number)"
         )
-        for project, events, count, oldest_ms, erased, days in waiting:
-            wanted = min(max(SPLIT_EVENTS, days * SPLIT_EVENTS_A_DAY), SPLIT_EVENTS_LIMIT)
-            many = events >= MANY_RECENT_EVENTS or count >= MANY_RECENT_FILES
-            if not (many and events >= wanted) and count < SPLIT_FILES_LIMIT:
-                due = events >= wanted or oldest_ms <= now_ms - SPLIT_AFTER_MS or erased
-                if not due or (busy and not erased):
-                    continue
-            return self._first_recent(project, wanted)
+        for project, events, of_a_day, count, oldest_ms, erased in waiting:
+            full = of_a_day >= SPLIT_EVENTS or events >= SPLIT_EVENTS_LIMIT or count >= SPLIT_FILES_LIMIT
+            many = full and (events >= MANY_RECENT_EVENTS or count >= MANY_RECENT_FILES)
+            late = full or oldest_ms <= now_ms - SPLIT_AFTER_MS
+            if many or erased or (late and not busy):
+                return self._first_recent(project)
         return []
 
-    def _first_recent(self, project: int, wanted: int) -> list[EventFile]:
-        taken: list[EventFile] = []
-        events = 0
-        for file in self._listed("project = ? AND day IS NULL", project):
-            if taken and (events + file.count > wanted or len(taken) == SPLIT_FILES_LIMIT):
+    def _first_recent(self, project: int) -> list[EventFile]:
+        """A project's oldest recent files, as many as can be split together."""
+        numbers: list[int] = []
+        events = of_a_day = 0
+        for number, count, largest_day in self._rows(
+            "SELECT number, count, largest_day FROM files WHERE project = ? AND day IS NULL"
+            " ORDER BY number LIMIT ?",
+            (project, SPLIT_FILES_LIMIT),
+        ):
+            events += count
+            of_a_day += largest_day
+            if numbers and (of_a_day > SPLIT_EVENTS or events > SPLIT_EVENTS_LIMIT):
                 break
-            taken.append(file)
-            events += file.count
-        return taken
+            numbers.append(number)
+        return self._listed("number IN (SELECT value FROM carray(?))", files.integers(numbers))
 
     # --- files of days
 
@@ -293,8 +309,8 @@ class Upkeep:
         day = merged[0].day
         assert day is not None
         place = self._store.place(merged[0].project, day)
-        with self.workshop() as workshop:
-            written = writing.merge(workshop, merged, place.path(self._events))
+        path = place.path(self._events)
+        written = self.write(lambda workshop: writing.merge(workshop, merged, path))
         self._store.step("written")
         with self._writing() as writer:
             if written is not None:

@@ -88,13 +88,8 @@ class SqliteEvents:
             for place, batch in enumerate(written.batches)
             if batch.count >= upkeep.CLOSED_EVENTS or len(batch.lines) >= upkeep.CLOSED_BYTES
         }
-        recent = []
-        if large:
-            with self._upkeep.workshop() as workshop:
-                for batch in large.values():
-                    place = self.place(batch.project, None)
-                    path = place.path(self._events)
-                    recent.append((place, writing.write_recent(workshop, [batch.lines], path)))
+        recent = [self._write_recent(batch) for batch in large.values()]
+        if recent:
             self.step("written")
         with self._writing() as writer:
             for place, file in recent:
@@ -104,6 +99,12 @@ class SqliteEvents:
                     keep_hot(writer, batch, written.now_ms)
             write_keys(writer, written.keys, written.now_ms)
             sqlite.rows(writer, "UPDATE reader SET watermark = ?", (written.watermark,))
+
+    def _write_recent(self, batch: EventBatch) -> tuple[Place, writing.Written]:
+        place = self.place(batch.project, None)
+        path = place.path(self._events)
+        written = self._upkeep.write(lambda workshop: writing.write_recent(workshop, [batch.lines], path))
+        return place, written
 
     def tend(self, *, busy: bool, now_ms: int) -> bool:
         with self._turn:
@@ -168,12 +169,15 @@ class SqliteEvents:
             return listed[0] if listed else None
 
     def _forget_in(self, file: EventFile, ids: Collection[str], below: int) -> int:
-        with self._upkeep.workshop() as workshop:
-            positions = writing.positions_of(workshop, file, ids, below)
-        if not positions:
+        counting, moved = self._upkeep.write(
+            lambda workshop: writing.positions_of(workshop, file, ids, below)
+        )
+        if not counting and not moved:
             return 0
         with self._writing() as writer:
-            return files.kill(writer, {file.number: positions}, erased=True, now_ms=None)
+            hidden = files.kill(writer, {file.number: counting}, erased=True, now_ms=None)
+            files.kill(writer, {file.number: moved}, erased=True, now_ms=None)
+            return hidden
 
     def _forget_hot(self, writer: apsw.Connection, number: int, ids: Collection[str], below: int) -> int:
         """Take events of these ids out of a hot batch; how many there were."""

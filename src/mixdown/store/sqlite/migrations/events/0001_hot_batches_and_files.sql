@@ -46,6 +46,7 @@ CREATE TABLE files (
     first_ms INTEGER NOT NULL,
     last_ms INTEGER NOT NULL,
     begin_ms INTEGER,
+    largest_day INTEGER NOT NULL, -- events in the day that has most of them
     written_ms INTEGER NOT NULL,
     dead INTEGER NOT NULL DEFAULT 0,
     erased INTEGER NOT NULL DEFAULT 0,
