@@ -198,7 +198,7 @@ def erase_all_with_fold(store: Store) -> None:
 def filled(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """210 events of 30 people in files of days, in recent files and hot, each with a value of its own."""
     monkeypatch.setattr(event_upkeep, "CLOSED_EVENTS", 40)
-    monkeypatch.setattr(event_upkeep, "SPLIT_EVENTS_A_DAY", 60)
+    monkeypatch.setattr(event_upkeep, "SPLIT_EVENTS", 60)
     for part in range(4):
         for person in range(30 if part < 3 else 15):
             secret = f"per-{person:02d}-value-{part}".encode()
