@@ -67,7 +67,7 @@ AIMS: Final[dict[str, tuple[str, ...]]] = {
     "events_twice": ("unanswered", "unanswered", "unanswered"),
     "events_apart": ("events", "events"),
     "files_unsynced": ("power",),
-    "files_unlinked": ("events", "events"),
+    "files_unlinked": ("events, anywhere", "events, anywhere"),
 }
 
 
@@ -211,6 +211,8 @@ class Run:
                 await self._stage.cut_power(self._in_flight)
             elif target == "checkpoint":
                 await self._stage.fill_at_checkpoints()
+            elif target == "events, anywhere":
+                await self._stage.kill("events", self._in_flight)
             elif target == "unanswered":  # what it committed is on disk, and nobody was told
                 await self._stage.strike("worker", "log.db-wal sync", IN_COMMIT)
             else:
