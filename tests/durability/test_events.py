@@ -40,8 +40,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few events make a file, few files a split, and files are unlinked at once."""
     for name, value in (
         ("CLOSED_EVENTS", 8),
-        ("SPLIT_EVENTS", 16),
-        ("SPLIT_EVENTS_A_DAY", 8),
+        ("SPLIT_EVENTS", 8),
         ("MERGED_FILES", 2),
         ("QUIET_MS", 0),
     ):

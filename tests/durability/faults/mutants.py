@@ -21,7 +21,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-
 _WINDOW_S: Final = 0.3 if "mixdown.server.child" in sys.orig_argv else 0.0
 """How long a window stays open that a kill must hit."""
 
