@@ -23,7 +23,6 @@ from bench.records import Pool
 RECEIVE_BYTES: Final = 65_536
 SEND_BUFFER_BYTES: Final = 1 << 20
 STALL_LIMIT_S: Final = 60.0
-_GOOD: Final = b"\r\n\r\n1"
 
 
 class LoadError(RuntimeError):
@@ -87,6 +86,7 @@ class _Connection:
 class _Generator:
     def __init__(self, port: int, pool: Pool, connections: int) -> None:
         self._pool = pool
+        self._good = b"\r\n\r\n" + pool.good
         self._load = Load()
         self._epoll = select.epoll()
         self._connections: dict[int, _Connection] = {}
@@ -174,7 +174,7 @@ class _Generator:
                     raise LoadError(f"the server cut a connection: {error}") from error
                 if connection.reply:
                     data = connection.reply + data
-                if data.endswith(_GOOD):
+                if data.endswith(self._good):
                     replied.append(connection)
                 else:
                     self._look_at(connection, data)

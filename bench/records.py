@@ -141,10 +141,14 @@ _SALTS: Final = _Salts()
 
 @dataclass
 class Pool:
-    """Requests of `size` records each, to be sent round and round; `next` gives each a salt of its own."""
+    """Requests of `size` records each, to be sent round and round; `next` gives each a salt of its own.
+
+    `good` is what the server answers to each.
+    """
 
     size: int
     requests: list[bytes]
+    good: bytes = b"1"
     _at: int = 0
     _salt: bytes = field(default_factory=_SALTS.fresh)
 

@@ -130,11 +130,11 @@ def memory_mib(pids: list[int]) -> float:
 
 
 def cpu_s(pids: list[int]) -> dict[str, float]:
-    """Processor time that the processes have taken, by what they do: "worker", "fold", "other"."""
-    spent = {"worker": 0.0, "fold": 0.0, "other": 0.0}
+    """Processor time that the processes have taken, by what they do: "worker", "fold", "events", "other"."""
+    spent = {"worker": 0.0, "fold": 0.0, "events": 0.0, "other": 0.0}
     for pid in pids:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        role = next((role for role in ("worker", "fold") if role.encode() in words), "other")
+        role = next((role for role in ("worker", "fold", "events") if role.encode() in words), "other")
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         spent[role] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return spent

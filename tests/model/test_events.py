@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mixdown.http.jsontext import parse_json
-from mixdown.model.events import DAY_MS, EventReading, Judged, Target, read_event
+from mixdown.model.events import DAY_MS, EventReading, Judged, LinkAsked, Target, device_id, read_event
 from mixdown.model.limits import Limits
 from mixdown.model.quick_events import judge_quickly, read_events_quickly, read_lines_quickly
 from mixdown.model.updates import Refusal
@@ -85,8 +85,16 @@ def quickly(raws: list[Any], how: Setting) -> list[Any] | None:
     assert len(judged.events) == len(raws)
     found: list[Any] = []
     for index, pair in enumerate(judged.events):
-        link = judged.links.get(index)
-        found.append(None if pair is None else told(Judged(pair[0], pair[1], link), index))
+        if pair is None:
+            found.append(None)
+            continue
+        project, event = pair
+        device, user = event.properties.get("$device_id"), event.properties.get("$user_id")
+        link = None
+        if type(device) is str and type(user) is str and (project, device, user) in judged.links:
+            assert judged.links[project, device, user] <= index
+            link = LinkAsked("simplified", "device", device_id(device), user)
+        found.append(told(Judged(project, event, link), index))
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -22,19 +22,19 @@ from mixdown.model.events import (
     LinkAsked,
     Properties,
     Target,
+    device_id,
     read_event,
 )
-from mixdown.model.identity import SIMPLIFIED
+from mixdown.model.identity import DEVICE, SIMPLIFIED
 from mixdown.model.quick_events import judge_quickly
 from mixdown.model.updates import Refusal, number_text
 from mixdown.model.values import clean_text
-from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, Link, Outcome, encode_events, encode_filter
+from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, Link, Outcome, encode_event_segment, encode_filter
 from mixdown.store.protocols import Append, Project
 
 GEO_NAMES: Final = {"$city": "$city", "$region": "$region", "$country_code": "mp_country_code"}
 """What a lookup finds, and what it is called on an event (contract ingestion §10.4)."""
 _INSERT_ID_CHARS: Final = 255
-_encode: Final = msgspec.json.Encoder().encode
 
 
 def prepare_events(
@@ -108,6 +108,7 @@ class _Batch:
         )
         self._events: list[tuple[int, Event]] = []
         self._links: dict[tuple[int, LinkAsked], int] = {}
+        self._plain_links: list[Link] = []
         self._refusals: list[Refusal] = []
         self._ignored = 0
         self._total = 0
@@ -119,21 +120,29 @@ class _Batch:
         assert quick is not None
         judged = judge_quickly(quick, self.reading)
         self._total = len(judged.events)
-        if not all(judged.events):  # a pair is never empty: something was left out
+        left_out = not all(judged.events)  # a pair is never empty
+        if left_out:
             submission.take_long_way()
             self.reading = msgspec.structs.replace(self.reading, hostile=submission.hostile)
             if self._refuse_identity_events():
                 return
         else:
             submission.quick_events = None  # taken apart: whoever judges again reads again
+        if not (left_out or self._request_geo or judged.ips):
+            self._events = cast("list[tuple[int, Event]]", judged.events)
+            self._plain_links = [
+                Link(at, project, SIMPLIFIED, DEVICE, device_id(device), user)
+                for (project, device, user), at in judged.links.items()
+            ]
+            return
+        links = {at: (project, _device_link(*ids)) for (project, *ids), at in judged.links.items()}
         for index, pair in enumerate(judged.events):
             if pair is None:
                 self._judge(submission.records[index], index)
                 continue
-            if self._request_geo or judged.ips:
-                self._locate(pair[1].properties, judged.ips.get(index))
-            if judged.links:
-                self._note(pair[0], judged.links.get(index))
+            self._locate(pair[1].properties, judged.ips.get(index))
+            if index in links:
+                self._links.setdefault(links[index], len(self._events))
             self._events.append(pair)
 
     def judge_all(self) -> None:
@@ -214,21 +223,23 @@ class _Batch:
 
     def _append(self, key: bytes | None, outcome: Outcome, refusals: list[Refusal]) -> Append:
         submission, events = self._submission, self._events
-        links = [Link(at, project, *asked) for (project, asked), at in self._links.items()]
+        links = self._plain_links + [
+            Link(at, project, *asked) for (project, asked), at in self._links.items()
+        ]
         segment = b""
         if events:
-            segment = encode_events(
+            segment = encode_event_segment(
                 submission.endpoint,
                 submission.sdk,
                 key,
                 outcome if key is not None else None,
                 links,
-                [_encode(events)[1:-1]],
-                count=len(events),
+                events,
             )
         ids = {event.distinct_id for _, event in events}
-        for link in links:
-            ids.update((link.one, link.other))
+        ids.update([link.one for link in links])
+        if self._links:  # of plain ones, the other is the event's own id
+            ids.update([link.other for link in links])
         return Append(
             segment=segment,
             count=len(events),
@@ -236,6 +247,10 @@ class _Batch:
             refusals=tuple(kept(submission, refusal, key) for refusal in refusals),
             kinds=FOR_ALL if links or key is not None else FOR_EVENTS,
         )
+
+
+def _device_link(device: str, user: str) -> LinkAsked:
+    return LinkAsked(SIMPLIFIED, DEVICE, device_id(device), user)
 
 
 def _is_identity_event(raw: Properties) -> bool:

@@ -7,6 +7,7 @@ neighbours go on the quick way, for imports are large and long texts common. It 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final
@@ -22,13 +23,12 @@ from mixdown.model.events import (
     LATE_AFTER_MS,
     Event,
     EventReading,
-    LinkAsked,
     Properties,
     Target,
     device_id,
     fits_strict,
 )
-from mixdown.model.identity import DEVICE, SIMPLIFIED
+from mixdown.model.identity import SIMPLIFIED
 from mixdown.model.limits import EVENT_PROPERTIES, EVENT_VALUE_LIMIT_BYTES, NAME_LIMIT_CHARS, Limits
 from mixdown.model.quick import GROWTH, NUL_ESCAPE, chars_within, plain_values
 from mixdown.model.times import MILLISECONDS_FROM
@@ -54,10 +54,13 @@ class QuickEvents(msgspec.Struct):
 
 
 class QuickJudged(msgspec.Struct):
-    """By an event's place in its request: project and event (None: not judged), its link, its own address."""
+    """By an event's place in its request: project and event (None: not judged), and its own address.
+
+    `links` are (project, device, user) as they were sent, and which event says so first.
+    """
 
     events: list[tuple[int, Event] | None]
-    links: dict[int, LinkAsked]
+    links: dict[tuple[int, str, str], int]
     ips: dict[int, Any]
 
 
@@ -175,27 +178,27 @@ def judge_quickly(quick: QuickEvents, reading: EventReading) -> QuickJudged:
 class _Judge:
     """Judges the plain events of one request, as `events.read_event` does."""
 
-    __slots__ = ("_earliest_ms", "_flat", "_imports", "_judged", "_reading", "_target", "_token")
+    __slots__ = ("_earliest_ms", "_flat", "_imports", "_judged", "_reading", "_strict", "_target", "_token")
 
     def __init__(self, reading: EventReading, judged: QuickJudged, *, flat: bool) -> None:
         self._reading = reading
         self._judged = judged
         self._flat = flat
+        self._strict = reading.strict
         self._imports = reading.target is not None
         self._target = reading.target
         self._token = ""
         self._earliest_ms = EARLIEST_MS
 
-    def take(self, event: Event, index: int) -> None:
+    def take(self, event: Event, index: int) -> None:  # noqa: C901, PLR0912 - a call costs as much as a check
         """Judge one event; it is left out where it wants a closer look."""
-        properties = event.properties
-        reading = self._reading
-        target = self._target
+        properties, name = event.properties, event.event
+        reading, target, strict = self._reading, self._target, self._strict
         pop = properties.pop
         token = pop("token", None)
         if not self._imports and token != self._token:
             target = self._found(token)
-        if target is None or (not event.event[0].isalnum() and not self._is_plain_name(event.event)):
+        if target is None or (not name[0].isalnum() and not self._is_plain_name(name)):
             return
         time = pop("time", None)
         if type(time) is int:
@@ -207,32 +210,41 @@ class _Judge:
             time = reading.now_ms
         else:
             return
-        insert_id = self._insert_id(pop("$insert_id", None), index)
+        insert_id = pop("$insert_id", None)
+        if type(insert_id) is str:
+            if not insert_id or (strict and not _is_plain_id(insert_id)):
+                insert_id = self._insert_id(insert_id, index)
+        else:
+            insert_id = self._insert_id(insert_id, index)
         owner = pop("distinct_id", None)
-        if owner is not None and (type(owner) is not str or (reading.strict and _is_placeholder(owner))):
+        if owner is not None and (type(owner) is not str or (strict and _is_placeholder(owner))):
             return
-        link = None
-        if target.mode == SIMPLIFIED and ("$user_id" in properties or "$device_id" in properties):
-            known = _known(owner, properties.get("$user_id"), properties.get("$device_id"))
-            if known is None:
-                return
-            owner, link = known
+        device = user = None
+        if target.mode == SIMPLIFIED:
+            user, device = properties.get("$user_id"), properties.get("$device_id")
+            if user is not None or device is not None:
+                if (user is not None and type(user) is not str) or (
+                    device is not None and type(device) is not str
+                ):
+                    return
+                owner = user or (device and device_id(device)) or owner
         if (
             not self._earliest_ms <= time <= reading.now_ms
             or owner is None
             or insert_id is None
             or "$ignore" in properties
-            or not (self._flat or _all_fit(properties, strict=reading.strict))
+            or not (self._flat or _all_fit(properties, strict=strict))
         ):
             return
-        if link is not None:
-            self._judged.links[index] = link
+        judged = self._judged
+        if user and device:
+            judged.links.setdefault((target.id, device, user), index)
         if "ip" in properties:
-            self._judged.ips[index] = pop("ip")
+            judged.ips[index] = pop("ip")
         if self._imports:
             properties[IMPORT] = True
         event.time, event.distinct_id, event.insert_id = time, owner, insert_id
-        self._judged.events[index] = target.id, event
+        judged.events[index] = target.id, event
 
     def _insert_id(self, sent: Any, index: int) -> str | None:
         """The insert id as it is stored, None where the one that was sent wants a closer look."""
@@ -254,17 +266,7 @@ class _Judge:
         return self._target
 
     def _is_plain_name(self, name: str) -> bool:
-        return name not in IDENTITY_EVENTS and not (self._reading.strict and self._imports and name.isspace())
-
-
-def _known(owner: str | None, user: Any, device: Any) -> tuple[str | None, LinkAsked | None] | None:
-    """Owner and link of an event with a user or a device (contract ingestion §8.3)."""
-    if (user is not None and type(user) is not str) or (device is not None and type(device) is not str):
-        return None
-    one = device_id(device) if device else ""
-    if not user:
-        return one or owner, None
-    return user, LinkAsked(SIMPLIFIED, DEVICE, one, user) if one else None
+        return name not in IDENTITY_EVENTS and not (self._strict and self._imports and name.isspace())
 
 
 def _is_placeholder(text: str) -> bool:
@@ -272,6 +274,9 @@ def _is_placeholder(text: str) -> bool:
     return (len(text) < 10 or text[0] == "0" or not (text[0].isalnum() and text[-1].isalnum())) and (
         text.strip().lower() in PLACEHOLDER_IDS
     )
+
+
+_is_plain_id: Final = re.compile(r"[A-Za-z0-9]{10,36}").fullmatch  # none of the placeholders is like that
 
 
 def _is_strict_id(text: str) -> bool:

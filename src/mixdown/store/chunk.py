@@ -182,15 +182,26 @@ def encode_events(
     outcome: Outcome | None,
     links: Sequence[Link],
     events: Sequence[bytes],
-    *,
-    count: int | None = None,
 ) -> bytes:
-    """A segment of events as bytes; each of `events` is the JSON of a `LoggedEvent`.
-
-    With a `count` of them, each may be several, with commas between.
-    """
-    head = _encoder.encode((endpoint, sdk, key, outcome, (), links, len(events) if count is None else count))
+    """A segment of events as bytes; each of `events` is the JSON of a `LoggedEvent`."""
+    head = _encoder.encode((endpoint, sdk, key, outcome, (), links, len(events)))
     return b"%b,[%b]]" % (head[:-1], b",".join(events))
+
+
+def encode_event_segment(
+    endpoint: str,
+    sdk: str,
+    key: bytes | None,
+    outcome: Outcome | None,
+    links: Sequence[Link],
+    events: Sequence[tuple[int, Any]],
+) -> bytes:
+    """The same of (project, event) pairs; an event is encoded as it is."""
+    segment = bytearray(_encoder.encode((endpoint, sdk, key, outcome, (), links, len(events))))
+    segment[-1:] = b","
+    _encoder.encode_into(events, segment, -1)
+    segment += b"]"
+    return bytes(segment)
 
 
 def join_segments(segments: Iterable[bytes]) -> bytes:
