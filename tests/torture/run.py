@@ -24,6 +24,7 @@ CLIENTS: Final = 24
 KILLS_WANTED: Final = 30
 
 IN_COMMIT: Final = "worker, in a commit"
+BEFORE_REPLY: Final = "worker, between commit and reply"
 IN_TRANSACTION: Final = "fold, in a transaction"
 IN_CHECKPOINT: Final = "fold, in a checkpoint"
 WORKER_CHECKPOINT: Final = "worker, in a checkpoint"
@@ -32,6 +33,7 @@ EVENTS_CHECKPOINT: Final = "events reader, in a checkpoint"
 EVENTS_FILES: Final = "events reader, between steps of files"
 INSIDE: Final = (
     IN_COMMIT,
+    BEFORE_REPLY,
     IN_TRANSACTION,
     IN_CHECKPOINT,
     WORKER_CHECKPOINT,
@@ -46,7 +48,13 @@ _EVENTS_LABELS: Final = {
     "events file": EVENTS_FILES,
 }
 _EVENTS_PLACES: Final = (*_EVENTS_LABELS, "events file", "events.db write", "events.db sync")
-_COMMIT_PLACES: Final = ("log.db-wal write", "log.db-wal write", "log.db-wal sync", "log.db write")
+_COMMIT_PLACES: Final = (
+    "log.db-wal write",
+    "log.db-wal write",
+    "log.db-wal sync",
+    "log.db write",
+    "worker reply",
+)
 _TRANSACTION_PLACES: Final = ("fold transaction", "fold transaction", "state.db-wal write")
 _CHECKPOINT_PLACES: Final = (
     "state.db write",
@@ -214,7 +222,7 @@ class Run:
             elif target == "events, anywhere":
                 await self._stage.kill("events", self._in_flight)
             elif target == "unanswered":  # what it committed is on disk, and nobody was told
-                await self._stage.strike("worker", "log.db-wal sync", IN_COMMIT)
+                await self._stage.strike("worker", "worker reply", BEFORE_REPLY)
             else:
                 await self._strike(target)
 
@@ -229,7 +237,8 @@ class Run:
     async def _strike(self, role: str) -> None:
         if role == "worker":
             place = "log.db-wal write" if self._mutant else self._random.choice(_COMMIT_PLACES)
-            await self._stage.strike(role, place, IN_COMMIT if "wal" in place else WORKER_CHECKPOINT)
+            label = BEFORE_REPLY if place == "worker reply" else WORKER_CHECKPOINT
+            await self._stage.strike(role, place, IN_COMMIT if "wal" in place else label)
         elif role == "events":
             place = "events transaction" if self._mutant else self._random.choice(_EVENTS_PLACES)
             await self._stage.strike(role, place, _EVENTS_LABELS.get(place, EVENTS_CHECKPOINT))

@@ -31,6 +31,10 @@ def check_events(settings: Settings) -> Iterator[Finding]:
     if not has_events(folder):
         yield Finding("events", "ok", "no events yet: the next start makes events.db")
         return
+    if not (folder / EVENTS.file_name).exists():
+        message = f"events.db is missing: it lists what lies in {EVENTS_FOLDER}/"
+        yield Finding("events", "fail", message, _REPAIR)
+        return
     with reading(folder, EVENTS) as connection:
         watermark = int(connection.execute("SELECT watermark FROM reader").get)
         files = listed_files(connection)
@@ -64,7 +68,7 @@ def check_parquet(settings: Settings, tell: Callable[[str], None]) -> Iterator[F
     """Whether every listed file of events can be read to its end."""
     folder = settings.data_dir
     files: list[Listed] = []
-    if has_events(folder):
+    if (folder / EVENTS.file_name).exists():
         with reading(folder, EVENTS) as connection:
             files = listed_files(connection)
     broken = []

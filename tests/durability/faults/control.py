@@ -32,9 +32,10 @@ PLACES: Final = (
     "events.db write",
     "events.db sync",
     "events file",
+    "worker reply",
 )
 """Where a process may be told to die: before the COMMIT of fold or events reader, in writes and syncs of
-these databases, and between the steps of what happens to files of events."""
+these databases, between the steps of what happens to files of events, and between commit and replies."""
 
 ROLES: Final = ("worker", "fold", "events")
 _SIZE: Final = 16

@@ -57,6 +57,8 @@ def follow_control() -> None:
     follow_control.vfs = LossyVfs(Path(os.environ["FAULT_DATA"]), control)  # type: ignore[attr-defined]
     if CHILD == "events":
         follow_events(control)
+    if CHILD == "worker":
+        follow_replies(control)
     if CHILD == "fold":
 
         def in_transaction() -> None:
@@ -64,6 +66,20 @@ def follow_control() -> None:
                 control.die("fold transaction", "before")
 
         before_each_commit(in_transaction)
+
+
+def follow_replies(control: Any) -> None:
+    """The deaths of a worker between a commit and the replies to what is in it."""
+    from mixdown.ingest import commit
+
+    settle: Any = commit._settle
+
+    def settle_or_die(batch: Any, error: Any) -> None:
+        if error is None and control.doomed("worker reply"):
+            control.die("worker reply", "before")
+        settle(batch, error)
+
+    commit._settle = settle_or_die
 
 
 def follow_events(control: Any) -> None:
