@@ -80,7 +80,7 @@ def erase(running: servers.Server, profiles: int, people: int, chance: random.Ra
     )
     began = time.perf_counter()
     store.privacy.add_deletion(job)
-    begin(store.log, store.privacy, job, now_ms=at_ms)
+    begin(store, job, now_ms=at_ms)
     position = store.log.head()
     while store.state.watermark() < position:
         time.sleep(0.002)

@@ -144,6 +144,14 @@ def test_many_records_of_one_step_are_told_without_holding_every_state(way: Way)
         told(way.store, limit=1000)
 
 
+def test_a_list_that_a_record_brought_and_others_filled_is_told_as_it_was_each_time(way: Way) -> None:
+    """Told newest first, records of one step are applied more than once: what they bring stays as it came."""
+    step(way, record(set={"old": 1}))
+    step(way, record(set={"list": ["a"]}), *[record(append={"list": number}) for number in range(20)])
+    lists = [new for name, _, _, new in told(way.store, limit=100) if name == "list"]
+    assert lists == [["a", *range(number)] for number in range(20, -1, -1)]
+
+
 def test_a_record_that_is_turned_away_or_fails_leaves_no_history(way: Way) -> None:
     def broken(*arguments: Any, **options: Any) -> Any:
         from mixdown.model.operators import apply_operations

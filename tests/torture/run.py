@@ -2,7 +2,7 @@
 
 A round strikes workers and the fold side by side, moves the clock, perhaps fills the disk, and ends with a
 fault of the whole server. Then the clients carry through what they began, the fold catches up, and every
-stored profile is held against the ledger.
+stored profile is held against the ledger, and its history against what is stored (`past`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Final
 from mixdown.model.errors import StoreError
 from tests.torture.clients import Crowd, UnexpectedReplyError
 from tests.torture.ledger import Account
+from tests.torture.past import Past
 from tests.torture.stage import RECOGNISED, STUCK_DRAINS, RefusedToStartError, Stage
 
 CLIENTS: Final = 24
@@ -68,6 +69,7 @@ _CHECKPOINT_PLACES: Final = (
 AIMS: Final[dict[str, tuple[str, ...]]] = {
     "keys_unchecked": (),
     "watermark_apart": ("fold", "fold"),
+    "history_apart": ("fold", "fold"),
     "trim_early": ("power",),
     "position_kept": ("checkpoint",),
     "reply_early": ("worker", "worker"),
@@ -94,6 +96,7 @@ class Report:
     recognised: Counter[str] = field(default_factory=Counter)
     lost_writes: int = 0
     account: Account = field(default_factory=Account)
+    changes: int = 0
     fault: str = ""
     log: str = ""
 
@@ -134,6 +137,7 @@ class Report:
             "records": self.records,
             "traffic": dict(sorted(self.traffic.items())),
             "recognised_retries": {name: self.recognised[name] for name in RECOGNISED.values()},
+            "changes_taken_back": self.changes,
             "losses": self.account.losses,
             "duplicates": self.account.duplicates,
             "differences": self.account.differences,
@@ -152,6 +156,7 @@ class Report:
             ("records acknowledged", self.records),
             *sorted(self.traffic.items()),
             *((f"recognised {name}", self.recognised[name]) for name in RECOGNISED.values()),
+            ("changes taken back and done again", self.changes),
             ("losses", self.account.losses),
             ("duplicates", self.account.duplicates),
             ("differences", self.account.differences),
@@ -169,6 +174,7 @@ class Run:
         self._mutant = mutant
         self._random = random.Random(f"{report.seed}/rounds")
         self._ends = self._shuffled_ends()
+        self._past = Past()
 
     async def rounds(self, seconds: float) -> None:
         """Rounds until the time is over or something is wrong; twice as long where kills are wanting."""
@@ -211,6 +217,9 @@ class Run:
             account.lost(1, str(error))
         else:
             self._crowd.ledger.compare_events(events, account)
+        for fault in await asyncio.to_thread(self._past.faults, self._stage.data, stored):
+            account.differs(fault)
+        self._report.changes = self._past.changes
 
     async def _aim(self, targets: tuple[str, ...]) -> None:
         await asyncio.sleep(self._random.uniform(0.5, 1.5))

@@ -244,15 +244,26 @@ def unwind(doc: Properties | None, change: Change) -> Properties | None:
 def replay(doc: Properties | None, records: Iterable[Applied]) -> Iterator[Properties | None]:
     """The profile after each of `records`, which are applied one after the other to `doc`, which is used up.
 
-    The same object each time: whoever keeps one copies it.
+    The same object each time: whoever keeps one copies it. The records stay as they are, to be applied again.
     """
     crowd = Crowd()  # a profile that is far below the limits comes out the same with them
     for record in records:
         seen, arrival = seen_and_arrival(record.time_ms, record.record_ms, record.flags)
         doc = apply_operations(
-            doc, record.operations, geo=record.geo, seen=seen, arrival=arrival, crowd=crowd
+            doc, map(_own, record.operations), geo=record.geo, seen=seen, arrival=arrival, crowd=crowd
         )
         yield doc
+
+
+def _own(operation: Operation) -> Operation:
+    """An operation whose lists and objects a profile may take over, to be changed in place by later ones."""
+    code, payload = operation
+    if type(payload) is not dict:
+        return operation
+    return code, {
+        name: value.copy() if type(value) is list or type(value) is dict else value
+        for name, value in payload.items()
+    }
 
 
 def seen_and_arrival(time_ms: int, record_ms: int, flags: int) -> tuple[str | None, str]:

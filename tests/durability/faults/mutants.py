@@ -2,6 +2,7 @@
 
 keys_unchecked   the fold applies whatever comes, retries too
 reply_early      workers answer before the chunk is committed (and commit late)
+history_apart    the fold commits what changed before the profiles that it changed in
 watermark_apart  the fold commits the watermark before the profiles
 trim_early       the log is trimmed up to the watermark, not only up to the durable one
 position_kept    the fold stays where it was when a checkpoint failed behind its transaction
@@ -47,6 +48,27 @@ def watermark_apart() -> None:
         written(self, result)
 
     state.SqliteState.write = write_watermark_first  # type: ignore[method-assign]
+
+
+def history_apart() -> None:
+    """History has a transaction of its own, before the profiles' and the watermark's."""
+    import msgspec
+
+    from mixdown.store.history import HistoryFeed
+    from mixdown.store.protocols import FoldResult
+    from mixdown.store.sqlite import connection, history, state
+
+    written: Any = state.SqliteState.write
+
+    def write_history_first(self: Any, result: FoldResult) -> None:
+        profiles = list(result.profiles)
+        feed = result.history
+        assert feed is not None
+        with connection.transaction(self._writer):
+            history.HistoryWriter(self._writer, feed).finish()
+        written(self, msgspec.structs.replace(result, profiles=profiles, history=HistoryFeed(feed.span)))
+
+    state.SqliteState.write = write_history_first  # type: ignore[method-assign]
 
 
 def trim_early() -> None:
@@ -155,6 +177,7 @@ def files_unlinked() -> None:
 MUTANTS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "keys_unchecked": ("fold", keys_unchecked),
     "watermark_apart": ("fold", watermark_apart),
+    "history_apart": ("fold", history_apart),
     "trim_early": ("fold", trim_early),
     "position_kept": ("fold", position_kept),
     "reply_early": ("worker", reply_early),
