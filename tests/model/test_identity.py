@@ -149,6 +149,8 @@ ROWS: list[tuple[str, str, list[Link], dict[str, str], str]] = [
         {A1: A1, "a": "a", "u2": "u2"},
         "",
     ),
+    ("nor what nobody knows", "new", [alias("u1", "a")], {"a": "a"}, ""),
+    ("nor a verb that nobody knows", "original", [("split", "u1", "a")], {"a": "a"}, ""),
     ("pairs do nothing", "original", [device("D", "u1")], {"$device:D": "$device:D"}, ""),
     ("an old alias", "legacy", [alias("u1", "a1")], {"a1": "u1"}, ""),
     ("is one hop", "legacy", [alias("u1", "a1"), alias("a1", "a2")], {"a1": "u1", "a2": "a1"}, ""),

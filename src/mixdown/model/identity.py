@@ -30,6 +30,7 @@ CREATE_ALIAS: Final = "create_alias"
 MERGE: Final = "merge"
 """`$merge`: the two ids in the order in which they came."""
 
+MODES: Final = (SIMPLIFIED, ORIGINAL, LEGACY)
 VERBS: Final = (DEVICE, IDENTIFY, CREATE_ALIAS, MERGE)
 DEVICE_PREFIX: Final = "$device:"
 CLUSTER_LIMIT: Final = 500
@@ -200,7 +201,7 @@ class Identities:
         """
         if mode == LEGACY:
             return self._alias(one, other, position, time_ms) if verb == CREATE_ALIAS else ""
-        if (verb == DEVICE) != (mode == SIMPLIFIED):
+        if (verb == DEVICE) != (mode == SIMPLIFIED) or mode not in MODES or verb not in VERBS:
             return ""
         if not one or not other:
             return texts.LINK_EMPTY

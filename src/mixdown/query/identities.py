@@ -26,6 +26,7 @@ class Identity(msgspec.Struct, frozen=True):
     """One person as an id leads to them: `ids` begins with the canonical one, `links` are in log order.
 
     `links` are those of these ids in force and those that were undone; `more` says that not all are here.
+    `is_linked` says whether the id itself stands in a link that is in force.
     """
 
     distinct_id: str
@@ -33,11 +34,7 @@ class Identity(msgspec.Struct, frozen=True):
     ids: list[str]
     links: list[IdentityLink]
     more: bool
-
-    @property
-    def is_linked(self) -> bool:
-        """Whether the id itself stands in a link that is in force."""
-        return any(link.in_force and self.distinct_id in (link.one, link.other) for link in self.links)
+    is_linked: bool
 
 
 def owners(state: State, project: int, group_key: str, ids: Iterable[str]) -> tuple[str, ...]:
@@ -76,7 +73,8 @@ def identity_of(state: State, project: int, one: str, *, limit: int = SHOWN_LIMI
     known = set(ids)
     own = [links[key] for key in sorted(links) if links[key].one in known or links[key].other in known]
     more = len(links) >= _WALK_LIMIT or len(ids) > limit or len(own) > limit
-    return Identity(one, state.canonical(project, [one])[one], ids[:limit], own[:limit], more)
+    linked = any(link.in_force and one in (link.one, link.other) for link in own)
+    return Identity(one, state.canonical(project, [one])[one], ids[:limit], own[:limit], more, linked)
 
 
 def identity_view(found: Identity) -> dict[str, Any]:

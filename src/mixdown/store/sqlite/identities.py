@@ -26,12 +26,12 @@ from mixdown.model.identity import (
 from mixdown.store.identities import LINKED_LIMIT, IdentityWrites, Walk, linked_by, members_by
 from mixdown.store.sqlite import connection as sqlite
 
-MODES: Final = (SIMPLIFIED, ORIGINAL, LEGACY)
-VERBS: Final = (DEVICE, IDENTIFY, CREATE_ALIAS, MERGE)
-"""Numbered in the file by their places."""
+_MODES: Final = (SIMPLIFIED, ORIGINAL, LEGACY)
+_VERBS: Final = (DEVICE, IDENTIFY, CREATE_ALIAS, MERGE)
+# numbered in the file by their places
 _MEMBERS_AT_ONCE: Final = 10_000
-_MODE_NUMBERS: Final = {mode: number for number, mode in enumerate(MODES)}
-_VERB_NUMBERS: Final = {verb: number for number, verb in enumerate(VERBS)}
+_MODE_NUMBERS: Final = {mode: number for number, mode in enumerate(_MODES)}
+_VERB_NUMBERS: Final = {verb: number for number, verb in enumerate(_VERBS)}
 
 # one look for each project, and none at a row of another
 _PROJECTS: Final = """
@@ -202,7 +202,7 @@ def derive_all(connection: apsw.Connection) -> None:
 def _link(row: tuple[Any, ...]) -> IdentityLink:
     position, time_ms, mode, verb, one, other, undone_position, undone_ms = row
     over = (-1, 0) if undone_position is None else (undone_position, undone_ms)
-    return IdentityLink(position, time_ms, MODES[mode], VERBS[verb], one, other, *over)
+    return IdentityLink(position, time_ms, _MODES[mode], _VERBS[verb], one, other, *over)
 
 
 def _row(link: IdentityLink) -> tuple[Any, ...]:
