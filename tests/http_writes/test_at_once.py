@@ -36,6 +36,8 @@ def worker() -> Iterator[Worker]:
             JSON,
             b"1",
         ),
+        ("/track", b'[{"event":"E","properties":{"token":"TOK","distinct_id":"u1"}}]', JSON, b"1"),
+        ("/track", b'[{"event":"E","properties":{"token":"TOK"}}]', JSON, b"1"),
     ],
 )
 def test_a_small_plain_request_is_taken_and_answered_as_ever(
@@ -55,7 +57,8 @@ def test_a_small_plain_request_is_taken_and_answered_as_ever(
 
 NOT_TAKEN: dict[str, tuple[str, str, bytes, dict[str, str]]] = {
     "another method": ("GET", "/engage", BODY, JSON),
-    "another path": ("POST", "/track", BODY, JSON),
+    "another path": ("POST", "/import", BODY, JSON),
+    "no plain event": ("POST", "/track", BODY, JSON),
     "a page that wants CORS": ("POST", "/engage", BODY, {**JSON, "Origin": "https://a.example"}),
     "a key of its own": ("POST", "/engage", BODY, {**JSON, "Idempotency-Key": "k"}),
     "a call of a browser": ("POST", "/engage?_=1", BODY, JSON),

@@ -32,7 +32,7 @@ VALUES = [
     {str(n): n for n in range(255)}, {"a": {"b": {"c": 1}}}, {"a": {"b": {"c": {"d": 1}}}}, ["x" * 100] * 79,
     ["x" * 100] * 80, {"n" * 300: 1},
 ]  # fmt: skip
-PEOPLE = [
+PEOPLE: list[dict[str, Any]] = [
     {"$device_id": "D"},
     {"$device_id": "$device:D"},
     {"$device_id": "$device:D", "$user_id": "U"},

@@ -225,6 +225,25 @@ def test_every_kind_of_write_counts_as_a_request(
     assert sample(server, "mixdown_rate_limited_requests_total", limit="requests", project="1") >= 1
 
 
+def test_events_count_whosever_token_they_bring_and_however_they_come(start_server: StartServer) -> None:
+    server = start_server(arguments=["--rate-limit-records-per-s", "5"])
+    other = server.command("project", "create", "other", "--json")["token"]
+
+    def event(token: str, **more: Any) -> dict[str, Any]:
+        return {"event": "E", "properties": {"token": token, **more}}
+
+    odd = [event(other), *[event(TOKEN, time="now") for _ in range(50)]]  # none of them plain but the first
+    assert server.post("/track", odd).status == 200
+    assert server.post("/track", [event(TOKEN)] * 20).status == 429
+    now_s = int(time.time())
+    imported = [event(other, time=now_s)] * 20
+    credentials = {"Authorization": f"Basic {TOKEN}:"}
+    assert server.post("/import", imported, credentials).status == 429, (
+        "its project is that of its credentials"
+    )
+    assert server.post("/import", imported, {"Authorization": f"Basic {other}:"}).status == 200
+
+
 def test_a_limit_holds_over_all_workers_together(start_server: StartServer) -> None:
     server = start_server(workers=3, arguments=["--rate-limit-requests-per-s", "2"])
     passed: list[bool] = []
