@@ -77,7 +77,7 @@ AIMS: Final[dict[str, tuple[str, ...]]] = {
     "events_twice": ("unanswered", "unanswered", "unanswered"),
     "events_apart": ("events", "events"),
     "files_unsynced": ("power",),
-    "files_unlinked": ("events, anywhere", "events, anywhere"),
+    "files_unlinked": ("window",),
 }
 
 
@@ -228,8 +228,8 @@ class Run:
                 await self._stage.cut_power(self._in_flight)
             elif target == "checkpoint":
                 await self._stage.fill_at_checkpoints()
-            elif target == "events, anywhere":
-                await self._stage.kill("events", self._in_flight)
+            elif target == "window":
+                await self._stage.kill_in_window("events")
             elif target == "unanswered":  # what it committed is on disk, and nobody was told
                 await self._stage.strike("worker", "worker reply", BEFORE_REPLY)
             else:

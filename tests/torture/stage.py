@@ -32,6 +32,7 @@ from mixdown.store.places import events_place
 from mixdown.store.sqlite import open_store
 from tests.durability.faults.control import Control
 from tests.durability.faults.disk import power_cut
+from tests.durability.faults.mutants import WINDOW
 from tests.durability.processes import PYTHONPATH, alive, children, free_port
 from tests.serving import Server, launch
 from tests.torture.ledger import MARKS, ProfileKey
@@ -178,6 +179,15 @@ class Stage:
             os.kill(pid, signal.SIGKILL)
             await _until(lambda: not alive(pid))
             self.kills[f"{role}, anywhere"] += 1
+
+    async def kill_in_window(self, role: str) -> None:
+        """Kill a process while a mutant says that it is vulnerable."""
+        window = self.folder / WINDOW
+        await _until(window.exists)
+        for pid in children(self.server.pid, role):
+            os.kill(pid, signal.SIGKILL)
+        window.unlink(missing_ok=True)
+        self.kills[f"{role}, anywhere"] += 1
 
     async def strike(self, role: str, place: str, label: str) -> None:
         """Have a process end itself inside a commit, a checkpoint or a fold transaction."""

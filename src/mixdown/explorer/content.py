@@ -16,6 +16,7 @@ from mixdown.model.times import iso_seconds
 from mixdown.query.counts import profiles_of
 from mixdown.query.recent import RecentRecord, recent_records
 from mixdown.store.catalog_cache import CatalogView
+from mixdown.store.places import slowest_place
 from mixdown.store.protocols import Account, Project, RefusedRecord, Store
 
 LISTED: Final = 20
@@ -88,7 +89,7 @@ def content_for(store: Store, view: CatalogView, account: Account) -> Content:
         more_projects=max(0, len(projects) - PROJECTS_LISTED),
         records=[_record(record, names) for record in recent_records(store, set(ids), limit=LISTED)],
         refusals=[_refusal(refusal, names) for refusal in refusals],
-        behind=max(0, store.log.head() - store.state.watermark()),
+        behind=max(0, store.log.head() - slowest_place(store)),
     )
 
 

@@ -30,6 +30,7 @@ from mixdown.query.counts import profiles_of
 from mixdown.query.recent import RecentRecord, recent_records
 from mixdown.query.recent_events import RecentEvent
 from mixdown.query.refused import refusals_page
+from mixdown.store.places import events_place, fold_place
 from mixdown.store.protocols import Project, RefusedRecord, Store
 
 PREFIX: Final = "/api/mixdown"
@@ -112,13 +113,14 @@ def routes(services: Services) -> list[Route]:
 
 
 def server_status(store: Store, projects: Sequence[Project]) -> dict[str, Any]:
-    """How far the log and its fold are, and what each of these projects holds. Blocks."""
-    head, watermark = store.log.head(), store.state.watermark()
+    """How far the log and its readers are, and what each of these projects holds. Blocks."""
+    head, fold, events = store.log.head(), fold_place(store), events_place(store)
     refused = store.refusals.counts()
     return {
         "head": head,
-        "watermark": watermark,
-        "behind": max(0, head - watermark),
+        "watermark": fold,
+        "events_watermark": events,
+        "behind": max(0, head - min(fold, events)),
         "projects": [
             project_view(store, project, refused.get(project.id, (0, 0))[0]) for project in projects
         ],
