@@ -74,7 +74,7 @@ AIMS: Final[dict[str, tuple[str, ...]]] = {
     "position_kept": ("checkpoint",),
     "reply_early": ("worker", "worker"),
     "unsynced": ("power",),
-    "events_twice": ("unanswered", "unanswered", "unanswered"),
+    "events_twice": (),
     "events_apart": ("events", "events"),
     "files_unsynced": ("power",),
     "files_unlinked": ("window",),
@@ -230,8 +230,6 @@ class Run:
                 await self._stage.fill_at_checkpoints()
             elif target == "window":
                 await self._stage.kill_in_window("events")
-            elif target == "unanswered":  # what it committed is on disk, and nobody was told
-                await self._stage.strike("worker", "worker reply", BEFORE_REPLY)
             else:
                 await self._strike(target)
 
