@@ -144,6 +144,18 @@ def test_thousands_who_share_a_device_do_not_fill_the_refusals(way: Way) -> None
     assert len(refused(way)) == identity.TOLD_OF_ONE
 
 
+def test_a_step_counts_what_it_did_to_links(way: Way) -> None:
+    for number in range(30):
+        link(way, "device", DEVICE, f"u{number}", "simplified")
+    folded = way.fold.step()
+    assert folded is not None
+    assert folded.links == (1, 29, 0), "those that are not told are counted"
+    append_unmerge(way.store.log, way.project.id, DEVICE, now_ms=way.now_ms)
+    folded = way.fold.step()
+    assert folded is not None
+    assert folded.links == (0, 0, 1)
+
+
 def test_a_link_of_a_request_sent_twice_is_made_once(way: Way) -> None:
     link(way, "create_alias", "u1", "a1", key=b"k" * 16)
     way.fold_all()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -49,6 +49,14 @@ class FailedLink(msgspec.Struct, frozen=True):
     endpoint: str
     sdk: str
     message: str
+
+
+class LinkCounts(NamedTuple):
+    """What a step did to links."""
+
+    made: int
+    failed: int
+    undone: int
 
 
 class Settled:
@@ -192,6 +200,7 @@ class StepIdentities:
 
     def __init__(self, known: dict[int, Identities], settled: Settled) -> None:
         self.failed: list[FailedLink] = []
+        self._failures = 0
         self._known = known
         self._settled = settled
 
@@ -224,10 +233,17 @@ class StepIdentities:
         found = [writes_of(project, known) for project, known in self._known.items()]
         return [each for each in found if each.forgotten or each.undone or each.made or each.members]
 
+    def counts(self) -> LinkCounts:
+        """How many links the step made and undid, and how many failed, those that are not told included."""
+        made = sum(len(known.made) for known in self._known.values())
+        undone = sum(len(known.undone) for known in self._known.values())
+        return LinkCounts(made, self._failures, undone)
+
     def _link(self, link: Link, segment: LoggedSegment, position: int, time_ms: int) -> None:
         known = self._known[link.project]
         at = position + link.index
         message = known.link(link.mode, link.verb, link.one, link.other, at, time_ms)
+        self._failures += bool(message)
         contested = link.one if link.verb == DEVICE else link.other
         if message and self._settled.tells(f"{link.project} {contested}"):
             self.failed.append(FailedLink(link, segment.endpoint, segment.sdk, message))

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import orjson
 
-from mixdown.fold.identity import Linking, StepIdentities, refusal_of
+from mixdown.fold.identity import LinkCounts, Linking, StepIdentities, refusal_of
 from mixdown.fold.overlap import Changed, Documents, write_overlapped
 from mixdown.fold.properties import PropertyChanges, kept
 from mixdown.model import texts
@@ -83,6 +83,7 @@ class Folded(msgspec.Struct, frozen=True):
     """What one step did, for logs and metrics.
 
     `recognised` counts records of retries; `recognised_by_request` those whose request carried the key.
+    `links` is there where the step had to do with identities.
     """
 
     records: int
@@ -91,6 +92,7 @@ class Folded(msgspec.Struct, frozen=True):
     failed: int
     watermark: int
     recognised_by_request: int = 0
+    links: LinkCounts | None = None
 
 
 Groups = dict[tuple[int, str], dict[str, list[HistoryRecord]]]
@@ -249,7 +251,13 @@ class ProfileFold:
         records = taken.end - self._watermark
         self._watermark = taken.end
         return Folded(
-            records, tally.profiles, plan.recognised, tally.failed, taken.end, plan.recognised_by_request
+            records,
+            tally.profiles,
+            plan.recognised,
+            tally.failed,
+            taken.end,
+            plan.recognised_by_request,
+            None if plan.identities is None else plan.identities.counts(),
         )
 
     def _take(self, begin: int) -> _Taken | None:

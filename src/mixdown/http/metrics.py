@@ -134,6 +134,13 @@ RECOGNISED: Final = Metric(
 FOLD_FAILED: Final = Metric(
     "mixdown_fold_failed_records_total", "counter", "Records set aside because applying them failed."
 )
+LINKS: Final = Metric(
+    "mixdown_identity_links_total",
+    "counter",
+    "Links between ids that events asked for: made, failed (each pair once while the fold remembers it), or "
+    "undone by an unmerge.",
+    ("outcome",),
+)
 FOLD_FAULTS: Final = Metric(
     "mixdown_fold_faults_total", "counter", "Fold transactions that failed as a whole and were tried again."
 )
@@ -293,6 +300,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     FOLD_RECORDS,
     RECOGNISED,
     FOLD_FAILED,
+    LINKS,
     FOLD_FAULTS,
     EVENTS_STORED,
     EVENTS_RECOGNISED,
@@ -435,6 +443,13 @@ class FoldMetrics:
         self._recognised = Counters(RECOGNISED, self.registry, [("record",), ("request",)])
         self._failed = Counters(FOLD_FAILED, self.registry, [()])
         self._faults = Counters(FOLD_FAULTS, self.registry, [()])
+        self._links = Counters(LINKS, self.registry, [("made",), ("failed",), ("undone",)])
+
+    def linked(self, *, made: int, failed: int, undone: int) -> None:
+        """What a fold transaction did to links between ids."""
+        self._links.add(("made",), made)
+        self._links.add(("failed",), failed)
+        self._links.add(("undone",), undone)
 
     def folded(
         self,

@@ -51,6 +51,9 @@ class _Reports:
             failed=folded.failed,
             seconds=seconds,
         )
+        if folded.links is not None:
+            made, failed, undone = folded.links
+            self._metrics.linked(made=made, failed=failed, undone=undone)
         if self._tracing is not None:
             self._tracing.folded(folded, seconds)
         if folded.failed:
