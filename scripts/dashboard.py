@@ -320,6 +320,12 @@ ROWS: Final[list[tuple[str, list[Panel]]]] = [
                 red_from=1,
             ),
             panel(
+                "Links between ids",
+                "Of a device and a user, or by $identify, $create_alias and $merge: made, failed, undone.",
+                "ops",
+                (rate("mixdown_identity_links_total", "outcome"), "{{outcome}}"),
+            ),
+            panel(
                 "Log head",
                 "Records ever stored.",
                 "short",
