@@ -29,7 +29,7 @@ TOKEN = "token-of-the-page"
 
 @pytest.fixture(scope="module")
 def filled(start_module_server: StartServer) -> Server:
-    """A server with three users, a group and a refusal."""
+    """A server with three users, a group, a refusal and three events."""
     server = start_module_server(environment={"MIXDOWN_TOKEN": TOKEN})
     users = [
         {"$token": TOKEN, "$distinct_id": name, "$set": {"plan": plan}}
@@ -39,6 +39,12 @@ def filled(start_module_server: StartServer) -> Server:
     group = {"$token": TOKEN, "$group_key": "Company", "$group_id": "Acme", "$set": {}}
     server.post("/groups", [group])
     assert server.get("/api/query/engage", project_id=1).json()["total"] == 3
+    bought = [("ada", "pro", 12.5), ("ada", "pro", 10), ("bob", "free", 1)]
+    events = [
+        {"event": "bought", "properties": {"token": TOKEN, "distinct_id": name, "plan": plan, "price": price}}
+        for name, plan, price in bought
+    ]
+    assert server.post("/track", events).body == b"1"
     return server
 
 
@@ -94,6 +100,26 @@ def test_the_requests_are_answered(filled: Server, tmp_path: Path) -> None:
     assert run(filled, block("sh", "/api/mixdown/sql", "csv").code, tmp_path) == "users\n3\n"
     answer = json.loads(run(filled, block("sh", "/api/mixdown/sql", "params").code, tmp_path))
     assert answer["results"] == [{"distinct_id": "ada"}, {"distinct_id": "eve"}]
+
+
+def test_the_columns_of_events_are_those_that_the_page_names(filled: Server, tmp_path: Path) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    table = text[text.index("`events`, a row for each event") :].split("\n\n")[1]
+    named = [name for row in table.splitlines()[2:] for name in re.findall(r"^\| `(\w+)`", row)]
+    command = 'mixdown sql --events default "select * from events limit 1" --json'
+    assert [*json.loads(run(filled, command, tmp_path))[0]] == named
+    for view, columns in (("users", "distinct_id properties"), ("groups", "group_key group_id properties")):
+        command = f'mixdown sql --events default "select * from {view}" --json'
+        assert [*json.loads(run(filled, command, tmp_path))[0]] == columns.split()
+
+
+def test_events_are_asked_as_the_page_says(filled: Server, tmp_path: Path) -> None:
+    counted = run(filled, block("sh", "persons from events").code, tmp_path)
+    assert counted == "event\tn\tpersons\nbought\t3\t2\n"
+    revenue = run(filled, block("sh", "as revenue").code, tmp_path)
+    assert revenue == "plan\trevenue\nfree\t1.0\npro\t22.5\n"
+    joined = json.loads(run(filled, block("sh", "join users").code, tmp_path))
+    assert joined["results"] == [{"plan": "free", "n": 1}, {"plan": "pro", "n": 2}]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mixdown.cli.flags import data_dir_flag
-from mixdown.cli.folder import opened, settle_and_tell
+from mixdown.cli.folder import find_project, opened, settle_and_tell
 from mixdown.cli.output import Failure, json_text, note, print_table, printable, shortened, to_terminal
 
 if TYPE_CHECKING:
@@ -233,8 +233,17 @@ def _shown(value: Any) -> Any:
     metavar="S",
     help="End a query after so many seconds.",
 )
+@click.option("--events", "events_of", metavar="P", help="Ask the events of this project, in DuckDB's SQL.")
 @data_dir_flag
-def sql(*, query: str | None, as_json: bool, as_csv: bool, timeout_s: float, data_dir: str | None) -> None:
+def sql(
+    *,
+    query: str | None,
+    as_json: bool,
+    as_csv: bool,
+    timeout_s: float,
+    events_of: str | None,
+    data_dir: str | None,
+) -> None:
     """Ask in SQL; nothing can be changed.
 
     \b
@@ -252,7 +261,14 @@ def sql(*, query: str | None, as_json: bool, as_csv: bool, timeout_s: float, dat
     QUERY it is read from stdin; on a terminal a prompt appears.
 
     \b
+    With --events P, views of the project P:
+      events    event, time, distinct_id, sent_id, insert_id, properties, position, arrived
+      users     distinct_id, properties
+      groups    group_key, group_id, properties
+
+    \b
     Examples:
+      mixdown sql --events shop "select event, count(*) from events group by all"
       mixdown sql "select count(*) from users where project_id = 1"
       mixdown sql "select distinct_id from users where properties ->> '$.plan' = 'pro'" --csv
       mixdown sql "select message, count(*) from refusals group by 1 order by 2 desc"
@@ -262,6 +278,10 @@ def sql(*, query: str | None, as_json: bool, as_csv: bool, timeout_s: float, dat
     writer: Writer = (
         write_json if as_json else write_csv if as_csv else write_table if to_terminal() else write_lines
     )
+    if events_of is not None:
+        text = query if query is not None else _typed()
+        _over_events(text, events_of, writer, timeout_s=timeout_s, data_dir=data_dir)
+        return
     with opened(data_dir) as (settings, store):
         settle_and_tell(settings, store)
         projects = [project.id for project in store.catalog.projects()]
@@ -273,6 +293,28 @@ def sql(*, query: str | None, as_json: bool, as_csv: bool, timeout_s: float, dat
             _answer(reader, query if query is not None else _typed(), writer)
         finally:
             reader.close()
+
+
+def _over_events(query: str, ref: str, writer: Writer, *, timeout_s: float, data_dir: str | None) -> None:
+    """Answer a query over the events of one project."""
+    from mixdown.query.sql_events import EventSql
+    from mixdown.store.sqlite.guarded import RefusedError
+
+    with opened(data_dir) as (settings, store):
+        project = find_project(store, ref)
+        settle_and_tell(settings, store)
+        try:
+            with EventSql(
+                query,
+                events=store.events,
+                state=store.state,
+                project=project.id,
+                memory_bytes=settings.sql_memory_bytes,
+                timeout_s=timeout_s,
+            ) as asked:
+                writer(*asked.run(()))
+        except RefusedError as error:
+            raise Failure(str(error)) from None
 
 
 def _typed() -> str:

@@ -46,7 +46,8 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         "sql",
         "Reading",
         "Ask in SQL",
-        "One SELECT over `users`, `groups`, `refusals` and `history` of a project, in a process of its own. "
+        "One SELECT over `users`, `groups`, `refusals` and `history` of a project, or with `events` over its "
+        "events, in a process of its own. "
         f"It may take {settings.sql_timeout_s} s and {settings.sql_memory_bytes} bytes of memory, and answer "
         f"{settings.sql_rows} rows of {ANSWER_LIMIT_BYTES} bytes together.",
         read_errors(sql.PATH)

@@ -18,10 +18,11 @@ from mixdown.http.auth import refuse_other_sites
 from mixdown.http.own import PREFIX
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import BEHIND_HEADER, begin_read
+from mixdown.http.reading import BEHIND_HEADER, admitted, wait_bound_ms
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError
 from mixdown.query.sql import FORMATS, SqlAnswer, SqlLimits, SqlProcesses, SqlQuery
+from mixdown.store.chunk import FOR_ALL, FOR_PROFILES
 
 PATH: Final = f"{PREFIX}/sql"
 MORE_HEADER: Final = "X-Mixdown-More"
@@ -44,11 +45,13 @@ def routes(services: Services) -> list[Route]:
 
     async def sql(request: Request) -> Response:
         refuse_other_sites(request)
-        read = await begin_read(request, services)
-        query = sql_query(read.project.id, read.parameters)
+        project, parameters = await admitted(request, services)
+        query = sql_query(project.id, parameters)
+        bound_ms = wait_bound_ms(request, settings.read_wait_ms)
+        behind = await services.watch.wait(bound_ms, FOR_ALL if query.over_events else FOR_PROFILES)
         if processes is None:
             raise QueryError("query, this server's data is not in files", status=400)
-        return _response(await processes.answer(query), query.form, read.behind)
+        return _response(await processes.answer(query), query.form, behind)
 
     return [Route(PATH, answering(sql), methods=["POST"])]
 
@@ -63,7 +66,10 @@ def sql_query(project_id: int, parameters: Parameters) -> SqlQuery:
     form = parameters.text("format") or FORMATS[0]
     if form not in FORMATS:
         raise QueryError(f"format, must be one of {', '.join(FORMATS)}", status=400)
-    return SqlQuery(project_id, text.encode("utf-8", "replace").decode(), _params(parameters), form)
+    over_events = parameters.boolean("events", default=False)
+    return SqlQuery(
+        project_id, text.encode("utf-8", "replace").decode(), _params(parameters), form, over_events
+    )
 
 
 def _params(parameters: Parameters) -> list[Any] | dict[str, Any]:

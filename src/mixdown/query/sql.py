@@ -42,12 +42,16 @@ class SqlLimits(NamedTuple):
 
 
 class SqlQuery(NamedTuple):
-    """A query, its parameters by place or by name, and the form of the answer (one of `FORMATS`)."""
+    """A query, its parameters by place or by name, and the form of the answer (one of `FORMATS`).
+
+    `over_events` is one in DuckDB's SQL (`query.sql_events`), else it is in SQLite's.
+    """
 
     project: int
     text: str
     params: Sequence[Any] | dict[str, Any]
     form: str
+    over_events: bool = False
 
 
 class SqlAnswer(NamedTuple):
@@ -99,7 +103,7 @@ class SqlProcesses:
         }
         # exec'd anew, with none of this process's descriptors, threads or variables
         with subprocess.Popen(
-            [sys.executable, "-I", str(_program(query.text))],
+            [sys.executable, "-I", str(_program(query))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -114,9 +118,13 @@ class SqlProcesses:
                 process.kill()
 
 
-def _program(query: str) -> Path:
-    """The script that answers a query; the one that knows the history takes longer to start."""
-    return Path(__file__).with_name("sql_process.py") if TABLE in query.lower() else Path(guarded.__file__)
+def _program(query: SqlQuery) -> Path:
+    """The script that answers a query; those that know the history, or events, take longer to start."""
+    if query.over_events:
+        return Path(__file__).with_name("sql_events_process.py")
+    if TABLE in query.text.lower():
+        return Path(__file__).with_name("sql_process.py")
+    return Path(guarded.__file__)
 
 
 def _answer(written: bytes) -> SqlAnswer:

@@ -139,6 +139,10 @@ class EventTable:
                 counts[column.name] = counts.get(column.name, 0) + column.count
         return sorted(counts, key=lambda name: (-counts[name], name))
 
+    def relation_sql(self) -> str:
+        """The relation `events` as a SELECT, with all columns that were asked for so far."""
+        return self._view()
+
     def prepare(self) -> DuckDBPyConnection:
         """The connection, its relation `events` with all columns that were asked for."""
         if self._stale:

@@ -460,19 +460,24 @@ def answer(job: dict[str, Any], more_tables: MoreTables | None = None) -> tuple[
     )
     guard.close_in()
     columns, rows = guard.run(job["query"], job["params"])
+    with _errors(timeout_s, memory_bytes):
+        return written(job, columns, rows)
+
+
+def written(job: dict[str, Any], columns: Sequence[str], rows: Iterator[Any]) -> tuple[dict[str, Any], bytes]:
+    """The head and the body of an answer, within the job's limits. Raises `RefusedError`, as `rows` may."""
     names = distinct(columns)
-    written = csv_line if job["format"] == "csv" else _objects(names)
+    line_of = csv_line if job["format"] == "csv" else _objects(names)
     lines = [csv_line(columns)] if job["format"] == "csv" else []
     size, count, more = 0, 0, False
-    with _errors(timeout_s, memory_bytes):
-        for row in rows:
-            line = written(row)
-            size += len(line)
-            more = count == job["rows"] or size > job["bytes"]
-            if more:
-                break
-            lines.append(line)
-            count += 1
+    for row in rows:
+        line = line_of(row)
+        size += len(line)
+        more = count == job["rows"] or size > job["bytes"]
+        if more:
+            break
+        lines.append(line)
+        count += 1
     if more and not count:
         raise RefusedError(LARGE_ROW.format(limit=job["bytes"]))
     body = b"".join(lines)
