@@ -22,10 +22,10 @@ SOURCES := src tests scripts examples $(wildcard bench contrib)
 # contrib patches other people's classes, which is just what mypy is there to forbid
 TYPED := $(filter-out contrib,$(SOURCES))
 
-.PHONY: help install serve test test-slow torture fuzz lint format types imports docs-check check bench bench-full bench-reads bounds lock build clean
+.PHONY: help install serve test test-slow torture fuzz lint format types imports docs-check check bench bench-full bench-reads bench-events bounds lock build clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## build .venv from the lock (every other target does it when needed)
 	@:
@@ -78,6 +78,9 @@ bench: $(STAMP) ## measure this machine, in about five minutes (ARGS="--only ack
 
 bench-reads: $(STAMP) ## reads of a million profiles, quiet and under load, in about ten minutes
 	@$(BIN)/python -m bench.reads $(ARGS)
+
+bench-events: $(STAMP) ## twenty million events in store: size, counts, an export; about a quarter of an hour
+	@$(BIN)/python -m bench.stored_events $(ARGS)
 
 bench-full: $(STAMP) ## and other databases, growth to 10 M profiles, a slower disk: about an hour
 	@$(BIN)/python -m bench --full $(ARGS)

@@ -74,16 +74,21 @@ def markdown(result: Result, *, heading: str = "##") -> str:
 
 
 def machine_words(result: Result, *, loads: bool = True) -> str:
-    """The machine in one sentence."""
-    machine, options = result["machine"], result["options"]
+    """The machine in one sentence, and what was in place."""
+    options = result["options"]
     length = f"loads of {options['seconds']:g} s, " if loads else ""
+    return (
+        f"{_machine(result['machine'])}; {options['profiles']:,} profiles in place, {length}the load generator"
+        f" on the same cores.{_databases(result['machine'])}"
+    )
+
+
+def _machine(machine: Result) -> str:
     return (
         f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gib']:g} GiB, Linux"
         f" {machine['kernel']}, {machine['file_system']}, Python {machine['python']},"
         f" SQLite {machine['sqlite']};"
-        f" Mixdown {machine['mixdown']} ({machine['commit']}), {machine['at'][:10]};"
-        f" {options['profiles']:,} profiles in place, {length}the load generator"
-        f" on the same cores.{_databases(machine)}"
+        f" Mixdown {machine['mixdown']} ({machine['commit']}), {machine['at'][:10]}"
     )
 
 
@@ -327,6 +332,52 @@ def _read_table(result: Result) -> str:
 def save_reads(name: str, result: Result) -> Path:
     """Keep a result of `bench.reads`, and its tables; the first of them."""
     return _save(name, result, reads(result))
+
+
+# --- events
+
+
+def stored_events(result: Result) -> str:
+    """The tables of `bench.stored_events`."""
+    write, size, counts, export = (result[name] for name in ("write", "size", "counts", "export"))
+    rival = result.get("postgres", {})
+    times = result["options"]["postgres_events"] / result["options"]["events"]
+    scaled = "" if times == 1 else f" ({result['options']['postgres_events']:,} events)"
+    head = ["", "Mixdown", "plain DuckDB, same files", f"PostgreSQL, `jsonb`{scaled}"]
+    rows = [
+        ["bytes an event on disk", size["bytes_an_event"], None, rival.get("bytes_an_event")],
+        [
+            f"counts by one property, {counts['mixdown']['events']:,} events, s",
+            counts["mixdown"]["seconds"],
+            counts["floor"]["seconds"],
+            rival.get("counts_s"),
+        ],
+        [f"one day exported, {export['events']:,} events, s", export["seconds"], None, rival.get("export_s")],
+    ]
+    words = (
+        f"An event has {write['bytes_an_event']:,.0f} bytes as a line. Written to recent files:"
+        f" {write['written_s']:,} events/s ({write['written_cpu_us']} \u00b5s of processor each); split into"
+        f" days and merged: {write['tended_s']:,} events/s on one thread ({write['tended_cpu_us']} \u00b5s),"
+        f" the longest piece {write['longest_piece_s']} s. The export held {export['peak_mib']} MiB at most, and"
+        f" {export['early_mib']} MiB after its first tenth; the count {counts['mixdown']['peak_mib']} MiB."
+    )
+    layouts = [[each["name"], each["bytes_an_event"], each["count_cpu_us"]] for each in result["layouts"]]
+    own = ["typed columns, sorted by id (Mixdown)", size["bytes_an_event"], _count_us(counts["mixdown"])]
+    others = table(
+        ["the first day in other layouts", "bytes an event", "\u00b5s an event of a count by one property"],
+        [own, *layouts],
+    )
+    machine = f"{_machine(result['machine'])}.{_databases(result['machine'])}"
+    return "\n\n".join([machine, table(head, rows), words, others])
+
+
+def _count_us(counts: Result) -> float:
+    return round(float(counts["cpu_s"] / counts["events"] * 1e6), 3)
+
+
+def save_stored_events(name: str, result: Result) -> Path:
+    """Keep a result of `bench.stored_events`, and its tables; the first of them."""
+    return _save(name, result, stored_events(result))
 
 
 def published_reads() -> Result | None:
