@@ -78,8 +78,8 @@ def machine_words(result: Result, *, loads: bool = True) -> str:
     options = result["options"]
     length = f"loads of {options['seconds']:g} s, " if loads else ""
     return (
-        f"{_machine(result['machine'])}; {options['profiles']:,} profiles in place, {length}the load generator"
-        f" on the same cores.{_databases(result['machine'])}"
+        f"{_machine(result['machine'])}; {options['profiles']:,} profiles in place, {length}"
+        f"the load generator on the same cores.{_databases(result['machine'])}"
     )
 
 
@@ -358,7 +358,7 @@ def stored_events(result: Result) -> str:
         f"An event has {write['bytes_an_event']:,.0f} bytes as a line. Written to recent files:"
         f" {write['written_s']:,} events/s ({write['written_cpu_us']} \u00b5s of processor each); split into"
         f" days and merged: {write['tended_s']:,} events/s on one thread ({write['tended_cpu_us']} \u00b5s),"
-        f" the longest piece {write['longest_piece_s']} s. The export held {export['peak_mib']} MiB at most, and"
+        f" the longest piece {write['longest_piece_s']} s. The export held {export['peak_mib']} MiB at most,"
         f" {export['early_mib']} MiB after its first tenth; the count {counts['mixdown']['peak_mib']} MiB."
     )
     layouts = [[each["name"], each["bytes_an_event"], each["count_cpu_us"]] for each in result["layouts"]]

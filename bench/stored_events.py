@@ -1,4 +1,4 @@
-"""`python -m bench.stored_events`: events in store: their size, counts and exports, beside what else one would take.
+"""`python -m bench.stored_events`: events in store: size, counts, exports, beside what else one would take.
 
 The first day's events go through the store's own path: written by steps, split and merged. The other days
 are that day's file written again with other ids, times and positions, since only their size is of interest.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+import duckdb
 
 from bench import disk, machine, report
 from bench.competitors.databases import MissingError, postgres, versions
@@ -28,7 +29,7 @@ from bench.event_layouts import layouts
 from bench.event_lines import DAY_MS, FIRST_DAY_MS, batches
 from bench.progress import say
 from mixdown.store.duck.sql import literal
-from mixdown.store.duck.writing import Written, workshop
+from mixdown.store.duck.writing import DAY_FORM, FORM, Written
 from mixdown.store.events import FIRST_MS, LAST_MS, EventFile, EventsWrite
 from mixdown.store.sqlite import event_files, open_store
 from mixdown.store.sqlite.events import SqliteEvents
@@ -162,11 +163,10 @@ def _copy(data: Path, store: SqliteEvents, file: EventFile, days: int, per_day: 
         f"time + INTERVAL {days:d} DAY AS time, position + {days * per_day:d} AS position,"
         f" arrived + {days * DAY_MS:d} AS arrived, left(md5(insert_id || '{days:d}'), 16) AS insert_id"
     )
-    with workshop(data / event_files.EVENTS_FOLDER, memory_limit_bytes=2**30, threads=2) as connection:
+    with duckdb.connect(config={"memory_limit": "1GiB", "threads": 2}) as connection:  # it keeps the order
         connection.execute(
-            f"COPY (SELECT * REPLACE ({changed}) FROM"  # noqa: S608
-            f" read_parquet({literal(file.path)}) ORDER BY distinct_id, time) TO {literal(str(path))}"
-            " (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE 122880)"
+            f"COPY (SELECT * REPLACE ({changed}) FROM read_parquet({literal(file.path)}))"  # noqa: S608 - quoted
+            f" TO {literal(str(path))} ({FORM}, {DAY_FORM})"
         )
     written = Written(
         file.count,
@@ -207,7 +207,8 @@ async def _in_postgres(dsn: str, lines: Path, chosen: argparse.Namespace) -> dic
         await run(
             "INSERT INTO events SELECT line->>'event',"
             " to_timestamp((line->>'time')::bigint / 1000.0) + make_interval(days => $1),"
-            " line->>'distinct_id', left(md5((line->>'insert_id') || $1), 16), line->'properties' FROM lines",
+            " line->>'distinct_id', left(md5((line->>'insert_id') || $1::text), 16), line->'properties'"
+            " FROM lines",
             day,
             timeout=3600,
         )

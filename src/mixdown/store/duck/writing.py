@@ -34,8 +34,9 @@ _FILE_MODE: Final = 0o600
 _FOLDER_MODE: Final = 0o700
 _BASE: Final = ", ".join(BASE)
 # Sorted by time in small groups, so that a day can be taken out of a file of many days.
+FORM: Final = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2"
 _RECENT_FORM: Final = "compression_level 1, row_group_size 2048"
-_DAY_FORM: Final = "row_group_size 122880"
+DAY_FORM: Final = "row_group_size 122880"
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -147,7 +148,7 @@ def split(
     select, chosen = shredded(connection, "incoming")
     written = None
     if connection.execute("SELECT count(*) FROM incoming").fetchall() != [(0,)]:
-        count, size, counts = _copy(connection, f"{select} ORDER BY distinct_id, time", path, _DAY_FORM)
+        count, size, counts = _copy(connection, f"{select} ORDER BY distinct_id, time", path, DAY_FORM)
         first_ms, last_ms = _times(connection, path)
         rest = rest_names(connection, _parquet(path)) if counts["rest"] else frozenset()
         written = Written(count, size, first_ms, last_ms, listed(chosen, counts), rest)
@@ -158,7 +159,7 @@ def merge(connection: DuckDBPyConnection, files: Sequence[EventFile], path: Path
     """Write files of a day as one, without their dead rows; None where nothing is left."""
     _dead_rows(connection, files)
     select, chosen, rest = merged(files)
-    count, size, counts = _copy(connection, f"{select} ORDER BY distinct_id, time", path, _DAY_FORM)
+    count, size, counts = _copy(connection, f"{select} ORDER BY distinct_id, time", path, DAY_FORM)
     if not count:
         path.unlink()
         return None
@@ -239,9 +240,7 @@ def _copy(
     """Write rows to a file, on disk when it returns: how many rows, bytes, and values of each column."""
     _make(path)
     connection.execute(
-        f"COPY ({select}) TO {literal(str(path))}"
-        " (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, USE_TMP_FILE false, RETURN_STATS true,"
-        f" {form})"
+        f"COPY ({select}) TO {literal(str(path))} ({FORM}, {form}, USE_TMP_FILE false, RETURN_STATS true)"
     )
     (told,) = connection.fetchall()
     sync(path)

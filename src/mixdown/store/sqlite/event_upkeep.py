@@ -49,7 +49,7 @@ SPLIT_AFTER_MS: Final = 10 * _MINUTE_MS
 MANY_RECENT_EVENTS: Final = 2_000_000
 MANY_RECENT_FILES: Final = 64
 
-MERGED_EVENTS: Final = 1_000_000
+MERGED_EVENTS: Final = 500_000
 """No merge makes a larger file."""
 MERGED_FILES: Final = 4
 MERGED_FILES_LIMIT: Final = 16
