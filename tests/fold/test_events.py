@@ -82,6 +82,25 @@ def test_a_batch_tells_the_times_in_it(way: Way) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "raw_event",
+    [
+        b'{"event":"a\\",\\"time\\":7,","time":5,"distinct_id":"u","insert_id":"i","properties":{}}',
+        b'{"event":"E","time": 5,"distinct_id":"u","insert_id":"i","properties":{"a":"\\",\\"time\\":9"}}',
+        b'{"distinct_id":"u","insert_id":"i","properties":{"b":"","time":9,"c":1},"event":"E","time":5}',
+        b'{"event":"","time":5,"distinct_id":"u","insert_id":"i","properties":{"b":"","time":9,"c":1}}',
+        b'{"event":"E","distinct_id":"","time":5,"insert_id":"i","properties":{}}',
+        b'{"time":5,"event":"E","distinct_id":"u","insert_id":"i","properties":{}}',
+    ],
+    ids=["its words in the name", "a space", "last", "no name", "late", "first"],
+)
+def test_the_time_is_read_wherever_it_stands(way: Way, raw_event: bytes) -> None:
+    append(way.store.log, raw([b"[1,%b]" % raw_event]))
+    take(way.store)
+    assert way.store.events.parts(1, 5, 6).hot
+    assert not way.store.events.parts(1, 6, 99).hot
+
+
 @pytest.mark.parametrize("between", [b"\n", b"\r\n", b" \r "])
 def test_white_space_in_an_event_breaks_no_line(way: Way, between: bytes) -> None:
     append(
