@@ -74,7 +74,16 @@ def noting() -> Iterator[NotingVfs]:
     vfs.unregister()
 
 
-def replies_before_their_sync(vfs: NotingVfs, folder: Path, requests: int = 120) -> list[bytes]:
+def record(endpoint: str, marker: str) -> tuple[str, dict[str, Any]]:
+    """An update or an event that carries a marker, and where it goes."""
+    if endpoint == "track":
+        return endpoint, {"event": "E", "properties": {"token": "TOK", "distinct_id": marker}}
+    return endpoint, {"$token": "TOK", "$distinct_id": marker, "$set": {"a": 1}}
+
+
+def replies_before_their_sync(
+    vfs: NotingVfs, folder: Path, requests: int = 120, endpoint: str = "engage"
+) -> list[bytes]:
     """Send many small requests at once; the markers of those answered before their chunk was synced."""
     store = open_store(folder, role="worker", create=True)
     store.catalog.create_project("p", token="TOK", secret_hash=b"s" * 32, id_merge="simplified", now_ms=0)
@@ -84,9 +93,9 @@ def replies_before_their_sync(vfs: NotingVfs, folder: Path, requests: int = 120)
 
     async def send(number: int) -> None:
         marker = f"marker-{number:04}-"
-        raw = {"$token": "TOK", "$distinct_id": marker, "$set": {"a": 1}}
+        path, raw = record(endpoint, marker)
         await asyncio.sleep(number / 10_000)
-        outcome = await ingest.submit(Submission("engage", [raw], ip_flag=False))
+        outcome = await ingest.submit(Submission(path, [raw], ip_flag=False))
         assert outcome.good == 1
         vfs.note("reply", marker.encode())
 
@@ -112,8 +121,11 @@ def _early(notes: list[Note]) -> list[bytes]:
     return early
 
 
-def test_each_reply_comes_after_the_fsync_of_its_own_chunk(noting: NotingVfs, tmp_path: Path) -> None:
-    assert replies_before_their_sync(noting, tmp_path / "data") == []
+@pytest.mark.parametrize("endpoint", ["engage", "track"])
+def test_each_reply_comes_after_the_fsync_of_its_own_chunk(
+    noting: NotingVfs, tmp_path: Path, endpoint: str
+) -> None:
+    assert replies_before_their_sync(noting, tmp_path / "data", endpoint=endpoint) == []
 
 
 def test_mutant_without_the_fsync_is_noticed(
@@ -128,8 +140,9 @@ def test_mutant_without_the_fsync_is_noticed(
     assert len(replies_before_their_sync(noting, tmp_path / "data")) > 60
 
 
+@pytest.mark.parametrize("endpoint", ["engage", "track"])
 def test_mutant_that_replies_before_the_commit_is_noticed(
-    noting: NotingVfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noting: NotingVfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
     committed: Any = commit.Committer._commit
 
@@ -139,4 +152,4 @@ def test_mutant_that_replies_before_the_commit_is_noticed(
         committed(self, batch)
 
     monkeypatch.setattr(commit.Committer, "_commit", reply_first)
-    assert len(replies_before_their_sync(noting, tmp_path / "data")) > 60
+    assert len(replies_before_their_sync(noting, tmp_path / "data", endpoint=endpoint)) > 60

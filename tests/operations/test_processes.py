@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -54,6 +55,31 @@ def test_a_killed_fold_comes_back_and_folds_what_was_stored_meanwhile(server: Se
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: server.profiles().keys() >= {"a", "b"})
     assert child(server.pid, "fold") != killed
+
+
+def exported(server: Server) -> list[str]:
+    """Whose events the raw export has."""
+    today = datetime.now(UTC).date()
+    days = f"from_date={today - timedelta(days=1)}&to_date={today + timedelta(days=1)}"
+    reply = server.request(
+        "GET", f"/api/2.0/export?project_id={server.project_id}&{days}", headers=server.authorization()
+    )
+    assert reply.status == 200, reply.body
+    return [json.loads(line)["properties"]["distinct_id"] for line in reply.body.splitlines()]
+
+
+def test_a_killed_events_reader_comes_back_and_takes_what_was_stored_meanwhile(server: Server) -> None:
+    killed = child(server.pid, "events")
+    os.kill(killed, signal.SIGSTOP)
+    event = {"event": "seen", "properties": {"token": TOKEN, "distinct_id": "meanwhile"}}
+    assert server.post("/track", [event]).body == b"1"
+    status = server.get("/api/mixdown/status").json()["results"]
+    assert status["events_watermark"] < status["head"]
+    assert status["behind"] >= 1
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: exported(server) == ["meanwhile"])
+    assert child(server.pid, "events") != killed
+    assert server.get("/api/mixdown/status").json()["results"]["behind"] == 0
 
 
 @pytest.mark.slow
