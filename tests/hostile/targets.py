@@ -7,7 +7,7 @@ it; anything else, a broken promise included, is a finding.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -29,6 +29,8 @@ from mixdown.http.reading import project_id_of
 from mixdown.http.reply import callback_name
 from mixdown.http.sql import sql_query
 from mixdown.ingest.geo import valid_ip
+from mixdown.ingest.pipeline import rules_of
+from mixdown.ingest.prepare import Prepared, Submission, prepare
 from mixdown.model import texts
 from mixdown.model.errors import AuthError, BodyError, QueryError
 from mixdown.model.limits import INT_MAX, INT_MIN, NAME_LIMIT_CHARS, Limits
@@ -38,8 +40,16 @@ from mixdown.model.quick import QuickRecord, quick_updates, read_quickly
 from mixdown.model.updates import Refusal, Unreadable, Update, read_update, record_text
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
-from mixdown.store.chunk import Segment, decode_body, encode_segment, join_segments
+from mixdown.store.chunk import (
+    Segment,
+    decode_body,
+    decode_whole,
+    encode_segment,
+    filter_may_hold,
+    join_segments,
+)
 from mixdown.store.memory import MemoryStore
+from mixdown.store.protocols import Project
 from tests.hostile.seeds import TOKEN, Sent
 
 LIMITS: Final = Limits()
@@ -50,6 +60,8 @@ GOOD_TEXT: Final = b'{"$token":"%b","$distinct_id":"good","$set":{"a":1}}' % TOK
 GOOD: Final = orjson.loads(GOOD_TEXT)
 GOOD_GROUP_TEXT: Final = b'{"$token":"%b","$group_key":"k","$group_id":"good","$set":{"a":1}}' % TOKEN
 GOOD_GROUP: Final = orjson.loads(GOOD_GROUP_TEXT)
+EVENTS_AT_MS: Final = 1_795_400_000_000
+"""A little after the requests that were recorded."""
 PROJECTS: Final = {TOKEN.decode(): PROJECT}
 _READINGS: Final = tuple(
     Reading(projects=PROJECTS, group=group, strict=strict, hostile=hostile)
@@ -60,6 +72,8 @@ _READINGS: Final = tuple(
 _DOCUMENT_LIMIT_BYTES: Final = 3000
 _NETWORKS: Final = Settings(trusted_proxies="10.0.0.0/8,::1").trusted_networks()
 _encode: Final = msgspec.json.encode
+_PROJECT: Final = Project(PROJECT, "fuzz", TOKEN.decode(), b"f" * 32)
+_RULES: Final = rules_of(Settings())
 
 
 class BrokenPromiseError(AssertionError):
@@ -77,6 +91,7 @@ def promise(held: object, what: str) -> None:
 
 def check_body(sent: Sent) -> None:
     """A body becomes records, a problem or a `BodyError`; a record survives being written down and read."""
+    check_events(sent)
     endpoint = "groups" if len(sent.body) % 4 == 0 else "engage"
     try:
         decoded = decode(**sent._asdict(), limits=LIMITS, quick_for=endpoint)
@@ -95,6 +110,78 @@ def check_body(sent: Sent) -> None:
     sdk = sdk_name(decoded.first("mp_lib"), decoded.params, b"fuzz/1")
     sdk.encode()
     promise(len(sdk) <= 64, "the name of an SDK is short")
+
+
+def check_events(sent: Sent) -> None:
+    """A body of events is judged alike on both ways, and the log gives back what was judged."""
+    endpoint = ("track", "import")[len(sent.body) % 2]
+    try:
+        decoded = decode(**sent._asdict(), limits=LIMITS, quick_for=endpoint)
+    except BodyError:
+        return
+    if decoded.problem:
+        return
+    found = [_prepared(endpoint, decoded)]
+    if decoded.reread is not None:
+        found.append(_prepared(endpoint, decoded.reread()))
+    outcomes = [repr(prepared.outcome) for prepared in found]
+    promise(outcomes[0] == outcomes[-1], "both ways judge alike")
+    for _, field, message in found[0].outcome.failed:
+        field.encode()
+        promise(reason_of(message) != OTHER, "a refusal has a text of the table")
+    written = [_written(prepared) for prepared in found]
+    promise(written[0] == written[-1], "both ways store the same")
+
+
+def _prepared(endpoint: str, decoded: Decoded) -> Prepared:
+    reread = decoded.reread
+
+    def again() -> tuple[list[Any], bool]:
+        assert reread is not None
+        long = reread()
+        return long.records, long.hostile
+
+    submission = Submission(
+        endpoint,
+        decoded.records,
+        strict=decoded.params.strict,
+        hostile=decoded.hostile,
+        ip_flag=False,
+        quick_events=decoded.quick_events,
+        reread=again,
+        now_ms=EVENTS_AT_MS,
+        fresh="fuzz",
+        project=PROJECT if endpoint == "import" else 0,
+        body_bytes=len(decoded.text),
+    )
+    return prepare(submission, PROJECTS, _RULES, None, {PROJECT: _PROJECT})
+
+
+def _written(prepared: Prepared) -> str:
+    """What the log gives back of a request's events and links."""
+    append = prepared.append
+    if append is None or not append.count:
+        return ""
+    append.segment.decode()
+    [segment] = decode_whole(join_segments([append.segment]))
+    promise(segment.event_count == append.count == len(segment.events), "the log counts events")
+    ids = segment.ids()
+    promise(all(filter_may_hold(append.id_filter, [each]) for each in ids), "the filter holds every id")
+    events = [(number, orjson.loads(bytes(raw))) for number, raw in segment.events]
+    promise(not any("\0" in text for text in _texts([event for _, event in events])), "no NUL is stored")
+    return repr((events, segment.links))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value, names included."""
+    if type(value) is str:
+        yield value
+    elif type(value) is list:
+        for each in value:
+            yield from _texts(each)
+    elif type(value) is dict:
+        yield from value
+        yield from _texts(list(value.values()))
 
 
 def _check_quick(quick: list[QuickRecord], decoded: Decoded, *, group: bool) -> None:
