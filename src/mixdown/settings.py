@@ -147,11 +147,11 @@ class Settings:
         int,
         _About(
             help="Memory that a read of events may take; what it has beyond goes to disk.",
-            low=64 * _MIB,
+            low=128 * _MIB,
             high=64 * _GIB,
             advanced=True,
         ),
-    ] = 256 * _MIB
+    ] = 384 * _MIB
     sql_timeout_s: Annotated[
         int,
         _About(help="Seconds that an SQL query over HTTP may take.", low=1, high=600, advanced=True),

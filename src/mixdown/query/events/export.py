@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from mixdown.model.errors import TooMuchAtOnceError
 from mixdown.model.expression import Context
 from mixdown.query.events.buckets import Span
 from mixdown.query.events.lines import ascii_lines, line_sql, mended
@@ -67,8 +68,16 @@ def matching_lines(reads: EventReads, query: ExportQuery, *, now_ms: int) -> Ite
         windows = _windows(table, query, span)
         if len(windows) == 1:  # most exports are small: they need no second look at the files
             reads.add_persons(table, query.project)
-            yield from _lines_of(reads, table, query, windows[0], _context(now_ms), left)
-            return
+            begun = False
+            try:
+                for lines in _lines_of(reads, table, query, windows[0], _context(now_ms), left):
+                    begun = True
+                    yield lines
+            except TooMuchAtOnceError:
+                if begun:
+                    raise
+            else:
+                return
     for window in windows:
         yield []
         for lines in lines_of_window(reads, query, window, now_ms=now_ms, left=left):
@@ -91,9 +100,29 @@ def windows_of(reads: EventReads, query: ExportQuery, *, now_ms: int) -> list[Sp
 def lines_of_window(
     reads: EventReads, query: ExportQuery, window: Span, *, now_ms: int, left: int = 0
 ) -> Iterator[list[str]]:
-    """The lines of one stretch, in order; at most `left` of them where the query has a limit."""
-    with reads.open(query.project, window) as table:
-        yield from _lines_of(reads, table, query, window, _context(now_ms), left)
+    """The lines of one stretch, in order; at most `left` of them where the query has a limit.
+
+    A stretch whose events are too large to be sorted at once is read in halves. Raises `StoreError`.
+    """
+    begun = False
+    try:
+        with reads.open(query.project, window) as table:
+            for lines in _lines_of(reads, table, query, window, _context(now_ms), left):
+                begun = True
+                yield lines
+    except TooMuchAtOnceError:
+        middle = (window.since_ms + window.until_ms) // 2
+        if begun or middle == window.since_ms:
+            raise
+    else:
+        return
+    for half in (Span(window.since_ms, middle), Span(middle, window.until_ms)):
+        for lines in lines_of_window(reads, query, half, now_ms=now_ms, left=left):
+            yield lines
+            if query.limit:
+                left -= len(lines)
+        if query.limit and left <= 0:
+            return
 
 
 def _context(now_ms: int) -> Context:

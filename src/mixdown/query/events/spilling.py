@@ -28,15 +28,15 @@ class SpillFolder:
 
 
 def spill_folder(data_folder: Path | None) -> SpillFolder:
-    """A new folder for this process, made when something is spilt."""
+    """A folder for this process, made when something is spilt; the one that it stands in is made here."""
     if data_folder is None:
         return SpillFolder(Path(tempfile.gettempdir()) / f"mixdown-spill-{os.getpid()}-{os.urandom(4).hex()}")
     parent = data_folder / SPILL
-    if parent.is_dir():
-        for left in parent.iterdir():
-            owner = left.name.partition("-")[0]
-            if owner.isdecimal() and not _lives(int(owner)):
-                shutil.rmtree(left, ignore_errors=True)
+    parent.mkdir(mode=0o700, exist_ok=True)
+    for left in parent.iterdir():
+        owner = left.name.partition("-")[0]
+        if owner.isdecimal() and not _lives(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
     return SpillFolder(parent / f"{os.getpid()}-{os.urandom(4).hex()}")
 
 
