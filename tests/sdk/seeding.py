@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.serving import Profile, Server, StartServer
+from tests.serving import Event, Profile, Server, StartServer
 
 USERS: Final = 2000
 GROUPS: Final = 3
@@ -20,13 +20,26 @@ TEXTS: Final = ("Ålesund", "a\u2028b", "東京 🎉", 'back\\slash "quoted"')
 _BATCH: Final = 1000
 
 
+EVENTS: Final = 300
+EVENT_NAMES: Final = ("View", "Sign Up", "Purchase")
+EVENT_DAYS: Final = (f"{FIRST_SEEN:%F}", f"{FIRST_SEEN + timedelta(hours=EVENTS):%F}")
+"""The days of these events: they are an hour apart."""
+RECENT: Final = 3
+"""As many came today: what clients ask for without days are those of the last days."""
+
+
 @dataclass(frozen=True)
 class Seeded:
-    """The server, what it stores, and its cohorts: `pros` are the odd half of the users, `none` is empty."""
+    """The server, what it stores, and its cohorts: `pros` are the odd half of the users, `none` is empty.
+
+    `events` are as the raw export has them, times in milliseconds; `earlier` those of `EVENT_DAYS`.
+    """
 
     server: Server
     users: dict[str, Profile]
     groups: dict[str, Profile]
+    events: list[Event]
+    earlier: list[Event]
     pros: int
     none: int
 
@@ -66,6 +79,25 @@ def send(server: Server, number: int, **more: Any) -> dict[str, Any]:
     }
 
 
+def happened(number: int) -> dict[str, Any]:
+    """An event as a client sends it."""
+    at = FIRST_SEEN + timedelta(hours=number)
+    if number >= EVENTS:
+        at = datetime.now(UTC) - timedelta(hours=1)
+    return {
+        "event": EVENT_NAMES[number % len(EVENT_NAMES)],
+        "properties": {
+            "time": int(at.timestamp() * 1000) + number,
+            "distinct_id": f"user-{number % 20:05}",
+            "$insert_id": f"event-{number:05}",
+            "n": number,
+            "text": TEXTS[number % len(TEXTS)],
+            "tags": ["a", str(number % 5)],
+            "address": {"city": "Ålesund", "floor": number % 4},
+        },
+    }
+
+
 @pytest.fixture(scope="module")
 def seeded(start_module_server: StartServer) -> Seeded:
     """A server that a client can read for every kind of thing that there is."""
@@ -76,10 +108,16 @@ def seeded(start_module_server: StartServer) -> Seeded:
     group = {"$token": server.token, "$group_key": "Company"}
     groups = [{**group, "$group_id": f"Acme {number}", "$set": {"seats": number}} for number in range(GROUPS)]
     assert server.post("/groups", groups).body == b"1"
+    target = f"/import?strict=1&project_id={server.project_id}"
+    sent = [happened(number) for number in range(EVENTS + RECENT)]
+    told = server.post(target, sent, server.authorization())
+    assert told.json()["num_records_imported"] == EVENTS + RECENT
     return Seeded(
         server,
         server.profiles(),
         server.groups("Company"),
+        server.events(),
+        server.events(*EVENT_DAYS),
         pros=create_cohort(server, "Pros", 'properties["plan"] == "pro"'),
         none=create_cohort(server, "Nobody", 'properties["plan"] == "gold"'),
     )

@@ -2,12 +2,13 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.serving import Profile, Server
+from tests.serving import Event, Profile, Server
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_REDIRECT = ROOT / "contrib" / "redirect" / "python"
@@ -32,6 +33,42 @@ def stored_user(server: Server, distinct_id: str) -> Profile:
 def stored_group(server: Server, group_key: str, group_id: str) -> Profile:
     """One group's properties but for `$last_seen`, which must be recent."""
     return written_now(server.groups(group_key)[group_id])
+
+
+ARRIVAL = ("mp_processing_time_ms", "$mp_api_endpoint", "$mp_api_timestamp_ms")
+
+
+def sent_now(event: Event, *more: str) -> Event:
+    """An event as (its name, its properties) without what each has, which must be there and recent.
+
+    `more` are properties of the SDK's own that need only be there.
+    """
+    properties = dict(event["properties"])
+    assert abs(properties.pop("time") / 1000 - time.time()) < 120
+    for name in (*ARRIVAL, "$insert_id", *more):
+        assert properties.pop(name), name
+    return {"event": event["event"], "properties": properties}
+
+
+def run_client(
+    command: Sequence[object],
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    given: str = "",
+    timeout_s: float = 240.0,
+) -> subprocess.CompletedProcess[str]:
+    """Run a client in a folder with a complete environment and a text on its stdin."""
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=folder,
+        env=dict(environment),
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 def run_node(

@@ -2,8 +2,8 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.sdk.environments import client_programs
 from tests.sdk.seeding import START_DATE, Seeded, seen, send
-from tests.sdk.support import PYTHON_REDIRECT
+from tests.sdk.support import PYTHON_REDIRECT, run_client
 from tests.serving import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -72,15 +72,7 @@ def connector(python: Path, tmp_path: Path) -> Run:
             "PYTHONPATH": str(PYTHON_REDIRECT),
             "MIXDOWN_BASE": server.base_url,
         }
-        ended = subprocess.run(
-            [str(python), str(UNHURRIED), command, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        ended = run_client([python, UNHURRIED, command, *arguments], tmp_path, environment)
         messages = [json.loads(line) for line in ended.stdout.split("\n") if line.startswith("{")]
         complaints = [message for message in messages if message["type"] == "TRACE"]
         errors = [one for one in complaints if one["trace"]["type"] == "ERROR"]
@@ -168,8 +160,16 @@ def test_every_stream_is_discovered_and_read_and_then_only_what_is_new(
     assert len(members) == len(pros)
     counts = {row["name"]: row["count"] for row in records(read, "cohorts")}
     assert counts == {"Pros": len(pros), "Nobody": 0}
-    for stream in ("funnels", "annotations", "export"):
+    for stream in ("funnels", "annotations"):
         assert records(read, stream) == []
+    exported = {row["insert_id"]: row for row in records(read, "export")}
+    assert len(exported) == len(seeded.events)
+    for event in seeded.events:
+        row = exported[event["properties"]["$insert_id"]]
+        at = datetime.fromtimestamp(event["properties"]["time"] // 1000, UTC)
+        assert (row["event"], row["distinct_id"]) == (event["event"], event["properties"]["distinct_id"])
+        assert row["time"] == at.strftime("%Y-%m-%dT%H:%M:%S")
+        assert (str(row["n"]), row["text"]) == (str(event["properties"]["n"]), event["properties"]["text"])
 
     after = states(read)
     newest = max(properties["$last_seen"] for properties in profiles.values())
@@ -185,4 +185,7 @@ def test_every_stream_is_discovered_and_read_and_then_only_what_is_new(
     )
     fresh = {row["distinct_id"]: row["last_seen"] for row in records(again, "engage")}
     assert fresh[f"user-{late:05}"] == seen(late).strftime("%Y-%m-%dT%H:%M:%S")
+    again_exported = {row["insert_id"] for row in records(again, "export")}
+    assert seeded.events[-1]["properties"]["$insert_id"] in again_exported
+    assert len(again_exported) < len(seeded.events) / 2
     assert len(fresh) == sum(properties["$last_seen"] >= newest for properties in server.profiles().values())

@@ -122,6 +122,7 @@ def test_what_chromium_sends_again_by_itself_counts_once(
         "flags": FLAGS,
         "token": server.token,
         "apiHost": proxy.url,
+        "paths": ["/engage/", "/groups/"],
         "visits": [{"config": {"batch_requests": False}, "steps": STEPS}],
     }
     [visit] = run_node(tmp_path, "browser_sdk.js", task, environment=node_environment)

@@ -158,6 +158,7 @@ def visits(
         "flags": FLAGS,
         "token": server.token,
         "apiHost": server.base_url,
+        "paths": ["/engage/", "/groups/"],
         "visits": [{"config": visit.config, "steps": visit.steps} for visit in VISITS.values()],
     }
     folder: Path = tmp_path_factory.mktemp("browser")

@@ -12,7 +12,7 @@ import pytest
 from tests.docs.snippets import blocks, shown_by
 from tests.sdk.conftest import NODE
 from tests.sdk.environments import client_programs
-from tests.sdk.seeding import Seeded
+from tests.sdk.seeding import EVENT_NAMES, Seeded
 from tests.sdk.support import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -72,11 +72,18 @@ def test_mixpanel_utils(seeded: Seeded, tmp_path: Path) -> None:
     assert "1000 profiles" in run(seeded, tmp_path, "mixpanel-utils", PATH=path)
     exported = json.loads((tmp_path / "people.json").read_text())
     assert {row["$distinct_id"] for row in exported} == set(seeded.members)
+    assert len(json.loads((tmp_path / "events.json").read_text())) == len(seeded.earlier)
 
 
 def test_mixpanel_headless(seeded: Seeded, tmp_path: Path) -> None:
     shown = run(seeded, tmp_path, "mixpanel-headless", PATH=with_python("mixpanel-headless"))
-    assert shown.split("\n")[:4] == ["['Nobody', 'Pros']", "10 profiles", "2000 in all", "2000 counted"]
+    assert shown.split("\n")[:5] == [
+        "['Nobody', 'Pros']",
+        "10 profiles",
+        "2000 in all",
+        "2000 counted",
+        f"{sorted(EVENT_NAMES)} {len(seeded.earlier)} events",
+    ]
 
 
 def test_airbyte(seeded: Seeded, tmp_path: Path) -> None:
@@ -103,4 +110,6 @@ def test_mixpanel_import(seeded: Seeded, tmp_path: Path, node_environment: Mappi
 
 def test_mixpanel_data_export(seeded: Seeded, tmp_path: Path, node_environment: Mapping[str, str]) -> None:
     (tmp_path / "node_modules").symlink_to(NODE / "node_modules")
-    assert "1000 profiles" in run(seeded, tmp_path, "mixpanel-data-export", **node_environment)
+    shown = run(seeded, tmp_path, "mixpanel-data-export", **node_environment)
+    assert "1000 profiles" in shown
+    assert f"{len(seeded.earlier)} events" in shown

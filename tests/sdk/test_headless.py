@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import pytest
 
 from tests.sdk.environments import client_programs
-from tests.sdk.seeding import Seeded
+from tests.sdk.seeding import EVENT_DAYS, EVENT_NAMES, Seeded
+from tests.sdk.support import run_client
 from tests.serving import Profile, Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+DAYS = dict(zip(("from_date", "to_date"), EVENT_DAYS, strict=True))
 CALLS = Path(__file__).parent / "python" / "headless_calls.py"
 
 Call = tuple[str, dict[str, Any]]
@@ -42,16 +43,7 @@ def headless(python: Path, tmp_path: Path) -> Headless:
             "MP_PROJECT_ID": str(server.project_id),
             "MP_REGION": "us",
         }
-        ended = subprocess.run(
-            [str(python), str(CALLS)],
-            cwd=tmp_path,
-            env=environment,
-            input=json.dumps(calls),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        ended = run_client([python, CALLS], tmp_path, environment, given=json.dumps(calls))
         assert ended.returncode == 0, ended.stderr[-3000:]
         answers: list[Any] = json.loads(ended.stdout)
         return answers
@@ -140,12 +132,11 @@ def test_what_a_workspace_asks_for_first_is_there(seeded: Seeded, headless: Head
         ("cohorts", {}),
         ("me", {}),
         ("projects", {}),
-        ("events", {}),
         ("funnels", {}),
-        ("properties", {"event": "Sign Up"}),
+        ("properties", {"event": "Never There"}),
         ("list_annotations", {}),
         ("list_annotation_tags", {}),
-        ("stream_events", {"from_date": "2026-01-01", "to_date": "2026-01-31"}),
+        ("stream_events", {"from_date": "2025-01-01", "to_date": "2025-01-31"}),
         ("segmentation", {"event": "Sign Up", "from_date": "2026-01-01", "to_date": "2026-01-31"}),
     )
     assert {(row["id"], row["name"], row["count"]) for row in cohorts} == {
@@ -154,9 +145,33 @@ def test_what_a_workspace_asks_for_first_is_there(seeded: Seeded, headless: Head
     }
     assert str(server.project_id) in json.dumps(me)
     assert [str(project["id"]) for project in projects] == [str(server.project_id)]
-    assert empty == [[]] * 6
+    assert empty == [[]] * 5
     assert figure["error"] == "QueryError"
     assert "not built yet" in figure["message"]
+
+
+def test_events_are_named_counted_and_read(seeded: Seeded, headless: Headless) -> None:
+    person = seeded.earlier[0]["properties"]["distinct_id"]
+    names, properties, top, feed, streamed, chosen = headless(
+        seeded.server,
+        ("events", {}),
+        ("properties", {"event": "View"}),
+        ("top_events", {"type": "general"}),
+        ("activity_feed", {"distinct_ids": [person], **DAYS}),
+        ("stream_events", DAYS),
+        ("stream_events", {**DAYS, "events": ["View"], "where": 'properties["n"] < 10'}),
+    )
+    assert sorted(names) == sorted(EVENT_NAMES)
+    assert {"n", "text", "tags"} <= set(properties)
+    assert isinstance(top, list)
+    theirs = [each for each in seeded.earlier if each["properties"]["distinct_id"] == person]
+    assert {each["event"] for each in feed["events"]} == {each["event"] for each in theirs}
+    assert len(feed["events"]) == len(theirs)
+    assert {each["insert_id"]: each["event_name"] for each in streamed} == {
+        each["properties"]["$insert_id"]: each["event"] for each in seeded.earlier
+    }
+    wanted = [each for each in seeded.earlier if each["event"] == "View" and each["properties"]["n"] < 10]
+    assert [each["properties"]["n"] for each in chosen] == [each["properties"]["n"] for each in wanted]
 
 
 def test_wrong_credentials_are_told_apart_from_a_wrong_query(seeded: Seeded, headless: Headless) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import mixpanel
 import pytest
 
-from tests.sdk.support import run_node, stored_group, stored_user, written_now
+from tests.sdk.support import run_client, run_node, stored_group, stored_user, written_now
 from tests.serving import Certificate, Server, StartServer
 
 pytestmark = pytest.mark.timeout(300)  # the first test may have to install the SDKs
@@ -162,15 +162,8 @@ def test_tap_mixpanel_reads_every_profile_by_mixpanels_own_name(
         "MIXDOWN_TEST_PORT": trusted.port,
         "REQUESTS_CA_BUNDLE": str(trusted.authority),
     }
-    ended = subprocess.run(
-        [str(tap), "--config", "config.json", "--catalog", "catalog.json"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = [tap, "--config", "config.json", "--catalog", "catalog.json"]
+    ended = run_client(command, tmp_path, environment)
     assert ended.returncode == 0, ended.stderr[-3000:]
     messages = [json.loads(line) for line in ended.stdout.splitlines()]
     read = {row["record"]["distinct_id"]: row["record"] for row in messages if row["type"] == "RECORD"}

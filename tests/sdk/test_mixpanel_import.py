@@ -1,14 +1,21 @@
 """mixpanel-import, unmodified, against a running server, which it reaches through the redirect helper."""
 
 import json
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.sdk.support import NODE_MODULES, NODE_REDIRECT, run_node, stored_group, stored_user, written_now
+from tests.sdk.support import (
+    NODE_MODULES,
+    NODE_REDIRECT,
+    run_client,
+    run_node,
+    stored_group,
+    stored_user,
+    written_now,
+)
 from tests.serving import Profile, Server, StartServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install it
@@ -93,6 +100,29 @@ def test_users_and_groups_are_imported_with_every_kind_of_credentials(
     # With fixData the tool moves what it does not know into `$set`, `$ignore_time` included.
     assert written_now(profiles[f"{mark} 3"]) == {"deep": {"er": [True]}, "$ignore_time": True}
     assert stored_group(server, "company", mark) == {"$name": "Acme", "seats": 5, "regions": ["EU"]}
+
+
+@pytest.mark.parametrize("transport", ["undici", "got"])
+@pytest.mark.parametrize("credentials", [service_account, project_secret, token_alone])
+def test_events_are_imported_compressed_with_every_kind_of_credentials(
+    server: Server, mixpanel_import: Import, credentials: Callable[[Server], dict[str, Any]], transport: str
+) -> None:
+    mark = f"Import {credentials.__name__} {transport}"
+    events = [
+        {
+            "event": mark,
+            "properties": {"time": 1767225600000 + n, "distinct_id": f"u{n % 3}", "n": n, "text": "Zoë 東京"},
+        }
+        for n in range(2500)
+    ]
+    chosen = {"fixData": True, "compress": True, "transport": transport}
+    complete(mixpanel_import(server, job(credentials(server), "event", events, **chosen)), 2500)
+    stored = server.events(event=json.dumps([mark]))
+    assert [event["properties"]["n"] for event in stored] == list(range(2500))
+    assert {event["properties"]["text"] for event in stored} == {"Zoë 東京"}
+    assert all(event["properties"]["$import"] is True for event in stored)
+    complete(mixpanel_import(server, job(credentials(server), "event", events, **chosen)), 2500)
+    assert len(server.events(event=json.dumps([mark]))) == 2500
 
 
 STORED = {"n": 1, "tags": ["a", "b"], "old": "x", "kept": True}
@@ -254,15 +284,8 @@ def test_the_command_line_tool_reaches_mixdown_too(
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     environment = {**node_environment, "MIXDOWN_BASE": server.base_url}
     environment["NODE_OPTIONS"] = f"--require {NODE_REDIRECT}"
-    ended = subprocess.run(
-        ["node", str(NODE_MODULES / ".bin" / "mixpanel-import"), file.name, *arguments, "--fix"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    command = ["node", NODE_MODULES / ".bin" / "mixpanel-import", file.name, *arguments, "--fix"]
+    ended = run_client(command, tmp_path, environment, timeout_s=50)
     assert ended.returncode == 0, ended.stderr
     profiles = server.profiles()
     assert [written_now(profiles[f"line {number}"]) for number in range(5)] == [

@@ -1,12 +1,13 @@
 """mixpanel-import, unmodified: exports that a filter or a cohort narrows, with each kind of credentials."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.sdk.seeding import Seeded
+from tests.sdk.seeding import EVENT_DAYS, Seeded
 from tests.sdk.test_mixpanel_import import Import, job, mixpanel_import, project_secret, service_account
 from tests.serving import Profile, Server
 
@@ -47,8 +48,19 @@ def test_profiles_are_exported_whole_by_filter_and_by_cohort(
     assert profiles(companies) == seeded.groups
 
 
-def test_an_export_of_events_has_none_yet(seeded: Seeded, mixpanel_import: Import, tmp_path: Path) -> None:
-    days = {"start": "2026-01-01", "end": "2026-01-31", "where": str(tmp_path / "events")}
-    [result] = mixpanel_import(seeded.server, job(service_account(seeded.server), "export", **days))
+def test_events_are_exported_as_they_are(seeded: Seeded, mixpanel_import: Import, tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    folder.mkdir()
+    days = dict(zip(("start", "end"), EVENT_DAYS, strict=True))
+    [result] = mixpanel_import(
+        seeded.server, job(service_account(seeded.server), "export", **days, where=str(folder))
+    )
     assert (result["failed"], result["errors"]) == (0, {})
-    assert [file.stat().st_size for file in (tmp_path / "events").glob("*") if file.is_file()] in ([], [0])
+    lines = [line for file in folder.iterdir() for line in file.read_text().split("\n") if line]
+    found = {event["properties"]["$insert_id"]: event for event in map(json.loads, lines)}
+    assert len(found) == len(lines) == len(seeded.earlier)
+    for event in seeded.earlier:
+        there = found[event["properties"]["$insert_id"]]
+        assert there["event"] == event["event"]
+        assert there["properties"]["text"] == event["properties"]["text"]
+        assert there["properties"]["time"] == event["properties"]["time"] // 1000

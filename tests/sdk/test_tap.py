@@ -2,15 +2,15 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.sdk.seeding import START_DATE, Seeded
-from tests.sdk.support import PYTHON_REDIRECT
+from tests.sdk.support import PYTHON_REDIRECT, run_client
 from tests.serving import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -40,15 +40,7 @@ def run_tap(tap: Path, tmp_path: Path) -> Tap:
             "PYTHONPATH": str(PYTHON_REDIRECT),
             "MIXDOWN_BASE": server.base_url,
         }
-        ended = subprocess.run(
-            [str(tap), "--config", "config.json", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        ended = run_client([tap, "--config", "config.json", *arguments], tmp_path, environment)
         assert ended.returncode == status, ended.stderr[-3000:]
         return ended.stdout or ended.stderr
 
@@ -98,7 +90,28 @@ def test_every_stream_is_discovered_and_synced(seeded: Seeded, run_tap: Tap, tmp
     assert {(row["cohort_id"], row["distinct_id"]) for row in rows["cohort_members"]} == {
         (seeded.pros, user) for user in seeded.members
     }
-    assert rows["funnels"] == rows["annotations"] == rows["export"] == []
+    assert rows["funnels"] == rows["annotations"] == []
+    check_events(seeded, rows["export"])
+
+    states = [message["value"] for message in messages if message["type"] == "STATE"]
+    (tmp_path / "state.json").write_text(json.dumps(states[-1]))
+    said = run_tap(seeded.server, "--catalog", "catalog.json", "--state", "state.json")
+    again = [row for row in map(json.loads, said.strip().split("\n")) if row["type"] == "RECORD"]
+    events = {row["record"]["mp_reserved_insert_id"] for row in again if row["stream"] == "export"}
+    assert seeded.events[-1]["properties"]["$insert_id"] in events
+    assert len(events) < len(seeded.events) / 2
+
+
+def check_events(seeded: Seeded, rows: list[dict[str, Any]]) -> None:
+    """Each event came once, with its time, person and properties."""
+    exported = {row["mp_reserved_insert_id"]: row for row in rows}
+    assert len(exported) == len(rows) == len(seeded.events)
+    for event in seeded.events:
+        row, properties = exported[event["properties"]["$insert_id"]], event["properties"]
+        at = datetime.fromtimestamp(properties["time"] // 1000, UTC)
+        assert row["event"] == event["event"]
+        assert (row["distinct_id"], row["text"]) == (properties["distinct_id"], properties["text"])
+        assert row["time"].startswith(at.strftime("%Y-%m-%dT%H:%M:%S"))
 
 
 def test_wrong_credentials_end_it_at_once(seeded: Seeded, run_tap: Tap) -> None:

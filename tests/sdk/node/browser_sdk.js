@@ -1,9 +1,10 @@
 /**
- * Drives the browser SDK in headless Chromium: {chromium, flags, token, apiHost, visits: [{config, steps}]}.
+ * Drives the browser SDK in headless Chromium: {chromium, flags, token, apiHost, paths, visits: [{config, steps}]}.
  *
  * Every visit is a browser context of its own (own localStorage and cookies), and all run at the same time.
  * A step is ["people.set", ...arguments], ["group", key, id, "set", ...arguments], ["identify", id], ["reload", more]
- * (the page is opened again, with more settings) or ["requests", n] (n requests for profiles have been answered).
+ * (the page is opened again, with more settings), ["leave"] (the page is left, as for another site) or ["requests", n]
+ * (n requests to one of `paths` have been answered).
  * Steps wait for each other: a call with a callback is over when the callback came, so that the SDK's queue cannot
  * change their order. The result holds, for each visit, what the callbacks got and which requests Chromium sent.
  */
@@ -17,7 +18,8 @@ const { fail, finish, readTask } = require("./revive.js");
 const SDK = fs.readFileSync(require.resolve("mixpanel-browser/dist/mixpanel.umd.js"));
 const PAGE = "<!doctype html><title>A page</title><body><script src=/mixpanel.js></script>";
 const PATIENCE_MS = 30_000;
-const WITHOUT_CALLBACK = ["identify", "people.delete_user", "people.track_charge"];
+const LEAVING_MS = 2_000;
+const WITHOUT_CALLBACK = ["identify", "people.delete_user", "people.track_charge", "alias", "register", "reset", "time_event"];
 
 /** The website that the SDK is part of, on an origin other than the server's. */
 function servePage() {
@@ -53,10 +55,10 @@ function callInPage([name, args, hasCallback]) {
   });
 }
 
-/** Runs in the page: whether the SDK's queues of profile updates are empty. */
+/** Runs in the page: whether the SDK's queues are empty. */
 function queuesAreEmpty() {
   const token = window.mixpanel.get_config("token");
-  return ["pp", "gr"].every((queue) => JSON.parse(localStorage.getItem(`__mpq_${token}_${queue}`) || "[]").length === 0);
+  return ["pp", "gr", "ev"].every((queue) => JSON.parse(localStorage.getItem(`__mpq_${token}_${queue}`) || "[]").length === 0);
 }
 
 async function until(condition, what) {
@@ -65,12 +67,12 @@ async function until(condition, what) {
   }
 }
 
-/** Keep the requests for profiles that a context sends; the status of each comes when it has been answered. */
-function recordRequests(context) {
+/** Keep the requests to some paths that a context sends; the status of each comes when it has been answered. */
+function recordRequests(context, paths) {
   const records = new Map();
   context.on("request", (request) => {
     const { pathname, search } = new URL(request.url());
-    if (!/^\/(engage|groups)\//.test(pathname)) return;
+    if (!paths.includes(pathname)) return;
     records.set(request, { method: request.method(), pathname, search, body: request.postData(), status: null });
   });
   context.on("requestfailed", (request) => records.delete(request));
@@ -83,9 +85,9 @@ function recordRequests(context) {
   return records;
 }
 
-async function visit(browser, site, { token, apiHost }, { config, steps }) {
+async function visit(browser, site, { token, apiHost, paths }, { config, steps }) {
   const context = await browser.newContext();
-  const records = recordRequests(context);
+  const records = recordRequests(context, paths);
   const answered = () => [...records.values()].filter((record) => record.status !== null).length;
   const page = await context.newPage();
   const open = async (more = {}) => {
@@ -97,16 +99,22 @@ async function visit(browser, site, { token, apiHost }, { config, steps }) {
   };
   await open();
   const answers = [];
+  let left = false;
   for (const [name, ...args] of steps) {
     if (name === "reload") await open(args[0]);
+    else if (name === "leave") {
+      await page.goto("about:blank");
+      await new Promise((go) => setTimeout(go, LEAVING_MS)); // what a page sends as it goes is told to nobody here
+      left = true;
+    }
     else if (name === "requests") await until(() => answered() >= args[0], `${args[0]} requests`);
     else if (name === "group") {
       const [key, id, method, ...rest] = args;
       answers.push(await page.evaluate(callInPage, [`group.${method}`, [key, id, ...rest], true]));
     } else answers.push(await page.evaluate(callInPage, [name, args, !config.img && !WITHOUT_CALLBACK.includes(name)]));
   }
-  await until(() => page.evaluate(queuesAreEmpty), "the SDK's queues to be sent");
-  await until(() => answered() === records.size, "the answers to all requests");
+  if (!left) await until(() => page.evaluate(queuesAreEmpty), "the SDK's queues to be sent");
+  if (!left) await until(() => answered() === records.size, "the answers to all requests");
   await context.close();
   return { answers, requests: [...records.values()] };
 }

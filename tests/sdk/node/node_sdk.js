@@ -1,5 +1,5 @@
 /**
- * Calls the Node SDK as the task says: {token, config, calls: [["people.set", ...arguments], ...], atOnce}.
+ * Calls the Node SDK as the task says: {token, config, calls: [["people.set", ...arguments], ["track", ...], ...], atOnce}.
  * Each call is given a callback; the result is what the callbacks got, null for success, else the error's text.
  * Calls wait for each other unless `atOnce`.
  */
@@ -9,8 +9,16 @@ const Mixpanel = require("mixpanel");
 const { fail, finish, readTask } = require("./revive.js");
 
 function call(client, [name, ...args]) {
-  const [part, method] = name.split(".");
-  return new Promise((resolve) => client[part][method](...args, (error) => resolve(error ? error.message : null)));
+  const method = name.split(".").pop();
+  const owner = name === method ? client : client[name.split(".")[0]];
+  const told = (error) => resolveError(error);
+  return new Promise((resolve) => owner[method](...args, (error) => resolve(told(error))));
+}
+
+/** The text of an error, or of the first of several; null for none. */
+function resolveError(error) {
+  const first = Array.isArray(error) ? error.find(Boolean) : error;
+  return first ? first.message : null;
 }
 
 async function main({ token, config, calls, atOnce }) {
