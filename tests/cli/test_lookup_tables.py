@@ -105,3 +105,10 @@ def test_a_table_is_deleted_after_a_question(plans: Cli) -> None:
     assert plans.json("lookup-table", "list", "--project", "shop") == []
     said = plans("lookup-table", "show", "plans", "--project", "shop", code=1).stderr
     assert "there is no lookup table 'plans' in this project" in said
+
+
+def test_a_backup_holds_the_tables(plans: Cli, tmp_path: Path) -> None:
+    archive, other = tmp_path / "all.tar", Cli(tmp_path / "other")
+    plans("backup", str(archive))
+    other("restore", str(archive))
+    assert other("lookup-table", "download", "plans", "--project", "shop").stdout_bytes == PLANS.encode()

@@ -291,3 +291,15 @@ def test_the_command_line_tool_reaches_mixdown_too(
     assert [written_now(profiles[f"line {number}"]) for number in range(5)] == [
         {"$name": f"N{number}"} for number in range(5)
     ]
+
+
+@pytest.mark.parametrize("transport", ["undici", "got"])
+def test_a_lookup_table_is_replaced(server: Server, mixpanel_import: Import, transport: str) -> None:
+    name = f"plans by {transport}"
+    made = server.command("lookup-table", "create", name, "--project", str(server.project_id), "--json")
+    rows = "plan,price\nfree,0\npro,12.5\n"
+    given = {**service_account(server), "lookupTableId": made["id"]}
+    [result] = mixpanel_import(server, job(given, "table", rows, transport=transport))
+    assert (result["failed"], result["errors"]) == (0, {})
+    shown = server.command("lookup-table", "show", name, "--project", str(server.project_id), "--json")
+    assert (shown["columns"], shown["rows"]) == (["plan", "price"], 2)

@@ -33,6 +33,9 @@ def test_a_cohort_comes_back_as_it_was_made_with_a_number(cohorts: Cohorts, proj
     assert [msgspec.structs.replace(each, id=0) for each in made] == [plain, grouped]
     assert 0 < made[0].id < made[1].id
     assert cohorts.listing(project + 1) == []
+    assert [cohorts.get(project, each.id) for each in made] == made
+    assert cohorts.get(project, made[1].id + 1) is None
+    assert cohorts.get(project + 1, made[0].id) is None
 
 
 def test_a_list_of_ids_comes_back_sorted_and_without_duplicates(cohorts: Cohorts, project: int) -> None:

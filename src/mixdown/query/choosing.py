@@ -113,9 +113,9 @@ def saved_expression(store: Store, cohort: Cohort) -> Expression:
 
 def find_cohort(store: Store, project: int, number: int) -> Cohort:
     """The project's cohort with this number. Raises `QueryError` (400)."""
-    for cohort in store.cohorts.listing(project):
-        if cohort.id == number:
-            return cohort
+    cohort = store.cohorts.get(project, number)
+    if cohort is not None:
+        return cohort
     raise QueryError(f"filter_by_cohort, there is no cohort {number} in this project", status=400)
 
 

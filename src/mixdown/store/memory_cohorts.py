@@ -29,6 +29,9 @@ class MemoryCohorts:
                 return []
             return [cohort for cohort in self._held.values() if cohort.project == project]
 
+    def get(self, project: int, cohort_id: int) -> Cohort | None:
+        return next((cohort for cohort in self.listing(project) if cohort.id == cohort_id), None)
+
     def create(self, cohort: Cohort, ids: Iterable[str] = ()) -> Cohort:
         with self._guard:
             if not self._knows(cohort.project):

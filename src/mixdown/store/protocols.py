@@ -475,6 +475,9 @@ class Cohorts(Protocol):
     def listing(self, project: int) -> list[Cohort]:
         """A project's cohorts, by id."""
 
+    def get(self, project: int, cohort_id: int) -> Cohort | None:
+        """The project's cohort with this id, None where it has none such; the others are not read."""
+
     def create(self, cohort: Cohort, ids: Iterable[str] = ()) -> Cohort:
         """Keep a cohort, and its ids where it has no expression; returns it with its id.
 

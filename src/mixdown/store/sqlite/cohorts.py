@@ -35,6 +35,13 @@ class SqliteCohorts:
         )
         return [Cohort(*row) for row in rows]
 
+    def get(self, project: int, cohort_id: int) -> Cohort | None:
+        rows = self._catalog.select(
+            f"SELECT {_COHORT} FROM cohorts WHERE id = ? AND project_id = ?",  # noqa: S608 - our columns
+            (cohort_id, project),
+        )
+        return Cohort(*rows[0]) if rows else None
+
     def create(self, cohort: Cohort, ids: Iterable[str] = ()) -> Cohort:
         values = (
             cohort.project,
