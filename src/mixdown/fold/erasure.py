@@ -56,6 +56,7 @@ NOT_REACHED: Final = (
     "backups made before this job ended, and servers restored from them, until they are deleted",
     "exports, and whatever other systems have read",
     "texts of saved filters (cohorts) that name somebody",
+    "lookup tables that name somebody, until they are replaced",
 )
 
 
