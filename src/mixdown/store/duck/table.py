@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 KEY: Final = "event, distinct_id, time, insert_id"
 _DAY_MS: Final = 24 * 3600 * 1000
+_DAYS_ONE_BY_ONE: Final = 16
 
 
 def at_time(time_ms: int) -> str:
@@ -35,8 +37,8 @@ def at_time(time_ms: int) -> str:
 def open_events(parts: Parts, *, memory_limit_bytes: int, threads: int, temp_directory: Path) -> EventTable:
     """The events of `parts` as a table; close it (it is a context manager).
 
-    It takes `memory_limit_bytes` and little more; what is larger goes to `temp_directory`, a private
-    folder. For one thread at a time; `interrupt` may be called from any. Raises `StoreError`.
+    It takes `memory_limit_bytes` and little more; what is larger goes into a folder of its own within
+    `temp_directory`. For one thread at a time; `interrupt` may be called from any. Raises `StoreError`.
     """
     return EventTable(parts, memory_limit_bytes, threads, temp_directory)
 
@@ -58,13 +60,16 @@ class EventTable:
         self._stale = True
         self._doubtful: frozenset[int] = frozenset()  # files that may have rows in `dead` beyond their own
         self._hot_dead = False
+        temp_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # one of its own: two databases must not share a folder for what they spill
+        self._scratch = TemporaryDirectory(dir=temp_directory, ignore_cleanup_errors=True)
         with store_errors():
             self.connection: DuckDBPyConnection = duckdb.connect(
                 ":memory:",
                 config={
                     "memory_limit": f"{memory_limit_bytes // 1024}KiB",
                     "threads": threads,
-                    "temp_directory": str(temp_directory),
+                    "temp_directory": self._scratch.name,
                     "preserve_insertion_order": False,
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
@@ -73,7 +78,7 @@ class EventTable:
             try:
                 self._prepare()
             except BaseException:
-                self.connection.close()
+                self.close()
                 raise
 
     def _prepare(self) -> None:
@@ -100,12 +105,19 @@ class EventTable:
         if not sources:
             return
         run(f"CREATE TEMP TABLE unsure AS {' UNION ALL '.join(sources)}")
-        found = run(f"SELECT DISTINCT epoch_ms(time) // {_DAY_MS} FROM unsure").fetchall()
-        days = {day for (day,) in found}
-        sure = [file for file in self._parts.files if file.day in days]
+        touched = run(
+            f"SELECT epoch_ms(time) // {_DAY_MS}, epoch_ms(min(time)), epoch_ms(max(time))"
+            " FROM unsure GROUP BY 1"
+        ).fetchall()
+        sure = self._overlapping(touched)
         if sure:
+            looked = " UNION ALL ".join(
+                f"SELECT {KEY}, position FROM ({self._rows_of(files)})"
+                f" WHERE time BETWEEN {at_time(first_ms)} AND {at_time(last_ms)}"
+                for files, first_ms, last_ms in sure
+            )
             run(
-                f"INSERT INTO unsure SELECT {KEY}, position FROM ({self._rows_of(sure)})"
+                f"INSERT INTO unsure SELECT {KEY}, position FROM ({looked})"
                 f" SEMI JOIN (SELECT DISTINCT {KEY} FROM unsure) USING ({KEY})"
             )
         run(
@@ -114,8 +126,31 @@ class EventTable:
         )
         run("DROP TABLE unsure")
         if run("SELECT count(*) FROM dead").fetchall() != [(0,)]:
-            self._doubtful = frozenset(file.number for file in (*recent, *sure))
+            self._doubtful = frozenset(file.number for file in recent) | {
+                file.number for files, *_ in sure for file in files
+            }
             self._hot_dead = True
+
+    def _overlapping(self, touched: Sequence[tuple[int, int, int]]) -> list[tuple[list[EventFile], int, int]]:
+        """Files of days that may hold what lies in spans (day, first ms, last ms), and those spans.
+
+        Days come one by one while they are few: then little is read of a day that goes on.
+        """
+        of_days: dict[int, list[EventFile]] = {}
+        for file in self._parts.files:
+            if file.day is not None:
+                of_days.setdefault(file.day, []).append(file)
+        found = []
+        for day, first_ms, last_ms in touched:
+            files = [
+                file for file in of_days.get(day, ()) if file.first_ms <= last_ms and file.last_ms >= first_ms
+            ]
+            if files:
+                found.append((files, first_ms, last_ms))
+        if len(found) > _DAYS_ONE_BY_ONE:
+            every = [file for files, *_ in found for file in files]
+            found = [(every, min(first for _, first, _ in found), max(last for *_, last in found))]
+        return found
 
     def value(self, name: str) -> str:
         """SQL of a property as JSON, for statements over `events`; NULL where an event does not have it."""
@@ -168,6 +203,7 @@ class EventTable:
     def close(self) -> None:
         """Give back memory and files."""
         self.connection.close()
+        self._scratch.cleanup()
 
     def __enter__(self) -> Self:
         return self
