@@ -380,6 +380,12 @@ def save_stored_events(name: str, result: Result) -> Path:
     return _save(name, result, stored_events(result))
 
 
+def published_stored_events() -> Result | None:
+    """The kept result of `bench.stored_events`, None where there is none."""
+    path = RESULTS / "stored-events.json"
+    return orjson.loads(path.read_bytes()) if path.exists() else None
+
+
 def published_reads() -> Result | None:
     """The kept result of `bench.reads`, None where there is none."""
     path = RESULTS / "reads.json"
@@ -413,8 +419,13 @@ READS_DOCUMENT: Final = "docs/performance.md"
 READS_UNMEASURED: Final = "Not measured yet: `python -m bench.reads --save`, then `python -m bench.report`."
 
 
-def documents(result: Result | None, read: Result | None = None) -> dict[Path, str]:
-    """Each document that quotes results, with the figures of `result` and `read` in it (None: none)."""
+STORED_UNMEASURED: Final = "Not measured yet: `make bench-events ARGS=--save`, then `python -m bench.report`."
+
+
+def documents(
+    result: Result | None, read: Result | None = None, stored: Result | None = None
+) -> dict[Path, str]:
+    """Each document that quotes results, with the figures of these results in it (None: none)."""
     texts = {
         ROOT / name: filled(
             (ROOT / name).read_text(encoding="utf-8"), block, make(result) if result else UNMEASURED
@@ -423,13 +434,15 @@ def documents(result: Result | None, read: Result | None = None) -> dict[Path, s
     }
     path = ROOT / READS_DOCUMENT
     texts[path] = filled(texts[path], "reads", reads(read) if read else READS_UNMEASURED)
+    tables = stored_events(stored) if stored else STORED_UNMEASURED
+    texts[path] = filled(texts[path], "stored-events", tables)
     return texts
 
 
 def main() -> None:
     """Write the published figures into the documents."""
     result = published()
-    for path, text in documents(result, published_reads()).items():
+    for path, text in documents(result, published_reads(), published_stored_events()).items():
         path.write_text(text, encoding="utf-8")
         print(f"{path.relative_to(ROOT)}: {result['machine']['at'] if result else 'not measured'}")
 

@@ -36,7 +36,8 @@ RESULT: dict[str, Any] = {
 @pytest.mark.parametrize("name", report.BLOCKS)
 def test_a_document_has_the_figures_of_the_kept_results(name: str) -> None:
     path = report.ROOT / name
-    expected = report.documents(report.published(), report.published_reads())[path]
+    stored = report.published_stored_events()
+    expected = report.documents(report.published(), report.published_reads(), stored)[path]
     assert path.read_text(encoding="utf-8") == expected, "run: .venv/bin/python -m bench.report"
 
 

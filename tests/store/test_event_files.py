@@ -5,6 +5,7 @@ The reference is a dict by (event, distinct_id, time, insert_id): the last one w
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -301,6 +302,33 @@ def test_files_are_closed_to_others(opened: Held) -> None:
     root = opened.folder / EVENTS_FOLDER
     for path in root.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_file_and_its_folders_are_flushed_before_the_commit_that_lists_it(
+    opened: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[int] = set()
+    flush = os.fsync
+
+    def noted(fd: int) -> None:
+        flush(fd)
+        flushed.add(os.fstat(fd).st_ino)
+
+    commits = []
+
+    def flushed_by_now() -> None:
+        root = opened.folder / EVENTS_FOLDER
+        files = [path for path in root.rglob("*.parquet") if path.stat().st_size]
+        for path in files:
+            assert {each.stat().st_ino for each in (path, path.parent, path.parent.parent, root)} <= flushed
+        commits.append(len(files))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    opened.events.before_commit = flushed_by_now
+    write(opened, [event(n) for n in range(8)], [event(n + 8) for n in range(2)])
+    tend(opened)
+    tend(opened, now_ms=NOW_MS + 2 * DAY_MS)
+    assert max(commits) >= 2
 
 
 # --- values
