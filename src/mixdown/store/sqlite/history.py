@@ -6,7 +6,9 @@ short: between two segments the fold may merge some, which positions tell and nu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import apsw
@@ -32,6 +34,12 @@ READY: Final = 0
 MERGING: Final = 1
 GOING: Final = 2
 _BLOCKS_AT_ONCE: Final = 4
+_FEW_BLOCKS: Final = 256
+"""A segment of so many is looked through at once for some profiles; in a longer one each is looked for."""
+_PLACE: Final = (
+    "FROM history_blocks WHERE segment = ? AND project_id = ? AND group_key = ?"
+    " AND first_id = ? AND number = ?"
+)
 
 
 class HistoryWriter:
@@ -257,31 +265,42 @@ def forget(connection: apsw.Connection, keys: Iterable[ProfileKey], below: int) 
         connection, "UPDATE history_segments SET state = ?, done_id = '' WHERE state = ?", (GOING, MERGING)
     )
     segments = [number for (number,) in sqlite.rows(connection, "SELECT segment FROM history_segments")]
-    for key in keys:
-        needed: set[str] = set()
+    needed: dict[tuple[int, str], dict[str, set[str]]] = defaultdict(dict)
+    for project, group_key, profile_id in keys:
+        needed[project, group_key][profile_id] = set()
+    for pair, digests in needed.items():
         for segment in segments:
-            changed += _forget_in(connection, segment, key, below, needed)
-        held = sqlite.rows(
-            connection,
-            "SELECT digest FROM history_values WHERE project_id = ? AND group_key = ? AND id = ?",
-            key,
-        )
-        connection.executemany(
-            "DELETE FROM history_values WHERE project_id = ? AND group_key = ? AND id = ? AND digest = ?",
-            [(*key, digest) for (digest,) in held if digest not in needed],
-        )
+            changed += _forget_in(connection, segment, pair, below, digests)
+        for profile_id, kept in digests.items():
+            _forget_values(connection, (*pair, profile_id), kept)
     return changed
 
 
-def _forget_in(
-    connection: apsw.Connection, segment: int, key: ProfileKey, below: int, needed: set[str]
-) -> int:
-    """Take a profile's past out of one segment; how many lines changed.
+def _forget_values(connection: apsw.Connection, key: ProfileKey, kept: Collection[str]) -> None:
+    """Forget the large values of a profile but those with the digests that are `kept`."""
+    held = sqlite.rows(
+        connection,
+        "SELECT digest FROM history_values WHERE project_id = ? AND group_key = ? AND id = ?",
+        key,
+    )
+    connection.executemany(
+        "DELETE FROM history_values WHERE project_id = ? AND group_key = ? AND id = ? AND digest = ?",
+        [(*key, digest) for (digest,) in held if digest not in kept],
+    )
 
-    `needed` gets the digests of values that what is left of the profile names.
+
+def _forget_in(
+    connection: apsw.Connection, segment: int, pair: tuple[int, str], below: int, needed: dict[str, set[str]]
+) -> int:
+    """Take some profiles' past out of one segment; how many lines changed.
+
+    Each block is unfolded once for all of them. `needed` has their ids, and gets the digests of values that
+    what is left of each names.
     """
     changed = 0
-    for first_id, number, data in _places_with(connection, segment, key):
+    for first_id, number in _places_of(connection, segment, pair, needed):
+        place = (segment, *pair, first_id, number)
+        data = sqlite.value(connection, f"SELECT data {_PLACE}", place)
         kept: list[bytes] = []
         try:
             lines = lines_of(data)
@@ -290,32 +309,48 @@ def _forget_in(
             lines = []
             changed_here = 1
         for line in lines:
-            if id_of(line) != key[2]:
+            profile_id = id_of(line)
+            if profile_id not in needed:
                 kept.append(line)
                 continue
             left = line_since(line, below)
             changed_here += left != line
             if left is not None:
                 kept.append(left)
-                needed |= digests_of(left)
+                needed[profile_id] |= digests_of(left)
         if not changed_here:
             continue
         changed += changed_here
-        place = (segment, *key[:2], first_id, number)
-        sqlite.rows(
-            connection,
-            "DELETE FROM history_blocks WHERE segment = ? AND project_id = ? AND group_key = ?"
-            " AND first_id = ? AND number = ?",
-            place,
-        )
+        sqlite.rows(connection, f"DELETE {_PLACE}", place)
         if kept:
-            block = pack(key[0], key[1], kept)
+            block = pack(*pair, kept)
             sqlite.rows(
                 connection,
                 "INSERT INTO history_blocks VALUES (?, ?, ?, ?, ?, ?)",
-                (segment, *key[:2], block.first_id, number, block.data),
+                (segment, *pair, block.first_id, number, block.data),
             )
     return changed
+
+
+def _places_of(
+    connection: apsw.Connection, segment: int, pair: tuple[int, str], ids: Collection[str]
+) -> list[tuple[str, int]]:
+    """(first id, number) of the blocks of a segment that may hold lines of some profiles."""
+    rows = sqlite.rows(
+        connection,
+        "SELECT first_id, number FROM history_blocks WHERE segment = ? AND project_id = ? AND group_key = ?"
+        " ORDER BY first_id, number LIMIT ?",
+        (segment, *pair, _FEW_BLOCKS + 1),
+    )
+    if len(rows) > _FEW_BLOCKS:
+        found = {place[:2] for each in ids for place in _places_with(connection, segment, (*pair, each))}
+        return sorted(found)
+    first_ids = [first_id for first_id, _ in rows]
+    wanted: set[int] = set()
+    for each in ids:
+        # those that begin with the id, and the last one before them
+        wanted.update(range(max(0, bisect_left(first_ids, each) - 1), bisect_right(first_ids, each)))
+    return [rows[number] for number in sorted(wanted)]
 
 
 def _places_with(connection: apsw.Connection, segment: int, key: ProfileKey) -> list[tuple[str, int, bytes]]:
