@@ -14,18 +14,19 @@ import msgspec
 import orjson
 
 from mixdown.explorer.cookies import verify
-from mixdown.http import own
+from mixdown.http import events, events_activity, events_export, own
 from mixdown.http.auth import authenticate
 from mixdown.http.body import Decoded, decode
 from mixdown.http.client_ip import client_ip
 from mixdown.http.engage import profile_query
+from mixdown.http.events_export import export_query
 from mixdown.http.forms import Params, form_fields
 from mixdown.http.ingestion import sdk_name, token_in
 from mixdown.http.jsontext import parse_json
 from mixdown.http.metrics import reason_of
 from mixdown.http.parameters import Parameters, _merged
 from mixdown.http.paths import canonical_path
-from mixdown.http.reading import project_id_of
+from mixdown.http.reading import Read, project_id_of
 from mixdown.http.reply import callback_name
 from mixdown.http.sql import sql_query
 from mixdown.ingest.geo import valid_ip
@@ -33,11 +34,14 @@ from mixdown.ingest.pipeline import rules_of
 from mixdown.ingest.prepare import Prepared, Submission, prepare
 from mixdown.model import texts
 from mixdown.model.errors import AuthError, BodyError, QueryError
+from mixdown.model.expression import no_tables
 from mixdown.model.limits import INT_MAX, INT_MIN, NAME_LIMIT_CHARS, Limits
 from mixdown.model.operators import Crowd, Operator, apply_operations
 from mixdown.model.payloads import NAME_OF, Reading
 from mixdown.model.quick import QuickRecord, quick_updates, read_quickly
 from mixdown.model.updates import Refusal, Unreadable, Update, read_update, record_text
+from mixdown.query.events.jql import selectors_of
+from mixdown.query.events.reader import EventReads
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.chunk import (
@@ -338,8 +342,51 @@ def _query(parameters: Parameters) -> None:
     msgspec.json.encode(profile_query(PROJECT, parameters))  # every text in it is valid
 
 
+def _export(parameters: Parameters) -> None:
+    query = export_query(PROJECT, parameters, no_tables, now_ms=_NOW_MS)
+    assert query.span.since_ms <= query.span.until_ms
+    msgspec.json.encode([selector.events for selector in query.selectors])
+
+
+def _figures(parameters: Parameters) -> None:
+    """Each question is judged by itself: one that is refused says nothing of the others."""
+    asked = events._Asked(PROJECT, parameters, _NOW_MS, _NO_READS)
+    for question in (
+        events._events,
+        events._properties,
+        events._names,
+        events._top,
+        events._top_properties,
+        events._values,
+    ):
+        with contextlib.suppress(QueryError):
+            question(asked)
+
+
+def _activity(parameters: Parameters) -> None:
+    read = Read(_SOME_PROJECT, parameters, 0)
+    for query in (events_activity._activity_query, events_activity._stream_query):
+        for group_key in ("", "company"):
+            with contextlib.suppress(QueryError):
+                msgspec.json.encode(query(read, group_key, _NOW_MS))
+
+
+def _script(parameters: Parameters) -> None:
+    for name in ("user_selectors", "event_selectors", "params"):
+        with contextlib.suppress(QueryError):
+            selectors_of(parameters.value(name), name, no_tables)
+    events_export._offset(parameters)
+
+
+_NOW_MS: Final = 1_768_478_400_000
+_NO_READS: Final = EventReads(MemoryStore(), memory_limit_bytes=0)
+_SOME_PROJECT: Final = Project(PROJECT, "p", "T", b"")
 _USES: Final[tuple[Callable[[Parameters], object], ...]] = (
     _query,
+    _export,
+    _figures,
+    _activity,
+    _script,
     project_id_of,
     own._resend_ids,
     lambda parameters: sql_query(PROJECT, parameters),
