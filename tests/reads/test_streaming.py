@@ -21,7 +21,7 @@ from mixdown.http import streaming
 from mixdown.http.read_errors import answering
 from mixdown.http.services import EXPORTS_AT_ONCE
 from mixdown.http.streaming import streamed, takes_gzip
-from mixdown.model.errors import QueryError, StoreError
+from mixdown.model.errors import QueryError, StoreError, TooMuchAtOnceError
 from mixdown.server.listening import BACKLOG
 from mixdown.server.protocol import ConnectionLimits, bounded_protocol
 from mixdown.store import patience
@@ -151,7 +151,11 @@ def failing(after: int, error: Exception) -> Iterator[bytes]:
 
 
 def test_a_fault_before_the_first_bytes_is_an_error_like_any_other(streams: Streams) -> None:
-    for error, status in ((QueryError("where, wrong", status=400), 400), (StoreError("the disk"), 503)):
+    for error, status in (
+        (QueryError("where, wrong", status=400), 400),
+        (StoreError("the disk"), 503),
+        (TooMuchAtOnceError("the memory"), 400),
+    ):
         sent = streams.send(lambda error=error: failing(0, error))  # type: ignore[misc]
         reply = streams.get()
         assert (reply.status, b'"status":"error"' in reply.read()) == (status, True)

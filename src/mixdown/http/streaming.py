@@ -18,9 +18,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mixdown.http.reading import BEHIND_HEADER, in_time_of_thread
+from mixdown.http.reading import BEHIND_HEADER, TOO_MUCH_MEMORY, in_time_of_thread
 from mixdown.http.services import Services
-from mixdown.model.errors import OverloadedError
+from mixdown.model.errors import OverloadedError, QueryError, TooMuchAtOnceError
 
 GZIP_FROM_BYTES: Final = 1400
 """A larger body is compressed where the client allows it (contract query §4)."""
@@ -104,6 +104,8 @@ async def streamed(
             headers["Content-Encoding"] = "gzip"
         if begun:
             return _Streaming(source, source.compress(head) if gzip else head, headers, places)
+    except TooMuchAtOnceError:
+        raise QueryError(TOO_MUCH_MEMORY, status=400) from None
     finally:
         if not begun:
             places.release()
