@@ -85,7 +85,7 @@ def run_node(
         env=dict(environment),
         input=json.dumps(task).encode(),
         capture_output=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     printed = ended.stdout.decode(errors="replace").strip()

@@ -168,7 +168,7 @@ def test_every_stream_is_discovered_and_read_and_then_only_what_is_new(
         row = exported[event["properties"]["$insert_id"]]
         at = datetime.fromtimestamp(event["properties"]["time"] // 1000, UTC)
         assert (row["event"], row["distinct_id"]) == (event["event"], event["properties"]["distinct_id"])
-        assert row["time"] == at.strftime("%Y-%m-%dT%H:%M:%S")
+        assert row["time"] == at.strftime("%Y-%m-%dT%H:%M:%SZ")
         assert (str(row["n"]), row["text"]) == (str(event["properties"]["n"]), event["properties"]["text"])
 
     after = states(read)

@@ -17,8 +17,9 @@ const { fail, finish, readTask } = require("./revive.js");
 
 const SDK = fs.readFileSync(require.resolve("mixpanel-browser/dist/mixpanel.umd.js"));
 const PAGE = "<!doctype html><title>A page</title><body><script src=/mixpanel.js></script>";
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 90_000;
 const LEAVING_MS = 2_000;
+const QUEUES = { "/engage/": "pp", "/groups/": "gr", "/track/": "ev" };
 const WITHOUT_CALLBACK = ["identify", "people.delete_user", "people.track_charge", "alias", "register", "reset", "time_event"];
 
 /** The website that the SDK is part of, on an origin other than the server's. */
@@ -55,10 +56,10 @@ function callInPage([name, args, hasCallback]) {
   });
 }
 
-/** Runs in the page: whether the SDK's queues are empty. */
-function queuesAreEmpty() {
+/** Runs in the page: whether these queues of the SDK are empty. */
+function queuesAreEmpty(queues) {
   const token = window.mixpanel.get_config("token");
-  return ["pp", "gr", "ev"].every((queue) => JSON.parse(localStorage.getItem(`__mpq_${token}_${queue}`) || "[]").length === 0);
+  return queues.every((queue) => JSON.parse(localStorage.getItem(`__mpq_${token}_${queue}`) || "[]").length === 0);
 }
 
 async function until(condition, what) {
@@ -113,7 +114,7 @@ async function visit(browser, site, { token, apiHost, paths }, { config, steps }
       answers.push(await page.evaluate(callInPage, [`group.${method}`, [key, id, ...rest], true]));
     } else answers.push(await page.evaluate(callInPage, [name, args, !config.img && !WITHOUT_CALLBACK.includes(name)]));
   }
-  if (!left) await until(() => page.evaluate(queuesAreEmpty), "the SDK's queues to be sent");
+  if (!left) await until(() => page.evaluate(queuesAreEmpty, paths.map((path) => QUEUES[path])), "the SDK's queues to be sent");
   if (!left) await until(() => answered() === records.size, "the answers to all requests");
   await context.close();
   return { answers, requests: [...records.values()] };
