@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -329,6 +331,36 @@ def test_a_file_and_its_folders_are_flushed_before_the_commit_that_lists_it(
     tend(opened)
     tend(opened, now_ms=NOW_MS + 2 * DAY_MS)
     assert max(commits) >= 2
+
+
+@pytest.mark.slow
+def test_one_thread_tends_and_one_reads_while_another_writes(opened: Held) -> None:
+    written = [event(n, NOW_MS + (n % 2) * DAY_MS, insert_id=f"i{n % 40}") for n in range(60)]
+    ended = threading.Event()
+
+    def tend_on() -> int:
+        pieces = 0
+        while not ended.is_set() or pieces < 3:
+            pieces += opened.events.tend(busy=False, now_ms=NOW_MS)
+        return pieces
+
+    def read_on() -> None:
+        while not ended.is_set():
+            found = stored(opened)
+            end = found[-1]["position"] + 1 if found else 0
+            assert found == expected(written[:end])
+
+    with ThreadPoolExecutor(2) as pool:
+        others = [pool.submit(tend_on), pool.submit(read_on)]
+        try:
+            for start in range(0, 60, 5):
+                write(opened, written[start : start + 5])
+        finally:
+            ended.set()
+        for other in others:
+            other.result()
+    tend(opened)
+    assert stored(opened) == expected(written)
 
 
 # --- values
