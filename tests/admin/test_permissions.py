@@ -9,14 +9,10 @@ import pytest
 from starlette.routing import Route
 
 from mixdown.http.auth import ADMINS, ANALYSTS, OWNERS, READERS
-from mixdown.store.credentials import secret_hash
-from mixdown.store.protocols import Account
 from tests.reads.support import (
     ADMIN,
     IMPORTER,
-    NOON_MS,
     OWNER,
-    PASSWORD,
     READER,
     SECRET,
     STRANGER,
@@ -145,8 +141,7 @@ def target_of(world: World, path: str) -> str:
 def staffed(world: World) -> World:
     """A server whose project has an account of each role."""
     for username in (ANALYST, SPARE):
-        account = Account(username, secret_hash(PASSWORD), world.project.id, "analyst", NOON_MS)
-        world.store.catalog.create_account(account)
+        world.add_account(username, "analyst")
     return world
 
 

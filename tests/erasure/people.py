@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import random
 import time
 from typing import Any
@@ -59,11 +58,6 @@ class Crowd:
         reply = self.server.post("/engage?strict=0&verbose=1", records, headers)
         assert reply.status == 200, reply
         return reply
-
-
-def authorization(account: tuple[str, str]) -> dict[str, str]:
-    """Basic credentials."""
-    return {"Authorization": "Basic " + base64.b64encode(":".join(account).encode()).decode()}
 
 
 def ask_erasure(server: Server, ids: list[str], **body: object) -> dict[str, Any]:

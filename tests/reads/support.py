@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+from msgspec.structs import replace
 
 from mixdown.explorer.page import Explorer
 from mixdown.fold.profiles import ProfileFold
@@ -75,7 +76,7 @@ class World:
             (IMPORTER, self.project.id, "ingest"),
             (STRANGER, self.other.id, "admin"),
         ):
-            store.catalog.create_account(Account(username, secret_hash(PASSWORD), project_id, role, NOON_MS))
+            self.add_account(username, role, project=project_id)
         executor = ThreadPoolExecutor(4)
         catalog = CatalogCache(store.catalog)
         chosen = Settings(
@@ -100,6 +101,20 @@ class World:
             base_url="http://mixdown.test",
         )
         self._ingest, self._executor = ingest, executor
+
+    def add_account(
+        self,
+        username: str,
+        role: str,
+        *,
+        password: str = PASSWORD,
+        project: int | None = None,
+        expires_ms: int = 0,
+    ) -> None:
+        """A service account, of the project `default` unless told."""
+        project = self.project.id if project is None else project
+        account = Account(username, secret_hash(password), project, role, NOON_MS)
+        self.store.catalog.create_account(replace(account, expires_ms=expires_ms) if expires_ms else account)
 
     def clock(self) -> int:
         """The time that the server sees."""

@@ -7,11 +7,9 @@ import hashlib
 from urllib.parse import quote
 
 import pytest
-from msgspec.structs import replace
 
 from mixdown.model.errors import StoreError
 from mixdown.store.credentials import secret_hash
-from mixdown.store.protocols import Account
 from tests.reads.support import (
     ADMIN,
     ENGAGE,
@@ -83,9 +81,7 @@ BAD = {
 
 @pytest.mark.parametrize("form", GOOD)
 def test_good_credentials_in_every_form(plain_world: World, form: str) -> None:
-    plain_world.store.catalog.create_account(
-        Account(ODD_NAME, secret_hash(ODD_PASSWORD), plain_world.project.id, "consumer", NOON_MS)
-    )
+    plain_world.add_account(ODD_NAME, "consumer", password=ODD_PASSWORD)
     plain_world.store_users(["ada"])
     target = f"{ENGAGE}?project_id={plain_world.project.id}"
     reply = plain_world.get(target, headers={"Authorization": GOOD[form]})
@@ -185,8 +181,7 @@ def test_a_signature_in_the_query_is_401(world: World) -> None:
 
 
 def test_an_expired_account_is_refused(world: World) -> None:
-    account = Account("brief", secret_hash("brief's own"), world.project.id, "consumer", NOON_MS)
-    world.store.catalog.create_account(replace(account, expires_ms=NOON_MS + 1000))
+    world.add_account("brief", "consumer", password="brief's own", expires_ms=NOON_MS + 1000)
     forms = (basic("brief:brief's own"), "Bearer brief's own")
     for now_ms, status in ((NOON_MS + 999, 200), (NOON_MS + 1000, 401)):
         world.now_ms = now_ms
