@@ -17,6 +17,7 @@ LONG: Final = (
     "tests/cli/test_export_and_import.py",
     "tests/operations/test_start.py",
     "tests/cli/test_backup.py",
+    "tests/cli/test_events_import.py",
     "tests/operations/test_processes.py",
     "tests/operations/test_rate_limits.py",
     "tests/operations/test_health.py",

@@ -19,7 +19,10 @@ __all__ = ["start_server"]
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "moving.md"
 FIRST_MS = 1_767_225_600_000
-pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="the examples use curl")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("curl"), reason="the examples use curl"),
+]
 
 
 def fill(mixpanel: Server) -> None:

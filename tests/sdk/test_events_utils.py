@@ -18,6 +18,8 @@ from tests.serving import Server
 
 __all__ = ["in_a_folder_of_its_own", "no_complaints"]  # fixtures
 
+pytestmark = pytest.mark.slow
+
 DAYS = {"from_date": "2026-01-01", "to_date": "2026-01-05"}
 FIRST_S = 1767225600
 
