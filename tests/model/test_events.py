@@ -249,12 +249,24 @@ def long_way(raw: Any, how: Setting) -> Any:
 
 @given(raw_events(), settings_of)
 @example({"event": "E", "properties": {"token": "TOK", "time": 1768478400.0005}}, Setting(NOW_MS))
+@example({"event": "E", "properties": {"token": "TOK", "time": -1e308}}, Setting(NOW_MS))
+@example({"event": "E", "properties": {"token": "TOK", "time": "-1e308"}}, Setting(NOW_MS, importing=True))
 def test_the_long_way_gives_what_the_reference_gives(raw: Any, how: Setting) -> None:
     again = json.loads(json.dumps(raw))
     assert long_way(raw, how) == expected(judge(again, how))
 
 
 @given(st.lists(raw_events(), min_size=1, max_size=4), settings_of)
+@example([{"event": "E", "properties": {"token": "TOK", "time": -1e308}}], Setting(NOW_MS))
+@example(
+    [
+        {
+            "event": "E",
+            "properties": {"token": "TOK", "distinct_id": "u", "$device_id": "$device:", "$user_id": "U"},
+        }
+    ],
+    Setting(NOW_MS),
+)
 def test_the_quick_way_takes_nothing_else_than_the_long_way_gives(raws: list[Any], how: Setting) -> None:
     try:
         json.dumps(raws, ensure_ascii=False).encode()

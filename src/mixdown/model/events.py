@@ -306,7 +306,8 @@ def milliseconds(value: Any) -> int | None:
     if type(value) is int:
         return value * 1000 if value < MILLISECONDS_FROM else value
     if type(value) is float and isfinite(value):
-        return round(value * 1000 if value < MILLISECONDS_FROM else value)
+        # what lies so far back is refused in any unit, and times 1000 it might be no finite number any more
+        return round(value * 1000 if -MILLISECONDS_FROM < value < MILLISECONDS_FROM else value)
     return None
 
 

@@ -28,7 +28,7 @@ from mixdown.model.events import (
     device_id,
     fits_strict,
 )
-from mixdown.model.identity import SIMPLIFIED
+from mixdown.model.identity import DEVICE_PREFIX, SIMPLIFIED
 from mixdown.model.limits import EVENT_PROPERTIES, EVENT_VALUE_LIMIT_BYTES, NAME_LIMIT_CHARS, Limits
 from mixdown.model.quick import GROWTH, NUL_ESCAPE, chars_within, plain_values
 from mixdown.model.times import MILLISECONDS_FROM
@@ -205,7 +205,7 @@ class _Judge:
             if time < _SECONDS_BELOW:
                 time *= 1000
         elif type(time) is float:
-            time = round(time * 1000 if time < MILLISECONDS_FROM else time)
+            time = round(time * 1000 if -MILLISECONDS_FROM < time < MILLISECONDS_FROM else time)
         elif time is None and not self._imports:
             time = reading.now_ms
         else:
@@ -237,7 +237,7 @@ class _Judge:
         ):
             return
         judged = self._judged
-        if user and device:
+        if user and device and device != DEVICE_PREFIX:
             judged.links.setdefault((target.id, device, user), index)
         if "ip" in properties:
             judged.ips[index] = pop("ip")
