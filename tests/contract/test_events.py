@@ -145,6 +145,29 @@ def test_a_retried_request_of_events_is_answered_as_the_first_and_stored_once(ev
     assert len(found.events) == 1
 
 
+def test_the_same_import_under_the_same_key_into_two_projects_is_stored_in_both(
+    events_server: Server, opened: SqliteStore
+) -> None:
+    other = opened.catalog.create_project(
+        "twin", token="TWIN", secret_hash=b"t" * 32, id_merge="simplified", now_ms=0
+    )
+    with logged(events_server) as found:
+        for token in (TOKEN, "TWIN"):
+            headers = {**basic(f"{token}:"), "Idempotency-Key": "both"}
+            sent = imports(I("Both"), query="?strict=1", headers=headers)
+            imported(1).check(sent.send(events_server))
+            time.sleep(0.2)
+    opened.catalog.delete_project(other.id)
+    assert [event.project for event in found.events] == [1, other.id]
+
+
+def test_a_time_so_long_ago_that_no_double_holds_its_milliseconds_is_refused(events_server: Server) -> None:
+    with logged(events_server) as found:
+        reply = track(T(time=-1e308), T(time="-1e308"), T("Now")).send(events_server)
+    assert (reply.status, reply.body) == (200, b"1")
+    assert [event.event for event in found.events] == ["Now"]
+
+
 def test_a_browser_that_sends_again_after_an_answer_makes_two_events(events_server: Server) -> None:
     with logged(events_server) as found:
         for _ in range(2):

@@ -20,6 +20,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from mixdown.http.exchange import Request
+from mixdown.http.resends import digest_of
+from mixdown.ingest.resends import Resends
 from tests.serving import Server, StartServer
 
 FAULTS = Path(__file__).parent / "unanswered"
@@ -306,6 +309,18 @@ def test_what_is_sent_again_must_be_the_same_to_the_byte(
     properties = server.profiles(distinct_id=user)[user]
     assert properties["n"] == expected
     assert properties.get("N", 1) == 1
+
+
+def test_the_same_body_with_other_credentials_is_another_request() -> None:
+    """Those of an /import name its project: what one project was answered, another must not be."""
+    resends = Resends(None, lambda: 0)
+    digests = set()
+    for credentials in (b"Basic Q0U6", b"Basic U0VDOg==", b""):
+        scope = {"method": "POST", "query_string": b"_=1", "path": "/import", "raw_path": b"/import"}
+        headers = [(b"host", b"a"), (b"authorization", credentials)]
+        digests.add(digest_of(resends, Request.of({**scope, "headers": headers}), b"[]"))
+    resends.close()
+    assert len(digests) == 3
 
 
 def test_a_request_without_a_stamp_is_never_taken_for_another(server: Server) -> None:

@@ -35,10 +35,14 @@ def is_stamped(query: bytes) -> bool:
 
 
 def digest_of(resends: Resends, request: Request, body: bytes) -> bytes:
-    """What a stamped request is recognised by: method, URL and body, byte for byte."""
+    """What a stamped request is recognised by: method, URL, body and credentials, byte for byte.
+
+    The credentials of an /import name its project: the same body for another one is another request.
+    """
     path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     host = request.headers.get(b"host", b"")
-    return resends.digest(request.method.encode(), host, path, request.query, body)
+    credentials = request.headers.get(b"authorization", b"")
+    return resends.digest(request.method.encode(), host, path, request.query, credentials, body)
 
 
 def caller_is_gone(scope: Scope) -> bool:

@@ -86,8 +86,9 @@ class Prepared(msgspec.Struct, frozen=True):
 def request_key(submission: Submission) -> bytes | None:
     """The key of a request that carries an Idempotency-Key (DESIGN G2).
 
-    It covers the path, the key and the decoded records, their tokens included: another body under
-    the same key is a new request, and so is the same body for another project.
+    It covers the path, the key and the decoded records, their tokens included, and the project of an /import,
+    whose records name none: another body under the same key is a new request, and so is the same body for
+    another project.
     """
     if not submission.idempotency_key:
         return None
@@ -95,7 +96,8 @@ def request_key(submission: Submission) -> bytes | None:
     for index, record in enumerate(submission.records):
         text, _ = record_text(record, 1 << 30)
         state.update(f"{index}:{len(text)}:{text}".encode())
-    return digest_key("request", submission.path, submission.idempotency_key, state.hexdigest())
+    into = (str(submission.project),) if submission.project else ()
+    return digest_key("request", submission.path, submission.idempotency_key, state.hexdigest(), *into)
 
 
 def weight(raw: Any) -> int:
