@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import tracemalloc
 import zlib
 from typing import Any
 
 import pytest
 
+from mixdown.http.body import decode
 from mixdown.model import texts
 from mixdown.model.errors import BodyError
 from mixdown.model.limits import Limits
@@ -287,6 +289,25 @@ def test_a_line_that_is_no_json_fails_alone() -> None:
 
 def test_lines_are_not_read_far_past_the_limit_on_records() -> None:
     assert len(read(b"{}\n" * 5000, NDJSON, limits=Limits(records_per_request=10)).records) == 11
+
+
+def test_millions_of_lines_of_events_are_not_taken_apart_to_be_refused() -> None:
+    tracemalloc.start()
+    try:
+        decoded = decode(
+            method="POST",
+            content_type=NDJSON,
+            content_encoding=b"",
+            query=b"",
+            body=b"1\n" * 1_000_000,
+            limits=Limits(),
+            quick_for="import",
+        )
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert decoded.count == 2001
+    assert peak_bytes < 8_000_000
 
 
 # --- parameters ------------------------------------------------------------------------------------

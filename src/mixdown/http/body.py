@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -170,7 +171,7 @@ def _events_quickly(found: _Found, limits: Limits) -> QuickEvents | None:
     """The events of a JSON text, or of lines of it, that are plain; None where none is."""
     most = limits.records_per_request
     if found.reader is _parse_lines:
-        lines = _LINE.findall(found.text)
+        lines = [line[0] for line in islice(_LINE.finditer(found.text), most + 1)]
         return read_lines_quickly(lines, limits) if len(lines) <= most else None
     text = _json_text(found)
     if text is None:
