@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -249,6 +250,18 @@ def test_settled_links_are_forgotten_when_there_are_many() -> None:
     assert str(3 * identity.SETTLED_HELD - 1) in settled
     settled.add("x" * 10_000)
     assert "x" * 10_000 not in settled
+
+
+def test_ids_that_links_failed_for_are_remembered_in_bounded_memory() -> None:
+    settled = identity.Settled()
+    tracemalloc.start()
+    try:
+        for number in range(50):
+            assert settled.tells(1, f"{number}" + "x" * 100_000)
+        held_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 50_000
 
 
 def test_links_of_erased_events_are_passed_by(way: Way) -> None:

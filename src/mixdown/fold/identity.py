@@ -65,7 +65,7 @@ class Settled:
     def __init__(self) -> None:
         self._young: set[str] = set()
         self._old: set[str] = set()
-        self._told: dict[str, int] = {}
+        self._told: dict[bytes, int] = {}
 
     def clear(self) -> None:
         """Know nothing."""
@@ -99,12 +99,13 @@ class Settled:
         if len(self._young) >= SETTLED_HELD:
             self._old, self._young = self._young, set()
 
-    def tells(self, contested: str) -> bool:
+    def tells(self, project: int, contested: str) -> bool:
         """Whether one more failure about an id is to be told."""
         if len(self._told) >= _TOLD_HELD:
             self._told.clear()
-        told = self._told.get(contested, 0)
-        self._told[contested] = told + 1
+        key = digest_key("told", str(project), contested)  # an id may be as long as a record
+        told = self._told.get(key, 0)
+        self._told[key] = told + 1
         return told < TOLD_OF_ONE
 
 
@@ -245,7 +246,7 @@ class StepIdentities:
         message = known.link(link.mode, link.verb, link.one, link.other, at, time_ms)
         self._failures += bool(message)
         contested = link.one if link.verb == DEVICE else link.other
-        if message and self._settled.tells(f"{link.project} {contested}"):
+        if message and self._settled.tells(link.project, contested):
             self.failed.append(FailedLink(link, segment.endpoint, segment.sdk, message))
 
 
