@@ -85,7 +85,7 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_page_tells_the_limits_in_force() -> None:
     assert lookup_csv.BYTES_LIMIT == 100 * 2**20
-    assert lookup_csv.LINE_LIMIT_BYTES == stored.SMALL_BYTES == 2**20
+    assert lookup_csv.ROW_LIMIT_BYTES == stored.SMALL_BYTES == 2**20
     for limit in (
         stored.TABLES_PER_PROJECT,
         stored.REPLACEMENTS_A_DAY,

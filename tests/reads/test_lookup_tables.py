@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from typing import Any
 
 import httpx
@@ -159,10 +160,11 @@ BLANK, COUNT = "primary key is required and cannot be blank", "invalid row: wron
         (b'id,n\n"a"b,1\n', [(1, "invalid row: ',' expected after '\"'")]),
         (b'id,n\na,"1\n', [(1, "invalid row: unexpected end of data")]),
         (b"id\n" + b"x" * 131_073 + b"\n", [(1, "invalid row: a field has at most 131072 characters")]),
-        (b"id\n" + b"x" * 1_048_577, [(1, "invalid row: a line has at most 1048576 bytes")]),
+        (b"id\n" + b"x" * 1_048_577, [(1, "invalid row: a row has at most 1048576 bytes")]),
+        (b"id,n\na," + b'"\n",' * 300_000, [(1, "invalid row: a row has at most 1048576 bytes")]),
         (b"id,n\n" + b",1\n" * 20, [(row, BLANK) for row in range(1, 11)]),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_bad_rows_are_named_and_nothing_is_changed(
     world: World, content: bytes, failed: list[tuple[int, str]]
@@ -207,6 +209,40 @@ def test_tables_are_replaced_so_often_in_24_hours(world: World, monkeypatch: pyt
     world.now_ms += DAY_MS - 2000
     assert put(world, two, PLANS, user=ADMIN).status_code == 200
     assert REPLACEMENTS_A_DAY == 100
+
+
+def test_uploads_that_came_at_once_count_one_after_the_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup_tables, "REPLACEMENTS_A_DAY", 3)
+    table_id = make(world)
+    target = f"/lookup-tables/{table_id}?project_id={world.project.id}"
+    asked = [world.ask(target, method="PUT", content=PLANS, user=ADMIN) for _ in range(12)]
+    replies = world.at_once(*asked)
+    assert sorted(reply.status_code for reply in replies) == [200] * 3 + [429] * 9
+    assert all("retry-after" in reply.headers for reply in replies if reply.status_code == 429)
+
+
+def test_tables_that_wait_to_be_replaced_hold_one_thread_of_reads(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table_id = make(world)
+    target = f"/lookup-tables/{table_id}?project_id={world.project.id}"
+    inside: list[int] = []
+    most: list[int] = []
+    replaced = world.store.lookup_tables.replace
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return replaced(*args, **kwargs)
+
+    monkeypatch.setattr(world.store.lookup_tables, "replace", slowly)
+    asked = [world.ask(target, method="PUT", content=PLANS, user=ADMIN) for _ in range(6)]
+    assert all(reply.status_code == 200 for reply in world.at_once(*asked))
+    assert most == [1] * 6
 
 
 def test_tables_are_made_shown_and_deleted_by_admins(world: World) -> None:

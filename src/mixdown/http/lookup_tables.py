@@ -66,6 +66,9 @@ class LookupTablePaths:
         self._services = services
         self._folder = getattr(services.store, "folder", None)
         self._uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._turn = (
+            asyncio.Lock()
+        )  # the store takes one at a time: who waits must not hold a thread of reads
 
     async def answer(self, path: LookupPath, request: Request, receive: Receive) -> tuple[Reply, bool]:
         """The reply, and whether to close the connection after it. Raises `DisconnectedError`."""
@@ -75,13 +78,8 @@ class LookupTablePaths:
                 return await self._listing(project), False
             await self._in_thread(self._admit, project, path.table_id)
             return await self._replace(project, path.table_id, request, receive)
-        except AuthError as error:
-            reply = failure(HTTPStatus.UNAUTHORIZED, error.message)
-        except CatalogError as error:
-            reply = failure(HTTPStatus.NOT_FOUND, error.message)
-        except RateLimitedError as error:
-            retry = (b"retry-after", str(error.retry_after_s).encode())
-            reply = failure(HTTPStatus.TOO_MANY_REQUESTS, error.message, retry)
+        except (AuthError, CatalogError, RateLimitedError) as error:
+            reply = _refused(error)
         body = Body(b"", 0) if request.method == "GET" else await discard_body(receive, _READ_ON_BYTES)
         return reply, not body.complete
 
@@ -148,7 +146,8 @@ class LookupTablePaths:
                 if complete is not None:
                     return _too_large(), not complete
                 zipped = "gzip" in request.headers.get(b"content-encoding", b"").decode("latin-1").lower()
-                return await self._in_thread(self._replaced, project, table_id, file, zipped), False
+                async with self._turn:
+                    return await self._in_thread(self._replaced, project, table_id, file, zipped), False
 
     async def _spool(self, receive: Receive, file: IO[bytes]) -> bool | None:
         """Write the body to a file as it comes; None where all is well.
@@ -178,6 +177,7 @@ class LookupTablePaths:
     def _replaced(self, project: Project, table_id: str, file: IO[bytes], zipped: bool) -> Reply:  # noqa: FBT001 - to be called by a thread
         """Replace the table by the CSV in a file."""
         try:
+            self._admit(project, table_id)  # many may have been let in before the first of them counted
             source = LookupCsv(pieces_of(file, BYTES_LIMIT, zipped=zipped))
             tables = self._services.store.lookup_tables
             tables.replace(project.id, table_id, source, now_ms=self._services.now_ms())
@@ -187,14 +187,23 @@ class LookupTablePaths:
             return json_reply(HTTPStatus.BAD_REQUEST, content)
         except BodyError as error:
             return failure(HTTPStatus(error.status), error.message)
-        except CatalogError as error:  # deleted meanwhile
-            return failure(HTTPStatus.NOT_FOUND, error.message)
+        except (CatalogError, RateLimitedError) as error:
+            return _refused(error)
         return json_reply(HTTPStatus.OK, {"code": 200, "status": "OK"})
 
 
 def failure(status: HTTPStatus, message: str, *headers: tuple[bytes, bytes]) -> Reply:
     """A refusal in the shape of Mixpanel's newer endpoints (contract ingestion §6.2)."""
     return json_reply(status, {"code": status.value, "error": message, "status": status.phrase}, *headers)
+
+
+def _refused(error: AuthError | CatalogError | RateLimitedError) -> Reply:
+    """Why a request is not let in."""
+    if isinstance(error, RateLimitedError):
+        retry = (b"retry-after", str(error.retry_after_s).encode())
+        return failure(HTTPStatus.TOO_MANY_REQUESTS, error.message, retry)
+    is_unknown = isinstance(error, CatalogError)
+    return failure(HTTPStatus.NOT_FOUND if is_unknown else HTTPStatus.UNAUTHORIZED, error.message)
 
 
 def _too_large() -> Reply:

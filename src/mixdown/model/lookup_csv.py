@@ -16,7 +16,8 @@ from mixdown.model.values import clean_text
 
 BYTES_LIMIT: Final = 100 * 1024 * 1024
 """How many bytes of CSV a table has at most."""
-LINE_LIMIT_BYTES: Final = 1024 * 1024
+ROW_LIMIT_BYTES: Final = 1024 * 1024
+"""How long a row may be, however many lines it stands on: it is held as a list of its cells."""
 CELL_LIMIT_CHARS: Final = 131_072
 """`csv` refuses longer fields by itself: a quote that is never closed ends there too."""
 COLUMNS_LIMIT: Final = 1000
@@ -28,7 +29,7 @@ WRONG_COUNT: Final = "invalid row: wrong number of fields"
 SAME_KEY: Final = "invalid row: row indexes {first} and {second} have the same primary key"
 NOT_UTF8: Final = "invalid row: text must be valid UTF-8"
 NOT_CSV: Final = "invalid row: {reason}"
-ROW_TOO_LONG: Final = f"invalid row: a line has at most {LINE_LIMIT_BYTES} bytes"
+ROW_TOO_LONG: Final = f"invalid row: a row has at most {ROW_LIMIT_BYTES} bytes"
 CELL_TOO_LONG: Final = f"invalid row: a field has at most {CELL_LIMIT_CHARS} characters"
 HEADER_MISSING: Final = "invalid header: a row with the names of the columns is required"
 HEADER_BLANK: Final = "invalid header: the name of column {number} is blank"
@@ -77,6 +78,7 @@ class LookupCsv:
         self.size_bytes = 0
         self._index = 0
         self._unreadable = False
+        self._row_bytes = 0
         self._reader = csv.reader(self._lines(pieces), strict=True)
         self.columns = self._header()
 
@@ -100,13 +102,14 @@ class LookupCsv:
         """The next row that can be read at all, None at the end; `_index` is its index."""
         while not self.failures.is_full:
             self._unreadable = False
+            self._row_bytes = 0
             try:
                 cells = next(self._reader, None)
             except csv.Error as error:
                 self._index += 1
                 self.failures.add(self._index, _told(error))
                 continue
-            except _LineTooLongError:
+            except _RowTooLongError:
                 self.failures.add(self._index + 1, ROW_TOO_LONG)
                 return None
             if cells is None:
@@ -131,6 +134,9 @@ class LookupCsv:
         """The file's lines as text; notes where one is no UTF-8."""
         first = True
         for line in _split(self._counted(pieces)):
+            self._row_bytes += len(line)
+            if self._row_bytes > ROW_LIMIT_BYTES:
+                raise _RowTooLongError
             plain = line.removeprefix(_BOM) if first else line
             first = False
             try:
@@ -146,8 +152,8 @@ class LookupCsv:
             yield piece
 
 
-class _LineTooLongError(Exception):
-    """A line is longer than may be held."""
+class _RowTooLongError(Exception):
+    """A row is longer than may be held."""
 
 
 def _split(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -156,8 +162,8 @@ def _split(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         lines = (rest + piece).split(b"\n")
         rest = lines.pop()
-        if len(rest) > LINE_LIMIT_BYTES or any(len(line) > LINE_LIMIT_BYTES for line in lines):
-            raise _LineTooLongError
+        if len(rest) > ROW_LIMIT_BYTES or any(len(line) > ROW_LIMIT_BYTES for line in lines):
+            raise _RowTooLongError
         for line in lines:
             yield line + b"\n"
     if rest:

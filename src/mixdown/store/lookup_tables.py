@@ -33,6 +33,7 @@ _CELLS_HELD: Final = 4096
 _CELLS_HELD_CHARS: Final = 1024 * 1024
 _PLACE_BYTES: Final = 8
 _SORTED_AT_ONCE: Final = 1000
+_SORTED_CHARS_AT_ONCE: Final = 1024 * 1024
 _cells_of: Final = msgspec.json.Decoder(list[str]).decode
 
 
@@ -118,12 +119,16 @@ def sorted_rows(source: LookupCsv, folder: Path | None) -> Iterator[StoredRow]:
     sorter = Sorter[Keyed](Keyed, folder)
     with closing(sorter):
         held: list[Keyed] = []
+        chars = 0
         for place, row in source.rows():
             sorted_by = row[0].encode() + b"\0" + place.to_bytes(_PLACE_BYTES)
-            held.append((sorted_by, msgspec.json.encode(row).decode()))
-            if len(held) == _SORTED_AT_ONCE:
+            cells = msgspec.json.encode(row).decode()
+            held.append((sorted_by, cells))
+            chars += len(cells)
+            if len(held) >= _SORTED_AT_ONCE or chars >= _SORTED_CHARS_AT_ONCE:
                 sorter.add(held)
                 held.clear()
+                chars = 0
         sorter.add(held)
         twice: list[tuple[int, str]] = []
         last, first = b"", 0
