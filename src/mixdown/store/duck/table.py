@@ -83,6 +83,7 @@ class EventTable:
 
     def _prepare(self) -> None:
         run = self.connection.execute
+        run("SET enable_progress_bar = false")
         load_hot(self.connection, self._parts.hot)
         run("SET allowed_paths = ?", [[file.path for file in self._parts.files]])
         run("SET enable_external_access = false")

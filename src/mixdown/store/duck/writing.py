@@ -89,6 +89,7 @@ def workshop(folder: Path, *, memory_limit_bytes: int, threads: int) -> Iterator
             },
         )
         try:
+            connection.execute("SET enable_progress_bar = false")
             # what hot batches are read from has no name but this
             connection.execute("SET allowed_directories = ?", [[str(folder), "/proc/self/fd"]])
             connection.execute("SET enable_external_access = false")
