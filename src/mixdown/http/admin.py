@@ -6,6 +6,7 @@ is in the answer to the call that made it and in no other. Who sees and may chan
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -88,21 +89,7 @@ def _project_routes(services: Services) -> list[Route]:
     async def modify(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, "change a project")
         project_id = asked.project(number_in_path(request, "project_id"), "change a project")
-        limits = _limits(asked)
-        name, id_merge = asked.parameters.text("name") or None, _id_merge(asked.parameters)
-        late_events = None
-        if asked.parameters.text("late_events"):
-            late_events = asked.parameters.boolean("late_events", default=False)
-
-        def changed(catalog: Catalog) -> Project:
-            if name is not None:
-                checked_project_name(name)
-            project = catalog.change_project(
-                project_id, name=name, id_merge=id_merge, late_events=late_events
-            )
-            return _limited(catalog, project, limits) if limits else project
-
-        return ok_response(project_view(asked, await change(services, changed)))
+        return ok_response(project_view(asked, await change(services, _changes(asked, project_id))))
 
     async def delete(request: Request) -> Response:
         asked = await ask(request, services, OWNERS, "delete projects")
@@ -117,6 +104,23 @@ def _project_routes(services: Services) -> list[Route]:
         _route("projects/{project_id}", modify, "PATCH"),
         _route("projects/{project_id}", delete, "DELETE"),
     ]
+
+
+def _changes(asked: Asked, project_id: int) -> Callable[[Catalog], Project]:
+    """What changes a project as the parameters say."""
+    limits = _limits(asked)
+    name, id_merge = asked.parameters.text("name") or None, _id_merge(asked.parameters)
+    late_events = None
+    if asked.parameters.text("late_events"):
+        late_events = asked.parameters.boolean("late_events", default=False)
+
+    def changed(catalog: Catalog) -> Project:
+        if name is not None:
+            checked_project_name(name)
+        project = catalog.change_project(project_id, name=name, id_merge=id_merge, late_events=late_events)
+        return _limited(catalog, project, limits) if limits else project
+
+    return changed
 
 
 def _key_routes(services: Services) -> list[Route]:

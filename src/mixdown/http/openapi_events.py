@@ -76,6 +76,8 @@ _SERIES: Final[dict[str, Any]] = {
 }
 _CSV: Final = "date,signed up\n2026-11-21,3\n2026-11-22,5\n"
 _SERIES_NOTE: Final = f"Every name has every key. At most {BUCKETS_LIMIT} keys, and {CELLS_LIMIT} figures."
+_SERIES_CONTENT: Final = content(ref("EventSeries"), _SERIES) | content({"type": "string"}, _CSV, "text/csv")
+_DAYS: Final = (_FROM | {"example": "2026-11-21"}, _TO | {"example": "2026-11-22"})
 
 
 def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
@@ -120,21 +122,24 @@ def _read(
 
 
 def _figures(prefix: str, suffix: str) -> dict[str, Operation]:
-    series = content(ref("EventSeries"), _SERIES) | content({"type": "string"}, _CSV, "text/csv")
     names = parameter(
         "event", "Names, as a JSON list or repeated.", _TEXTS | {"maxItems": events.EVENTS_LIMIT}
     )
-    days = (_FROM | {"example": "2026-11-21"}, _TO | {"example": "2026-11-22"})
-    values = parameter("values", "Only these values.", _TEXTS | {"maxItems": events.VALUES_LIMIT})
-    recent = "Without days, the 31 that end with the newest event."
     return {
         "events": _read(
             f"countEvents{suffix}",
             f"{prefix}/events",
             "Count events over time",
             _SERIES_NOTE,
-            series,
-            (names | {"required": True, "example": '["signed up"]'}, _TYPE, _UNIT, _INTERVAL, *days, _FORMAT),
+            _SERIES_CONTENT,
+            (
+                names | {"required": True, "example": '["signed up"]'},
+                _TYPE,
+                _UNIT,
+                _INTERVAL,
+                *_DAYS,
+                _FORMAT,
+            ),
         ),
         "events/names": _read(
             f"listEventNames{suffix}",
@@ -155,13 +160,20 @@ def _figures(prefix: str, suffix: str) -> dict[str, Operation]:
             ),
             (_TYPE, _limit(events.NAMES_LIMIT, events.DEFAULT_TOP)),
         ),
+    } | _property_figures(prefix, suffix)
+
+
+def _property_figures(prefix: str, suffix: str) -> dict[str, Operation]:
+    values = parameter("values", "Only these values.", _TEXTS | {"maxItems": events.VALUES_LIMIT})
+    recent = "Without days, the 31 that end with the newest event."
+    return {
         "events/properties": _read(
             f"countEventsByProperty{suffix}",
             f"{prefix}/events/properties",
             "Count an event by the values of a property",
             f"The most frequent values. An event without one counts as `undefined`, one with a list under "
             f"each different element of it. {_SERIES_NOTE}",
-            series,
+            _SERIES_CONTENT,
             (
                 _EVENT | {"required": True, "example": "signed up"},
                 _NAME,
@@ -169,7 +181,7 @@ def _figures(prefix: str, suffix: str) -> dict[str, Operation]:
                 _TYPE,
                 _UNIT,
                 _INTERVAL,
-                *days,
+                *_DAYS,
                 _FORMAT,
                 _limit(events.VALUES_ANSWERED_LIMIT, events.DEFAULT_VALUES),
             ),

@@ -177,12 +177,17 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
             on_ready=inheritance.say_ready,
             metrics=metrics,
         )
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
-        sys.setswitchinterval(_SWITCH_S)
+        _set_interpreter()
         server.run(sockets=[sock for sock in (public, internal) if sock is not None])
     logs.info("drained")
+
+
+def _set_interpreter() -> None:
+    """Leave what the process began with out of collections, and let threads take turns as measured."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_S)
 
 
 def _threads(stack: contextlib.ExitStack, count: int, name: str) -> ThreadPoolExecutor:
