@@ -196,6 +196,27 @@ def test_two_clusters_that_are_too_large_together_stay_apart() -> None:
     assert known.canonical("u2") == "u2"
 
 
+def test_a_full_cluster_is_walked_once_however_often_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    walked: list[str] = []
+    walk = identity.reached
+
+    def reached(start: str, by_id: identity.ByID) -> identity.Cluster:
+        walked.append(start)
+        return walk(start, by_id)
+
+    known = Identities()
+    for number in range(1, 500):
+        known.link("original", "create_alias", "u1", f"a{number}", number, 0)
+    monkeypatch.setattr(identity, "reached", reached)
+    for number in range(500, 600):
+        assert known.link("original", "create_alias", "a7", f"a{number}", number, 0)
+    assert [start for start in walked if start == "a7"] == ["a7"]
+    assert known.unmerge("a9", 600, 0) == 1
+    assert known.link("original", "create_alias", "u1", "a600", 601, 0) == "", "there is room again"
+
+
 def test_devices_of_a_user_have_no_limit() -> None:
     known, failed = after("simplified", *[device(str(number), "u1") for number in range(600)])
     assert set(failed) == {""}
@@ -307,13 +328,14 @@ def check_sequence(sequence: list[tuple[str, str, str, str]], limit: int) -> Non
             assert resolved(each, in_force) == naive.canonical(each)
 
 
-@given(sequence=SEQUENCES, limit=st.sampled_from([3, 500]))
+@given(sequence=SEQUENCES, limit=st.sampled_from([3, 500]), crowd=st.sampled_from([1, 16]))
 @settings(max_examples=150, deadline=None)
 def test_any_sequence_of_verbs_gives_what_the_naive_reference_gives(
-    sequence: list[tuple[str, str, str, str]], limit: int
+    sequence: list[tuple[str, str, str, str]], limit: int, crowd: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(identity, "CLUSTER_LIMIT", limit)
+        patch.setattr(identity, "_CROWDED_FROM_IDS", crowd)
         check_sequence(sequence, limit)
 
 

@@ -37,6 +37,8 @@ CLUSTER_LIMIT: Final = 500
 """Ids that verbs may bring together (contract ingestion §8.2); devices of a user have no limit."""
 LINKS_LIMIT: Final = 20_000
 """Links that are looked at to take ids apart: a user with more devices cannot be unmerged at once."""
+_CROWDED_FROM_IDS: Final = 16
+_CROWDED_HELD: Final = 256
 FIELDS: Final = {DEVICE: "$device_id", IDENTIFY: "$anon_id", CREATE_ALIAS: "alias", MERGE: "$distinct_ids"}
 """What a link that fails is blamed on."""
 
@@ -80,6 +82,8 @@ class IdentityLink(msgspec.Struct, frozen=True, array_like=True):
 
 ByID = dict[str, dict[LinkKey, IdentityLink]]
 """Links by each of their two ids."""
+Cluster = tuple[list[str], list[IdentityLink]]
+"""Ids that are one, and the links among them in order."""
 
 
 class Member(NamedTuple):
@@ -156,6 +160,7 @@ class Identities:
         self._linked: set[str] = set()
         self._links: ByID = {}
         self._over: dict[str, list[LinkKey]] = {}
+        self._crowded: dict[str, Cluster] = {}
 
     # --- what is known
 
@@ -265,8 +270,8 @@ class Identities:
             return ""
         if verb == IDENTIFY and not is_anonymous(made.other):
             return texts.LINK_NOT_ANONYMOUS
-        ours, links = reached(one, self._links)
-        theirs, other_links = reached(other, self._links)
+        ours, links = self._cluster(one)
+        theirs, other_links = self._cluster(other)
         if verb == IDENTIFY and other_links and canonical_of(other_links)[1]:
             return texts.LINK_ALREADY_MERGED
         if len(ours) + len(theirs) > CLUSTER_LIMIT:
@@ -308,8 +313,21 @@ class Identities:
                 return link.one
         return None
 
+    def _cluster(self, one: str) -> Cluster:
+        """The cluster of an id. Large ones are held: a full one is asked for again and again."""
+        name = self._known.get(one, one)
+        held = self._crowded.get(name)
+        if held is None:
+            held = reached(one, self._links)
+            if len(held[0]) >= _CROWDED_FROM_IDS:
+                if len(self._crowded) >= _CROWDED_HELD:
+                    self._crowded.clear()
+                self._crowded[name] = held
+        return held
+
     def _keep(self, link: IdentityLink, *, new: bool = False) -> None:
         for each in (link.one, link.other):
+            self._crowded.pop(self._known.get(each, each), None)
             self._links.setdefault(each, {})[link.key] = link
         if link.mode != LEGACY:
             self._linked.update((link.one, link.other))
@@ -317,6 +335,7 @@ class Identities:
             self.made[link.key] = link
 
     def _drop(self, link: IdentityLink) -> None:
+        self._crowded.clear()
         for each in (link.one, link.other):
             left = self._links[each]
             left.pop(link.key, None)
