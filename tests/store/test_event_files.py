@@ -363,6 +363,22 @@ def test_one_thread_tends_and_one_reads_while_another_writes(opened: Held) -> No
     assert stored(opened) == expected(written)
 
 
+def test_a_property_may_be_of_another_kind_in_each_file(opened: Held) -> None:
+    values: list[Any] = ["", 2**60, 1.5, True, [1], None, "x"]
+    written = [
+        event(4 * n + place, NOW_MS + n * DAY_MS, properties={"p": value})
+        for n, value in enumerate(values)
+        for place in range(4)
+    ]
+    for start in range(0, len(written), 4):
+        write(opened, written[start : start + 4])
+    tend(opened)
+    tend(opened, now_ms=NOW_MS + DAY_MS)
+    assert forms(opened) == (0, 0, len(values))
+    assert exact(stored(opened, names=["p"])) == exact(written)
+    assert exact(stored(opened)) == exact(written)
+
+
 # --- values
 
 ODD_NAMES = [

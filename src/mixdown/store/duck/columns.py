@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from mixdown.store.duck.shredding import member, rest_of
+from mixdown.store.duck.shredding import TYPES, member, rest_of
 from mixdown.store.duck.sql import identifier, literal, pointer
 from mixdown.store.events import EventFile, PropertyColumn
 
@@ -22,8 +22,8 @@ def of_json(column: str, name: str) -> str:
 
 
 def of_column(column: PropertyColumn) -> str:
-    """A property's own column as JSON."""
-    own = identifier(column.column)
+    """A property's own column as JSON. Its type is named: files in which it differs are not read as one."""
+    own = f"{identifier(column.column)}::{TYPES[column.kind]}"
     if column.integers:
         integer = f"to_json(CAST({own} AS BIGINT))"
         return f"CASE WHEN {identifier(column.integers)} THEN {integer} ELSE to_json({own}) END"
