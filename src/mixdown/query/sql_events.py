@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import UUID
 
@@ -66,8 +65,6 @@ _PROFILES_AT_ONCE: Final = 2000
 _STORED: Final = "stored_"
 _PRIVATE: Final = frozenset({"hot", "dead", "unsure", "persons"})
 """What lies behind the views: a name in one place of a query would open the table in another."""
-_NOWHERE: Final = Path("/dev/null/spilt")
-"""Nothing is spilt to a disk: what does not fit in memory is refused."""
 _COLUMNS: Final = (
     "stored.event",
     "CAST(stored.time AS TIMESTAMP) AS time",
@@ -211,7 +208,7 @@ class EventSql:
             events.parts(project, FIRST_MS, LAST_MS + 1),
             memory_limit_bytes=memory_bytes,
             threads=THREADS,
-            temp_directory=_NOWHERE,
+            temp_directory=None,  # nothing is spilt: what does not fit in memory is refused
         )
         try:
             with self._errors():
@@ -361,7 +358,7 @@ class _errors:  # noqa: N801 - read as a word: with self._errors()
         if isinstance(error, MemoryError | duckdb.OutOfMemoryException):
             raise RefusedError(self._large) from error
         if isinstance(error, duckdb.IOException | duckdb.HTTPException):
-            raise RefusedError(self._large if str(_NOWHERE) in str(error) else UNREADABLE) from error
+            raise RefusedError(UNREADABLE) from error
         if isinstance(error, duckdb.PermissionException):
             raise RefusedError(NOT_THAT) from error
         if isinstance(error, duckdb.Error):

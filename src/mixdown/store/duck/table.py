@@ -34,11 +34,14 @@ def at_time(time_ms: int) -> str:
     return f"CAST(make_timestamp_ms({time_ms:d}) AS TIMESTAMP_MS)"
 
 
-def open_events(parts: Parts, *, memory_limit_bytes: int, threads: int, temp_directory: Path) -> EventTable:
+def open_events(
+    parts: Parts, *, memory_limit_bytes: int, threads: int, temp_directory: Path | None
+) -> EventTable:
     """The events of `parts` as a table; close it (it is a context manager).
 
     It takes `memory_limit_bytes` and little more; what is larger goes into a folder of its own within
-    `temp_directory`. For one thread at a time; `interrupt` may be called from any. Raises `StoreError`.
+    `temp_directory` (None: it fails as what does not fit in memory). For one thread at a time; `interrupt`
+    may be called from any. Raises `StoreError`.
     """
     return EventTable(parts, memory_limit_bytes, threads, temp_directory)
 
@@ -51,7 +54,9 @@ class EventTable:
     property by `value` before the statement runs that uses it. Ids are as they were sent.
     """
 
-    def __init__(self, parts: Parts, memory_limit_bytes: int, threads: int, temp_directory: Path) -> None:
+    def __init__(
+        self, parts: Parts, memory_limit_bytes: int, threads: int, temp_directory: Path | None
+    ) -> None:
         import duckdb  # noqa: PLC0415 - tens of MiB, for those who read events
 
         self._parts = parts
@@ -60,16 +65,18 @@ class EventTable:
         self._stale = True
         self._doubtful: frozenset[int] = frozenset()  # files that may have rows in `dead` beyond their own
         self._hot_dead = False
-        temp_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # one of its own: two databases must not share a folder for what they spill
-        self._scratch = TemporaryDirectory(dir=temp_directory, ignore_cleanup_errors=True)
+        self._scratch: TemporaryDirectory[str] | None = None
+        if temp_directory is not None:
+            temp_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # one of its own: two databases must not share a folder for what they spill
+            self._scratch = TemporaryDirectory(dir=temp_directory, ignore_cleanup_errors=True)
         with store_errors():
             self.connection: DuckDBPyConnection = duckdb.connect(
                 ":memory:",
                 config={
                     "memory_limit": f"{memory_limit_bytes // 1024}KiB",
                     "threads": threads,
-                    "temp_directory": self._scratch.name,
+                    "temp_directory": "" if self._scratch is None else self._scratch.name,
                     "preserve_insertion_order": False,
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
@@ -204,7 +211,8 @@ class EventTable:
     def close(self) -> None:
         """Give back memory and files."""
         self.connection.close()
-        self._scratch.cleanup()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def __enter__(self) -> Self:
         return self
