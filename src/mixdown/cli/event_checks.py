@@ -11,6 +11,7 @@ from typing import Final
 
 from mixdown.cli.findings import Finding, reading
 from mixdown.settings import Settings
+from mixdown.store.duck.sql import parquet
 from mixdown.store.sqlite.connection import EVENTS, LOG
 from mixdown.store.sqlite.event_files import EVENTS_FOLDER
 from mixdown.store.sqlite.events_folder import Listed, fault_of, listed_files
@@ -90,7 +91,7 @@ def _content_fault(path: Path, count: int) -> str:
 
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
         try:
-            relation = connection.read_parquet(str(path))
+            relation = connection.sql(f"SELECT * FROM {parquet([str(path)])}")  # noqa: S608 - a path, quoted
             rows = relation.aggregate(
                 "count(*), " + ", ".join(f'count("{_quoted(name)}")' for name in relation.columns)
             )

@@ -17,7 +17,7 @@ from mixdown.store.duck.shredding import (
     member,
     rest_of,
 )
-from mixdown.store.duck.sql import identifier, literals
+from mixdown.store.duck.sql import identifier, parquet
 from mixdown.store.events import EventFile, Kind, PropertyColumn
 
 _NUMBERS: Final[frozenset[Kind]] = frozenset({"integer", "number"})
@@ -36,8 +36,7 @@ def merged(files: Sequence[EventFile]) -> tuple[str, list[Chosen], frozenset[str
         alike.setdefault((columns, bool(file.dead)), []).append(file.path)
         moved |= others
     selects = [
-        f"SELECT {columns} FROM read_parquet({literals(paths)})"
-        + (" ANTI JOIN dead USING (position)" if dead else "")
+        f"SELECT {columns} FROM {parquet(paths)}" + (" ANTI JOIN dead USING (position)" if dead else "")
         for (columns, dead), paths in alike.items()
     ]
     rest: frozenset[str] | None = frozenset(moved)

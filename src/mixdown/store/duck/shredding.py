@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mixdown.store.duck.sql import identifier, literal, literals
+from mixdown.store.duck.sql import FILE_COLUMN, identifier, literal, literals
 from mixdown.store.events import Kind, PropertyColumn
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ TYPES: Final[dict[Kind, str]] = {
 _NAMES: Final = '"(names)"'
 _APART: Final = '"(apart)"'
 _ONE: Final = '"(one)"'
-_RESERVED: Final = frozenset({*BASE, "properties", "rest", "(names)", "(apart)"})
+_RESERVED: Final = frozenset({*BASE, "properties", "rest", "(names)", "(apart)", FILE_COLUMN})
 _SAMPLED_EVENTS: Final = 4_000
 
 

@@ -18,7 +18,7 @@ from mixdown.store import patience
 from mixdown.store.duck import columns
 from mixdown.store.duck.lines import load_hot
 from mixdown.store.duck.shredding import BASE
-from mixdown.store.duck.sql import identifier, literals
+from mixdown.store.duck.sql import as_allowed, identifier, parquet
 from mixdown.store.events import EventFile, Parts
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class EventTable:
         run = self.connection.execute
         run("SET enable_progress_bar = false")
         load_hot(self.connection, self._parts.hot)
-        run("SET allowed_paths = ?", [[file.path for file in self._parts.files]])
+        run("SET allowed_paths = ?", [as_allowed(file.path for file in self._parts.files)])
         run("SET enable_external_access = false")
         run("SET lock_configuration = true")
         run("CREATE TEMP TABLE dead (position BIGINT)")
@@ -236,13 +236,13 @@ class EventTable:
             dead = bool(file.dead) or file.number in self._doubtful
             groups.setdefault((tuple(own), dead, file.begin_ms), []).append(file)
         for (own, dead, begin_ms), files in groups.items():
-            source = f"read_parquet({literals(file.path for file in files)})"
+            source = parquet(file.path for file in files)
             selects.append(self._select(source, own, dead=dead, begin_ms=begin_ms))
         return " UNION ALL ".join(selects)
 
     def _rows_of(self, files: Sequence[EventFile]) -> str:
         """The rows of files that begin at the same time."""
-        source = f"read_parquet({literals(file.path for file in files)})"
+        source = parquet(file.path for file in files)
         return self._select(source, [], dead=any(file.dead for file in files), begin_ms=files[0].begin_ms)
 
     def _select(self, source: str, own: Sequence[str], *, dead: bool, begin_ms: int | None) -> str:

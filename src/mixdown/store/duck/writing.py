@@ -20,7 +20,7 @@ import msgspec
 from mixdown.store.duck.lines import SELECTED, lines_as_source
 from mixdown.store.duck.merging import merged
 from mixdown.store.duck.shredding import BASE, listed, rest_names, shredded
-from mixdown.store.duck.sql import literal, literals
+from mixdown.store.duck.sql import FILE_COLUMN, as_allowed, identifier, literal, parquet
 from mixdown.store.duck.table import KEY, at_time, store_errors
 from mixdown.store.events import EventFile, PropertyColumn
 
@@ -33,6 +33,7 @@ SCRATCH: Final = ".scratch"
 _FILE_MODE: Final = 0o600
 _FOLDER_MODE: Final = 0o700
 _BASE: Final = ", ".join(BASE)
+_FILE: Final = identifier(FILE_COLUMN)
 # Sorted by time in small groups, so that a day can be taken out of a file of many days.
 FORM: Final = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2"
 _RECENT_FORM: Final = "compression_level 1, row_group_size 2048"
@@ -91,7 +92,7 @@ def workshop(folder: Path, *, memory_limit_bytes: int, threads: int) -> Iterator
         try:
             connection.execute("SET enable_progress_bar = false")
             # what hot batches are read from has no name but this
-            connection.execute("SET allowed_directories = ?", [[str(folder), "/proc/self/fd"]])
+            connection.execute("SET allowed_directories = ?", [as_allowed([str(folder), "/proc/self/fd"])])
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             yield connection
@@ -199,7 +200,7 @@ def _stored_again(connection: DuckDBPyConnection, stored: Sequence[EventFile]) -
         return {}
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE held AS"
-        f" SELECT {KEY}, position, filename FROM read_parquet({literals(numbers)}, filename = true)"
+        f" SELECT {KEY}, position, {_FILE} FROM {parquet(numbers, named=True)}"
         f" ANTI JOIN dead USING (position) SEMI JOIN incoming USING ({KEY})"
         f" WHERE time >= {at_time(first_ms)} AND time <= {at_time(last_ms)}"
     )
@@ -208,8 +209,8 @@ def _stored_again(connection: DuckDBPyConnection, stored: Sequence[EventFile]) -
         " WHERE incoming.position < held.position"
     )
     found = connection.execute(
-        "SELECT filename, list(DISTINCT held.position ORDER BY held.position)"
-        f" FROM held JOIN incoming USING ({KEY}) WHERE held.position < incoming.position GROUP BY filename"
+        f"SELECT {_FILE}, list(DISTINCT held.position ORDER BY held.position)"
+        f" FROM held JOIN incoming USING ({KEY}) WHERE held.position < incoming.position GROUP BY {_FILE}"
     ).fetchall()
     return {numbers[path]: tuple(positions) for path, positions in found}
 
@@ -228,7 +229,7 @@ def _of(files: Sequence[EventFile], columns: str) -> str:
     for file in files:
         groups.setdefault(file.begin_ms, []).append(file.path)
     selects = [
-        f"SELECT {columns} FROM read_parquet({literals(paths)})"
+        f"SELECT {columns} FROM {parquet(paths)}"
         + ("" if begin_ms is None else f" WHERE time >= {at_time(begin_ms)}")
         for begin_ms, paths in groups.items()
     ]
@@ -290,4 +291,4 @@ def _times(connection: DuckDBPyConnection, path: Path) -> tuple[int, int]:
 
 
 def _parquet(path: Path) -> str:
-    return f"read_parquet({literal(str(path))})"
+    return parquet([str(path)])
