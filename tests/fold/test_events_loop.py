@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 import pytest
@@ -65,6 +66,28 @@ def test_it_tries_again_until_the_disk_has_room(
     assert told.faults == ["events.db cannot grow"] * 3
     assert told.works_again
     assert who(way.store) == [(0, "a"), (1, "b")]
+
+
+def test_what_can_wait_is_done_now_and_then_though_events_never_cease(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    both = threading.Event()
+
+    def tend(*, busy: bool, now_ms: int) -> bool:
+        del now_ms
+        asked.append(busy)
+        if {True, False} <= set(asked):
+            both.set()
+        return True
+
+    monkeypatch.setattr(events_loop, "UNDER_LOAD_EVERY_S", 0.1)
+    monkeypatch.setattr(way.store.events, "tend", tend)
+    tending = events_loop.Tending(way.store, Told(), busy=lambda: True)
+    tending.start()
+    assert both.wait(10)
+    tending.stop()
+    assert asked.count(False) < asked.count(True)
 
 
 def test_a_fault_of_the_upkeep_does_not_stop_it(

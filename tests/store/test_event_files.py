@@ -300,6 +300,19 @@ def test_forgetting_an_id_takes_copies_that_were_hidden_before(opened: Held) -> 
     assert b"ann" not in left
 
 
+def test_whoever_is_forgotten_leaves_the_disk_though_events_never_cease(opened: Held) -> None:
+    write(opened, [event(n, distinct_id="ann" if n == 3 else "bob") for n in range(8)])
+    tend(opened)
+    list(opened.events.forget(PROJECT, {"ann"}, below=1000))
+    for later_ms in (1, DAY_MS, DAY_MS + 1):
+        while opened.events.tend(busy=True, now_ms=NOW_MS + later_ms):
+            pass
+    left = b"".join((opened.folder / EVENTS_FOLDER / name).read_bytes() for name in on_disk(opened))
+    assert b"bob" in left
+    assert b"ann" not in left
+    assert opened.events.owed(PROJECT) == 0
+
+
 def test_dropping_a_project_takes_its_files(opened: Held) -> None:
     write(opened, [event(n) for n in range(8)])
     write(opened, [event(n + 8) for n in range(8)], project=8)

@@ -25,6 +25,8 @@ TEND_EVERY_S: Final = 1.0
 ERASURES_EVERY_S: Final = 0.2
 BUSY_S: Final = 0.5
 """Events that came in so lately count as load: then only what cannot wait is done beside them."""
+UNDER_LOAD_EVERY_S: Final = 10.0
+"""Load may never end: so often one piece of what can wait is done all the same."""
 
 
 class EventsReports(Protocol):
@@ -175,6 +177,7 @@ class Tending:
         self._busy = busy
         self._backups = backups
         self._eraser = EventsEraser(store)
+        self._waiting_since = time.monotonic()
         self._ending = threading.Event()
         self._look = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tending", daemon=True)
@@ -216,8 +219,11 @@ class Tending:
         """Whether there was anything to do. While a backup copies, the files stay as they are."""
         if self._backups is not None and self._backups.running():
             return False
+        busy = self._busy() and time.monotonic() - self._waiting_since < UNDER_LOAD_EVERY_S
         began = time.perf_counter()
-        done = self._store.events.tend(busy=self._busy(), now_ms=time.time_ns() // 1_000_000)
+        done = self._store.events.tend(busy=busy, now_ms=time.time_ns() // 1_000_000)
+        if not busy:
+            self._waiting_since = time.monotonic()
         if done:
             self._reports.tended(time.perf_counter() - began)
         return done

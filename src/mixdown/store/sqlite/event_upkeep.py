@@ -82,7 +82,7 @@ class Upkeep:
             or self._close(now_ms)
             or self._gather(now_ms)
             or self._split(now_ms, busy=busy)
-            or (not busy and self._rewrite(now_ms))
+            or self._rewrite(now_ms, busy=busy)
             or self._merge(now_ms, busy=busy)
         )
 
@@ -259,12 +259,13 @@ class Upkeep:
 
     # --- files of days
 
-    def _rewrite(self, now_ms: int) -> bool:
-        """Write a file of a day anew, without its dead rows."""
+    def _rewrite(self, now_ms: int, *, busy: bool) -> bool:
+        """Write a file of a day anew, without its dead rows; those of people who are erased cannot wait."""
         found = self._listed(
             "number = (SELECT min(number) FROM files WHERE day IS NOT NULL"
-            " AND (erased > 0 OR dead * ? > count))",
+            " AND (erased > 0 OR (dead * ? > count AND NOT ?)))",
             DEAD_SHARE,
+            busy,
         )
         if found:
             self._merge_files(found, now_ms)
