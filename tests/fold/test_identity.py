@@ -250,6 +250,8 @@ def test_settled_links_are_forgotten_when_there_are_many() -> None:
     assert str(3 * identity.SETTLED_HELD - 1) in settled
     settled.add("x" * 10_000)
     assert "x" * 10_000 not in settled
+    settled.add("😀" * 200)
+    assert "😀" * 200 not in settled, "held, it takes four bytes a character"
 
 
 def test_ids_that_links_failed_for_are_remembered_in_bounded_memory() -> None:

@@ -93,7 +93,7 @@ class Settled:
 
     def add(self, name: str) -> None:
         """Remember a link, and forget those not asked for of late."""
-        if len(name) > SETTLED_CHARS:
+        if len(name) * (1 if name.isascii() else 4) > SETTLED_CHARS:  # so many bytes a character may take
             return
         self._young.add(name)
         if len(self._young) >= SETTLED_HELD:
