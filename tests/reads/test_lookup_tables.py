@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import tempfile
 import time
 from typing import Any
 
@@ -10,6 +12,7 @@ import httpx
 import pytest
 
 from mixdown.http import lookup_tables
+from mixdown.model.errors import StoreError
 from mixdown.store.lookup_tables import REPLACEMENTS_A_DAY
 from tests.reads.support import (
     ADMIN,
@@ -243,6 +246,28 @@ def test_tables_that_wait_to_be_replaced_hold_one_thread_of_reads(
     asked = [world.ask(target, method="PUT", content=PLANS, user=ADMIN) for _ in range(6)]
     assert all(reply.status_code == 200 for reply in world.at_once(*asked))
     assert most == [1] * 6
+
+
+@pytest.mark.parametrize("at", ["the body", "the rows"])
+def test_on_a_full_disk_a_table_stays_as_it_was_and_can_be_sent_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    table_id = make(world)
+    put(world, table_id, PLANS, user=ADMIN)
+
+    def full(*args: object, **kwargs: object) -> None:
+        del args, kwargs
+        raise OSError(errno.ENOSPC, "No space left on device") if at == "the body" else StoreError("full")
+
+    with monkeypatch.context() as patch:
+        if at == "the body":
+            patch.setattr(tempfile, "TemporaryFile", full)
+        else:
+            patch.setattr(world.store.lookup_tables, "replace", full)
+        reply = put(world, table_id, b"id\n1\n", user=ADMIN)
+    expected = {"error": "the lookup table could not be written", "status": 0}
+    assert (reply.status_code, reply.json(), reply.headers["retry-after"]) == (503, expected, "5")
+    assert world.get(f"{OWN}/{table_id}").content.startswith(b"plan,price")
 
 
 def test_tables_are_made_shown_and_deleted_by_admins(world: World) -> None:

@@ -11,6 +11,8 @@ import tempfile
 from http import HTTPStatus
 from typing import IO, Any, Final, NamedTuple
 
+import structlog
+
 from mixdown.http.auth import ADMIN, INGEST, OWNER, READERS, authenticate
 from mixdown.http.compression import pieces_of, too_large
 from mixdown.http.exchange import Body, DisconnectedError, Receive, Request, discard_body
@@ -18,7 +20,14 @@ from mixdown.http.forms import form_fields
 from mixdown.http.reply import Reply, json_reply, overloaded
 from mixdown.http.services import Services
 from mixdown.model import texts
-from mixdown.model.errors import AuthError, BodyError, CatalogError, LookupTableError, RateLimitedError
+from mixdown.model.errors import (
+    AuthError,
+    BodyError,
+    CatalogError,
+    LookupTableError,
+    RateLimitedError,
+    StoreError,
+)
 from mixdown.model.lookup_csv import BYTES_LIMIT, LookupCsv
 from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.lookup_tables import REPLACEMENTS_A_DAY, LookupTable, no_table
@@ -30,8 +39,11 @@ REPLACERS: Final = frozenset({INGEST, ADMIN, OWNER})
 LISTERS: Final = READERS | {INGEST}
 DAY_MS: Final = 24 * 3600 * 1000
 UPLOADS_AT_ONCE: Final = 4
+NOT_WRITTEN_RETRY_S: Final = 5
 _WRITTEN_BYTES: Final = 1024 * 1024
 _READ_ON_BYTES: Final = 2 * BYTES_LIMIT
+
+_log = structlog.get_logger(__name__)
 
 
 class LookupPath(NamedTuple):
@@ -80,6 +92,9 @@ class LookupTablePaths:
             return await self._replace(project, path.table_id, request, receive)
         except (AuthError, CatalogError, RateLimitedError) as error:
             reply = _refused(error)
+        except (OSError, StoreError) as error:  # a full disk, say: the table holds what it held
+            _log.error(texts.TABLE_NOT_WRITTEN, error=str(error), kind=type(error).__name__)
+            return overloaded(texts.TABLE_NOT_WRITTEN, NOT_WRITTEN_RETRY_S), True
         body = Body(b"", 0) if request.method == "GET" else await discard_body(receive, _READ_ON_BYTES)
         return reply, not body.complete
 
@@ -170,7 +185,12 @@ class LookupTablePaths:
             held.append(piece)
             held_bytes += len(piece)
             if held_bytes >= _WRITTEN_BYTES or not more:
-                await self._in_thread(file.write, b"".join(held))
+                try:
+                    await self._in_thread(file.write, b"".join(held))
+                except OSError:
+                    if more:  # else its sender would see a connection that is reset, and no reply
+                        await discard_body(receive, BYTES_LIMIT)
+                    raise
                 held, held_bytes = [], 0
         return None
 

@@ -90,5 +90,6 @@ OVERLOADED_BACKLOG: Final = "the server is behind: too many records wait to be f
 OVERLOADED_BODIES: Final = "the server holds as many request bodies as it can"
 OVERLOADED_DISK: Final = "the server is short of disk space"
 NOT_WRITTEN: Final = "the records could not be written"
+TABLE_NOT_WRITTEN: Final = "the lookup table could not be written"
 CALLER_GONE: Final = "the connection was cut before the records were taken: nothing was stored"
 SHUTTING_DOWN: Final = "the server is shutting down"
