@@ -420,6 +420,16 @@ def test_a_property_may_be_of_another_kind_in_each_file(opened: Held) -> None:
     assert exact(stored(opened)) == exact(written)
 
 
+def test_names_that_sql_and_files_use_themselves_are_names_like_others(opened: Held) -> None:
+    names = [name for name in [*ODD_NAMES, *LONG_NAMES] if name.lower() != "plan"]
+    written = [event(n, properties=dict.fromkeys(names, f"value {n}")) for n in range(4)]
+    write(opened, written)
+    tend(opened)
+    tend(opened, now_ms=NOW_MS + DAY_MS)
+    assert forms(opened) == (0, 0, 1)
+    assert stored(opened, names=names) == written
+
+
 # --- values
 
 ODD_NAMES = [
@@ -435,6 +445,8 @@ ODD_NAMES = [
         "(names)",
         "(apart)",
         "(one)",
+        "VARCHAR",
+        "JSON",
     ),
     *("__proto__", "a.b", "a/b", "a~b", 'q"q', "it's", "$x", "*", "0", "é", "É", "name", "names", "n", "\\"),
 ]

@@ -181,7 +181,7 @@ def _typed(kind: Kind, value: str, *, integers: bool) -> str:
 
 def _structure(columns: Iterable[str]) -> str:
     """SQL that takes properties out of the JSON in one go, each as JSON text, NULL where it is null."""
-    names = msgspec.json.encode(dict.fromkeys(columns, "VARCHAR")).decode().replace('"VARCHAR"', '"JSON"')
+    names = msgspec.json.encode(dict.fromkeys(columns, "JSON")).decode()
     return f"json_transform(properties, {literal(names)})"
 
 
