@@ -64,7 +64,7 @@ def test_show_tells_what_a_project_holds(shop: Cli) -> None:
 
 def test_a_list_outside_a_terminal_is_tab_separated(shop: Cli) -> None:
     header, row = shop("project", "list").stdout.splitlines()
-    assert header.split("\t") == ["id", "name", "token", "id_merge", "created"]
+    assert header.split("\t") == ["id", "name", "token", "id_merge", "timezone", "created"]
     assert row.split("\t")[:4] == ["1", "shop", "shop-token", "simplified"]
 
 

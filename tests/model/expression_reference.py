@@ -40,6 +40,7 @@ class World(NamedTuple):
     zone: tzinfo
     variables: tuple[tuple[str, Any], ...] = ()
     tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = {}
+    ci_strings: bool = False
 
 
 def kind(value: Any) -> str:
@@ -132,7 +133,14 @@ def same(left: Any, right: Any, world: World) -> bool:
         return len(left) == len(right) and all(same(a, b, world) for a, b in zip(left, right, strict=True))
     if kind(left) == "object":
         return left.keys() == right.keys() and all(same(left[name], right[name], world) for name in left)
+    if kind(left) == "string":
+        return folded(left, world) == folded(right, world)
     return kind(left) in ("undefined", "null") or bool(left == right)
+
+
+def folded(text: str, world: World) -> str:
+    """What of a text `==` and `in` look at."""
+    return text.casefold() if world.ci_strings else text
 
 
 def less(left: Any, right: Any, world: World) -> Any:
@@ -156,7 +164,9 @@ def within(needle: Any, haystack: Any, world: World) -> Any:
         return ABSENT
     if kind(haystack) == "list":
         return any(same(needle, item, world) for item in haystack)
-    return needle in haystack if kind(needle) == kind(haystack) == "string" else ABSENT
+    if kind(needle) == kind(haystack) == "string":
+        return folded(needle, world) in folded(haystack, world)
+    return ABSENT
 
 
 def storable(number: Any) -> Any:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
 from tests.model.expression_reference import ABSENT
 
 Tree = Any
+Rules = tuple[tzinfo, bool]
+"""A project's zone, and whether its texts are equal whatever their case."""
 
 NAMES = ("a", "b", "$distinct_id", 'a"b\\', "", "ключ", "a.b", "x[0]")
 TEXTS = (
@@ -63,6 +67,8 @@ TEXTS = (
     "9999-12-31T23:59:59",
     "2026-03-11T00:00",
     "2026-03-11T00:00:00+24:00",
+    "2026-03-08T02:30:00",
+    "2026-11-01T01:30:00",
     "now",
 )  # fmt: skip
 NUMBERS = (
@@ -97,6 +103,8 @@ NUMBERS = (
     1773187199.5,
     1773187200000,
     1773187200000.5,
+    1772955000,
+    1793511000,
     4294967295,
     4294967295.5,
     4294967296,
@@ -124,6 +132,16 @@ COMPOUNDS: tuple[Any, ...] = (
 )
 VALUES = SCALARS + COMPOUNDS
 NOW_S = 1773187200
+"""11 March 2026; New York puts its clocks forward on the 8th, and back on the 1st of November."""
+ZONES = (
+    "America/New_York",
+    "Asia/Kolkata",
+    "Europe/Berlin",
+    "America/St_Johns",
+    "Etc/GMT-14",
+)
+NEW_YORK: Rules = (ZoneInfo("America/New_York"), True)
+rules = st.tuples(st.sampled_from(ZONES).map(ZoneInfo), st.booleans())
 
 
 def population() -> list[tuple[str, dict[str, Any]]]:

@@ -1,6 +1,6 @@
 """Expressions in Python, held against a reference that was written apart, on generated expressions."""
 
-from datetime import UTC, timedelta, timezone
+from datetime import UTC
 from typing import Any
 
 import orjson
@@ -11,10 +11,13 @@ from mixdown.model.errors import ExpressionError
 from mixdown.model.expression import UNDEFINED, Context, document_predicate, evaluate, matches, parse
 from tests.model.expression_reference import ABSENT, Moment, World, truth_of, value_of
 from tests.model.expression_strategies import (
+    NEW_YORK,
     NOW_S,
+    Rules,
     Tree,
     one_of_each,
     population,
+    rules,
     text_of,
     trees,
     values,
@@ -23,41 +26,45 @@ from tests.model.expression_tables import GIVEN_TABLES, MEANT_TABLES
 
 PEOPLE = population()
 DOCUMENTS = [(profile_id, orjson.dumps(row)) for profile_id, row in PEOPLE]
-ZONES = (UTC, timezone(timedelta(hours=5, minutes=30)))
 
 
-def expected(tree: Tree, zone: Any = UTC) -> list[str]:
+def expected(tree: Tree, rules: Rules) -> list[str]:
     """The ids that the reference selects."""
+    zone, ci_strings = rules
     return [
-        name for name, row in PEOPLE if truth_of(tree, World(row, name, NOW_S, zone, tables=MEANT_TABLES))
+        name
+        for name, row in PEOPLE
+        if truth_of(tree, World(row, name, NOW_S, zone, tables=MEANT_TABLES, ci_strings=ci_strings))
     ]
 
 
-def check(tree: Tree, zone: Any = UTC) -> None:
+def check(tree: Tree, rules: Rules = (UTC, False)) -> None:
     expression = parse(text_of(tree), GIVEN_TABLES.get)
-    decide = document_predicate(expression, Context(NOW_S, zone))
-    assert [name for name, document in DOCUMENTS if decide(name, document)] == expected(tree, zone)
+    decide = document_predicate(expression, Context(NOW_S, *rules))
+    assert [name for name, document in DOCUMENTS if decide(name, document)] == expected(tree, rules)
 
 
 def test_each_comparison_with_each_value_is_as_the_reference_has_it() -> None:
     for tree in one_of_each()[::5]:
         check(tree)
+    for tree in one_of_each()[1::9]:
+        check(tree, NEW_YORK)
 
 
 @settings(max_examples=60, deadline=None)
-@given(trees)
-def test_generated_expressions_select_what_the_reference_selects(tree: Tree) -> None:
-    check_generated(tree)
+@given(trees, rules)
+def test_generated_expressions_select_what_the_reference_selects(tree: Tree, rules: Rules) -> None:
+    check_generated(tree, rules)
 
 
-def check_generated(tree: Tree) -> None:
+def check_generated(tree: Tree, rules: Rules) -> None:
     try:
         parse(text_of(tree), GIVEN_TABLES.get)
     except ExpressionError as error:
         assert "joins conditions" in error.reason  # noqa: PT017 - it is the only reason there may be
         return
-    for zone in ZONES:
-        check(tree, zone)
+    check(tree)
+    check(tree, rules)
 
 
 def plain(value: Any) -> Any:
@@ -94,6 +101,6 @@ def test_generated_values_are_those_of_the_reference(tree: Tree) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @settings(max_examples=1500, deadline=None)
-@given(trees)
-def test_many_generated_expressions_select_what_the_reference_selects(tree: Tree) -> None:
-    check_generated(tree)
+@given(trees, rules)
+def test_many_generated_expressions_select_what_the_reference_selects(tree: Tree, rules: Rules) -> None:
+    check_generated(tree, rules)

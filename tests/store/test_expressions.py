@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, timedelta, timezone, tzinfo
+from datetime import UTC, tzinfo
 from typing import Any
 
 import apsw
@@ -22,9 +22,12 @@ from mixdown.store.sqlite import expressions as sqlite_form
 from tests.model.expression_reference import World, truth_of
 from tests.model.expression_rows import NOW_S, PROFILES, SENT_BY_CLIENTS, TABLE
 from tests.model.expression_strategies import (
+    NEW_YORK,
+    Rules,
     Tree,
     one_of_each,
     population,
+    rules,
     text_of,
     trees,
 )
@@ -32,7 +35,7 @@ from tests.model.expression_tables import GIVEN_TABLES, MEANT_TABLES
 from tests.store.postgres import postgres
 
 PEOPLE = [*population(), *PROFILES.items()]
-HALF_PAST = timezone(timedelta(hours=5, minutes=30))
+IN_UTC = Context(NOW_S)
 Rows = list[tuple[str, Any]]
 Engine = Callable[[Expression, Context], tuple[Compiled, Rows]]
 
@@ -76,30 +79,32 @@ def _in_postgres(
     return form, connection.execute(sql.encode(), form.undecided_bindings + form.bindings).fetchall()
 
 
-def check(tree: Tree, engine: Engine, zone: tzinfo = UTC) -> None:
+def check(tree: Tree, engine: Engine, zone: tzinfo = UTC, *, ci_strings: bool = False) -> None:
     """The rows that an engine and Python select together are those that the reference selects."""
     expression = parse(text_of(tree), GIVEN_TABLES.get)
     wanted = {
-        name for name, row in PEOPLE if truth_of(tree, World(row, name, NOW_S, zone, tables=MEANT_TABLES))
+        name
+        for name, row in PEOPLE
+        if truth_of(tree, World(row, name, NOW_S, zone, tables=MEANT_TABLES, ci_strings=ci_strings))
     }
-    assert chosen(expression, engine, zone) == wanted
+    assert chosen(expression, engine, Context(NOW_S, zone, ci_strings)) == wanted
 
 
-def chosen(expression: Expression, engine: Engine, zone: tzinfo = UTC) -> set[str]:
-    context = Context(NOW_S, zone)
+def chosen(expression: Expression, engine: Engine, context: Context = IN_UTC) -> set[str]:
     form, rows = engine(expression, context)
     decide = document_predicate(expression, context)
     assert not form.exact or all(document is None for _, document in rows)
     return {name for name, document in rows if document is None or decide(name, document)}
 
 
-def check_generated(tree: Tree, engine: Engine) -> None:
+def check_generated(tree: Tree, engine: Engine, rules: Rules) -> None:
     try:
         parse(text_of(tree), GIVEN_TABLES.get)
     except ExpressionError:  # a bare value beside `and`
         return
-    for zone in (UTC, HALF_PAST):
-        check(tree, engine, zone)
+    check(tree, engine)
+    zone, ci_strings = rules
+    check(tree, engine, zone, ci_strings=ci_strings)
 
 
 @pytest.mark.parametrize(("text", "expected"), [row[1:] for row in TABLE] + SENT_BY_CLIENTS)
@@ -112,12 +117,15 @@ def test_sqlite_selects_what_the_truth_table_says(text: str, expected: str, sqli
 def test_sqlite_compares_each_value_as_the_reference_does(part: int, sqlite: Engine) -> None:
     for tree in one_of_each()[part::12]:
         check(tree, sqlite)
+    zone, ci_strings = NEW_YORK
+    for tree in one_of_each()[part + 4 :: 24]:
+        check(tree, sqlite, zone, ci_strings=ci_strings)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(tree=trees)
-def test_sqlite_selects_what_the_reference_selects(tree: Tree, sqlite: Engine) -> None:
-    check_generated(tree, sqlite)
+@given(tree=trees, rules=rules)
+def test_sqlite_selects_what_the_reference_selects(tree: Tree, rules: Rules, sqlite: Engine) -> None:
+    check_generated(tree, sqlite, rules)
 
 
 @pytest.mark.slow
@@ -130,9 +138,11 @@ def test_sqlite_compares_all_values_as_the_reference_does(sqlite: Engine) -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(tree=trees)
-def test_sqlite_selects_what_the_reference_selects_at_length(tree: Tree, sqlite: Engine) -> None:
-    check_generated(tree, sqlite)
+@given(tree=trees, rules=rules)
+def test_sqlite_selects_what_the_reference_selects_at_length(
+    tree: Tree, rules: Rules, sqlite: Engine
+) -> None:
+    check_generated(tree, sqlite, rules)
 
 
 @pytest.mark.slow
@@ -148,9 +158,9 @@ def test_postgres_compares_each_value_as_the_reference_does(postgresql: Engine) 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(tree=trees)
-def test_postgres_selects_what_the_reference_selects(tree: Tree, postgresql: Engine) -> None:
-    check_generated(tree, postgresql)
+@given(tree=trees, rules=rules)
+def test_postgres_selects_what_the_reference_selects(tree: Tree, rules: Rules, postgresql: Engine) -> None:
+    check_generated(tree, postgresql, rules)
 
 
 EXACT = [

@@ -100,5 +100,5 @@ def tail(*, as_json: bool, data_dir: str | None, **flags: Any) -> None:
     asked.check()
     with opened(data_dir) as (_, store):
         project = find_project(store, asked.project_ref)
-        matches = matcher(asked.query(store, project.id))
+        matches = matcher(store, asked.query(store, project.id))
         follow(Follower(store, [project.id], kinds=frozenset({EVENTS}), matches=matches, as_json=as_json))

@@ -16,11 +16,13 @@ from mixdown.cli.flags import data_dir_flag, json_flag
 from mixdown.cli.folder import find_project, opened
 from mixdown.cli.output import confirm, emit, note, print_fields, print_rows, printable, time_text
 from mixdown.model.names import ID_MERGE, checked_credential, checked_project_name
+from mixdown.store.zones import DEFAULT, checked_timezone
 
 if TYPE_CHECKING:
     from mixdown.store.protocols import Catalog, Project
 
 SHORT_SECRET_CHARS: Final = 32
+TIMEZONE: Final = "The zone of its days, and of times without an offset: an IANA name, such as Europe/Berlin."
 LIMITS: Final = "rate_limit_"
 DEFAULT_LIMIT: Final = -1
 
@@ -62,10 +64,18 @@ def project() -> None:
     show_default=True,
     help="How the project's identities merge.",
 )
+@click.option("--timezone", metavar="ZONE", default=DEFAULT, show_default=True, help=TIMEZONE)
 @json_flag
 @data_dir_flag
 def create(
-    *, name: str, token: str | None, secret: str | None, id_merge: str, as_json: bool, data_dir: str | None
+    *,
+    name: str,
+    token: str | None,
+    secret: str | None,
+    id_merge: str,
+    timezone: str,
+    as_json: bool,
+    data_dir: str | None,
 ) -> None:
     """Make a project and print its token and its secret, this once.
 
@@ -77,6 +87,7 @@ def create(
     from mixdown.store.credentials import new_secret, new_token, secret_hash
 
     checked_project_name(name)
+    checked_timezone(timezone)
     if token is not None:
         checked_credential("token", token)
     if secret is not None and len(checked_credential("secret", secret)) < SHORT_SECRET_CHARS:
@@ -88,6 +99,7 @@ def create(
             token=token or new_token(),
             secret_hash=secret_hash(made_secret),
             id_merge=id_merge,
+            timezone=timezone,
             now_ms=time.time_ns() // 1_000_000,
         )
     _show_new(made, secret=made_secret, as_json=as_json)
@@ -104,8 +116,11 @@ def list_projects(*, as_json: bool, data_dir: str | None) -> None:
         emit([project_view(project) for project in projects])
         return
     print_rows(
-        ("id", "name", "token", "id_merge", "created"),
-        [(each.id, each.name, each.token, each.id_merge, time_text(each.created_ms)) for each in projects],
+        ("id", "name", "token", "id_merge", "timezone", "created"),
+        [
+            (each.id, each.name, each.token, each.id_merge, each.timezone, time_text(each.created_ms))
+            for each in projects
+        ],
     )
 
 
@@ -137,6 +152,8 @@ def show(*, project_ref: str, as_json: bool, data_dir: str | None) -> None:
             ("token", found.token),
             ("id_merge", found.id_merge),
             ("late_events", "accepted" if found.late_events else "refused after five days"),
+            ("timezone", found.timezone),
+            ("ci_strings", "on" if found.ci_strings else "off"),
             ("created", time_text(found.created_ms)),
             ("accounts", ", ".join(accounts) or "none of its own"),
             *held,
@@ -167,6 +184,12 @@ def _limit(context: click.Context, option: click.Parameter, given: str | None) -
     type=click.Choice(("accept", "refuse")),
     help="Whether /track takes events of more than five days ago.",
 )
+@click.option("--timezone", metavar="ZONE", help=TIMEZONE)
+@click.option(
+    "--ci-strings",
+    type=click.Choice(("on", "off")),
+    help="Whether expressions compare texts whatever their case.",
+)
 @click.option(
     "--rate-limit-records-per-s", metavar="N", callback=_limit, help="Records a second that may be sent."
 )
@@ -182,29 +205,44 @@ def set_project(
     name: str | None,
     id_merge: str | None,
     late_events: str | None,
+    timezone: str | None,
+    ci_strings: str | None,
     as_json: bool,
     data_dir: str | None,
     **limits: int | None,
 ) -> None:
-    """Change a project's name, its way of merging identities, what it takes, or its rate limits.
+    """Change a project's name, how it merges identities, what it takes, how it reads, or its rate limits.
 
     A limit is a whole number, 0 for none, or `default` for what the server's setting of that name says.
+    --timezone and --ci-strings change what reads make of what is stored, old or new; nothing is rewritten.
 
     \b
     Examples:
       mixdown project set shop --rate-limit-records-per-s 1000
       mixdown project set shop --rate-limit-records-per-s default
+      mixdown project set shop --timezone America/New_York
     """
     limits = {option: limit for option, limit in limits.items() if limit is not None}
-    if name is None and id_merge is None and late_events is None and not limits:
-        raise click.UsageError("Nothing to set: give --name, --id-merge, --late-events or a rate limit.")
+    given: dict[str, Any] = {
+        "name": name,
+        "id_merge": id_merge,
+        "late_events": None if late_events is None else late_events == "accept",
+        "timezone": timezone,
+        "ci_strings": None if ci_strings is None else ci_strings == "on",
+    }
+    changes = {field: value for field, value in given.items() if value is not None}
+    if not changes and not limits:
+        raise click.UsageError(
+            "Nothing to set: give --name, --id-merge, --late-events, --timezone, --ci-strings, or a limit."
+        )
     if name is not None:
         checked_project_name(name)
+    if timezone is not None:
+        checked_timezone(timezone)
     with opened(data_dir) as (_, store):
         changed = find_project(store, project_ref)
-        if name is not None or id_merge is not None or late_events is not None:
-            late = None if late_events is None else late_events == "accept"
-            changed = store.catalog.change_project(changed.id, name=name, id_merge=id_merge, late_events=late)
+        if changes:
+            changed = store.catalog.change_project(changed.id, **changes)
         if limits:
             changed = _limited(store.catalog, changed, limits)
     _show_new(changed, secret=None, as_json=as_json)

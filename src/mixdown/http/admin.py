@@ -31,13 +31,15 @@ from mixdown.http.auth import ADMINS, OWNERS, READERS, project_of
 from mixdown.http.own import PREFIX
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import ok_response
+from mixdown.http.reading import in_thread, ok_response
 from mixdown.http.services import Services
-from mixdown.model.errors import QueryError
+from mixdown.model.errors import CatalogError, QueryError
 from mixdown.model.names import ID_MERGE, checked_credential, checked_project_name
 from mixdown.model.times import iso_seconds
 from mixdown.store.credentials import new_password, new_secret, new_token, secret_hash
 from mixdown.store.protocols import Account, Catalog, Project
+from mixdown.store.zones import DEFAULT as DEFAULT_ZONE
+from mixdown.store.zones import checked_timezone
 
 RATE_LIMITS: Final = ("rate_limit_records_per_s", "rate_limit_requests_per_s", "rate_limit_queries_per_hour")
 RATE_LIMIT_LIMIT: Final = 10**9
@@ -64,7 +66,7 @@ def _project_routes(services: Services) -> list[Route]:
         asked = await ask(request, services, OWNERS, "make projects")
         secret = asked.parameters.text("secret") or new_secret()
         token = asked.parameters.text("token") or new_token()
-        id_merge = _id_merge(asked.parameters) or ID_MERGE[0]
+        timezone = await in_thread(services, _timezone, asked.parameters)
         now_ms = services.now_ms()
 
         def made(catalog: Catalog) -> Project:
@@ -73,7 +75,8 @@ def _project_routes(services: Services) -> list[Route]:
                 name,
                 token=checked_credential("token", token),
                 secret_hash=secret_hash(checked_credential("secret", secret)),
-                id_merge=id_merge,
+                id_merge=_id_merge(asked.parameters) or ID_MERGE[0],
+                timezone=timezone or DEFAULT_ZONE,
                 now_ms=now_ms,
             )
 
@@ -89,7 +92,8 @@ def _project_routes(services: Services) -> list[Route]:
     async def modify(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, "change a project")
         project_id = asked.project(number_in_path(request, "project_id"), "change a project")
-        return ok_response(project_view(asked, await change(services, _changes(asked, project_id))))
+        changed = await in_thread(services, _changes, asked, project_id)
+        return ok_response(project_view(asked, await change(services, changed)))
 
     async def delete(request: Request) -> Response:
         asked = await ask(request, services, OWNERS, "delete projects")
@@ -107,17 +111,20 @@ def _project_routes(services: Services) -> list[Route]:
 
 
 def _changes(asked: Asked, project_id: int) -> Callable[[Catalog], Project]:
-    """What changes a project as the parameters say."""
-    limits = _limits(asked)
-    name, id_merge = asked.parameters.text("name") or None, _id_merge(asked.parameters)
-    late_events = None
-    if asked.parameters.text("late_events"):
-        late_events = asked.parameters.boolean("late_events", default=False)
+    """What changes a project as the parameters say. Blocks. Raises `QueryError`."""
+    limits, parameters = _limits(asked), asked.parameters
+    given: dict[str, Any] = {
+        "name": parameters.text("name") or None,
+        "id_merge": _id_merge(parameters),
+        "late_events": _flag(parameters, "late_events"),
+        "timezone": _timezone(parameters),
+        "ci_strings": _flag(parameters, "ci_strings"),
+    }
 
     def changed(catalog: Catalog) -> Project:
-        if name is not None:
-            checked_project_name(name)
-        project = catalog.change_project(project_id, name=name, id_merge=id_merge, late_events=late_events)
+        if given["name"] is not None:
+            checked_project_name(given["name"])
+        project = catalog.change_project(project_id, **given)
         return _limited(catalog, project, limits) if limits else project
 
     return changed
@@ -156,6 +163,8 @@ def project_view(asked: Asked, project: Project, secret: str | None = None) -> d
         "secret": secret,
         "id_merge": project.id_merge,
         "late_events": project.late_events,
+        "timezone": project.timezone,
+        "ci_strings": project.ci_strings,
         "created": iso_seconds(project.created_ms),
         "role": asked.caller.role_in(project.id),
     }
@@ -167,6 +176,21 @@ def _id_merge(parameters: Parameters) -> str | None:
     if given and given not in ID_MERGE:
         raise QueryError(f"id_merge, must be one of {', '.join(ID_MERGE)}", status=400)
     return given or None
+
+
+def _timezone(parameters: Parameters) -> str | None:
+    """The zone that was given, checked; it reads the names that there are. Blocks."""
+    given = parameters.text("timezone")
+    if not given:
+        return None
+    try:
+        return checked_timezone(given)
+    except CatalogError as error:
+        raise QueryError(error.message, status=400) from None
+
+
+def _flag(parameters: Parameters, name: str) -> bool | None:
+    return parameters.boolean(name, default=False) if parameters.text(name) else None
 
 
 def _limits(asked: Asked) -> dict[str, int | None]:

@@ -104,7 +104,7 @@ def me_view(asked: Asked) -> dict[str, Any]:
                 "id": project.id,
                 "name": project.name,
                 "organization_id": ORGANIZATION,
-                "timezone": "UTC",
+                "timezone": project.timezone,
                 "has_workspaces": True,
                 "domain": "",
                 "role": asked.caller.role_in(project.id),

@@ -1,12 +1,13 @@
 """Figures and names of events: `events`, `events/names`, `events/top`, `events/properties` and below.
 
 Requests enter; series and lists leave, in Mixpanel's shapes (contract query §5.1), made by `query.events`.
-Days are those of the project's time zone, which is UTC. Parameters are checked before anything is read.
+Days are those of the project's time zone. Parameters are checked before anything is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import tzinfo
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -18,7 +19,7 @@ from mixdown.http.date_ranges import date_range
 from mixdown.http.parameters import Parameters
 from mixdown.http.paths import QUERY_PREFIXES
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import BEHIND_HEADER, begin_read, in_event_thread, json_response
+from mixdown.http.reading import BEHIND_HEADER, Read, begin_read, in_event_thread, json_response
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError
 from mixdown.model.values import clean_text
@@ -37,6 +38,7 @@ from mixdown.query.events.figures import KINDS, Series, event_series, value_seri
 from mixdown.query.events.reader import EventReads
 from mixdown.store.chunk import FOR_ALL, FOR_EVENTS
 from mixdown.store.events import FIRST_MS, LAST_MS
+from mixdown.store.zones import zone_of
 
 EVENTS_LIMIT: Final = 2000
 VALUES_LIMIT: Final = 2000
@@ -57,9 +59,15 @@ class _Asked(NamedTuple):
     """A question about a project's events, and where these are opened."""
 
     project: int
+    zone: tzinfo
     parameters: Parameters
     now_ms: int
     reads: EventReads
+
+
+def _asked_of(services: Services, read: Read) -> _Asked:
+    zone = zone_of(read.project.timezone)
+    return _Asked(read.project.id, zone, read.parameters, services.now_ms(), services.event_reads)
 
 
 _Question = Callable[[_Asked], Callable[[], Any]]
@@ -90,7 +98,7 @@ def _endpoint(
     async def answer(request: Request) -> Response:
         read = await begin_read(request, services, kinds=kinds)
         form = _one_of(read.parameters, "format", FORMATS)
-        find = question(_Asked(read.project.id, read.parameters, services.now_ms(), services.event_reads))
+        find = question(_asked_of(services, read))
         found = await in_event_thread(services, find)
         if not isinstance(found, Series):
             return json_response(orjson.dumps(found), behind=read.behind)
@@ -139,7 +147,7 @@ def _properties(asked: _Asked) -> Callable[[], Any]:
 def _names(asked: _Asked) -> Callable[[], Any]:
     kind = _one_of(asked.parameters, "type", KINDS)
     limit = _limit(asked.parameters, DEFAULT_NAMES, NAMES_LIMIT)
-    span = _given_span(asked) or _last_days(asked.now_ms)
+    span = _given_span(asked) or _last_days(asked.now_ms, asked.zone)
 
     def find() -> list[str]:
         with asked.reads.open(asked.project, span, persons=kind != "general") as table:
@@ -151,8 +159,10 @@ def _names(asked: _Asked) -> Callable[[], Any]:
 def _top(asked: _Asked) -> Callable[[], Any]:
     kind = _one_of(asked.parameters, "type", KINDS)
     limit = _limit(asked.parameters, DEFAULT_TOP, NAMES_LIMIT)
-    day = today(asked.now_ms)
-    now, before = span_of_days(day, day), span_of_days(days_before(day, 1), days_before(day, 1))
+    day = today(asked.now_ms, asked.zone)
+    day_before = days_before(day, 1)
+    now = span_of_days(day, day, asked.zone)
+    before = span_of_days(day_before, day_before, asked.zone)
 
     def find() -> dict[str, Any]:
         both = Span(before.since_ms, now.until_ms)
@@ -221,8 +231,8 @@ def _given_span(asked: _Asked) -> Span | None:
     days = date_range(asked.parameters)
     if days.first is None and days.last is None:
         return None
-    last = days.last or today(asked.now_ms)
-    return span_of_days(days.first or days_before(last, RECENT_DAYS - 1), last)
+    last = days.last or today(asked.now_ms, asked.zone)
+    return span_of_days(days.first or days_before(last, RECENT_DAYS - 1), last, asked.zone)
 
 
 def _buckets(asked: _Asked) -> Buckets:
@@ -231,23 +241,24 @@ def _buckets(asked: _Asked) -> Buckets:
     interval = asked.parameters.integer("interval", 0, low=1, high=BUCKETS_LIMIT)
     days = date_range(asked.parameters)
     if days.first is not None:
-        return Buckets(unit, span_of_days(days.first, days.last or today(asked.now_ms)))
+        last = days.last or today(asked.now_ms, asked.zone)
+        return Buckets(unit, span_of_days(days.first, last, asked.zone), asked.zone)
     if not interval:
         raise QueryError(NO_RANGE, status=400)
     until_ms = asked.now_ms
     if days.last is not None:
-        until_ms = span_of_days(days.last, days.last).until_ms - 1
-    return Buckets(unit, span_of_interval(unit, interval, until_ms))
+        until_ms = span_of_days(days.last, days.last, asked.zone).until_ms - 1
+    return Buckets(unit, span_of_interval(unit, interval, until_ms, asked.zone), asked.zone)
 
 
-def _last_days(now_ms: int) -> Span:
+def _last_days(now_ms: int, zone: tzinfo) -> Span:
     """The last 31 days, today included."""
-    day = today(now_ms)
-    return span_of_days(days_before(day, RECENT_DAYS - 1), day)
+    day = today(now_ms, zone)
+    return span_of_days(days_before(day, RECENT_DAYS - 1), day, zone)
 
 
 def _last_days_of(asked: _Asked, event: str | None) -> Span | None:
     """The 31 days that end with the newest event; None where there is none. So old data shows as well."""
     with asked.reads.open(asked.project, _EVER, persons=False) as table:
         newest_ms = names.newest_ms(table, event)
-    return None if newest_ms is None else _last_days(newest_ms)
+    return None if newest_ms is None else _last_days(newest_ms, asked.zone)

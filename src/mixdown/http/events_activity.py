@@ -6,7 +6,7 @@ and go back in time from page to page; Mixdown's own has the newest first throug
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, tzinfo
 from typing import Any, Final
 
 import orjson
@@ -38,6 +38,7 @@ from mixdown.query.events.lines import ascii_lines
 from mixdown.query.group_keys import group_key_of
 from mixdown.store.chunk import FOR_ALL
 from mixdown.store.events import FIRST_MS, LAST_MS
+from mixdown.store.zones import zone_of
 
 STREAMS: Final = ("stream/query", "stream/bookmark")
 ACTIVITY: Final = f"{PREFIX}/activity"
@@ -93,7 +94,7 @@ def _group_key(services: Services, read: Read) -> str:
 
 
 def _activity_query(read: Read, group_key: str, now_ms: int) -> ActivityQuery:
-    parameters = read.parameters
+    parameters, zone = read.parameters, zone_of(read.project.timezone)
     name = "group_id" if group_key else "distinct_id"
     one = clean_text(parameters.text(name))
     if not one:
@@ -104,7 +105,7 @@ def _activity_query(read: Read, group_key: str, now_ms: int) -> ActivityQuery:
     before = parameters.text("before")
     return ActivityQuery(
         project=read.project.id,
-        span=_days(parameters, now_ms) or Span(FIRST_MS, LAST_MS),
+        span=_days(parameters, now_ms, zone) or Span(FIRST_MS, LAST_MS),
         ids=(one,),
         group_key=group_key,
         include=parameters.strings("event", limit=NAMES_LIMIT) or None,
@@ -114,7 +115,7 @@ def _activity_query(read: Read, group_key: str, now_ms: int) -> ActivityQuery:
 
 
 def _stream_query(read: Read, group_key: str, now_ms: int) -> ActivityQuery:
-    parameters = read.parameters
+    parameters, zone = read.parameters, zone_of(read.project.timezone)
     ids = parameters.strings("distinct_ids", limit=IDS_LIMIT)
     if not ids:
         raise QueryError("distinct_ids, missing: name at least one, as a JSON list", status=400)
@@ -122,10 +123,10 @@ def _stream_query(read: Read, group_key: str, now_ms: int) -> ActivityQuery:
     exclude = parameters.strings("exclude_events", limit=NAMES_LIMIT)
     if include and exclude:
         raise QueryError("include_events, give this or exclude_events, not both", status=400)
-    span = _bookmark_days(parameters, now_ms) or _days(parameters, now_ms)
+    span = _bookmark_days(parameters, now_ms, zone) or _days(parameters, now_ms, zone)
     return ActivityQuery(
         project=read.project.id,
-        span=span or _recent(now_ms),
+        span=span or _recent(now_ms, zone),
         ids=ids,
         group_key=group_key,
         include=include or None,
@@ -136,20 +137,20 @@ def _stream_query(read: Read, group_key: str, now_ms: int) -> ActivityQuery:
     )
 
 
-def _days(parameters: Parameters, now_ms: int) -> Span | None:
+def _days(parameters: Parameters, now_ms: int, zone: tzinfo) -> Span | None:
     days = date_range(parameters)
     if days.first is None and days.last is None:
         return None
-    last = days.last or today(now_ms)
-    return span_of_days(days.first or days_before(last, RECENT_DAYS), last)
+    last = days.last or today(now_ms, zone)
+    return span_of_days(days.first or days_before(last, RECENT_DAYS), last, zone)
 
 
-def _recent(now_ms: int) -> Span:
-    day = today(now_ms)
-    return span_of_days(days_before(day, RECENT_DAYS), day)
+def _recent(now_ms: int, zone: tzinfo) -> Span:
+    day = today(now_ms, zone)
+    return span_of_days(days_before(day, RECENT_DAYS), day, zone)
 
 
-def _bookmark_days(parameters: Parameters, now_ms: int) -> Span | None:
+def _bookmark_days(parameters: Parameters, now_ms: int, zone: tzinfo) -> Span | None:
     """The days that `bookmark.dateRange` names; None where it names none."""
     bookmark = parameters.value("bookmark")
     if bookmark is None:
@@ -165,19 +166,19 @@ def _bookmark_days(parameters: Parameters, now_ms: int) -> Span | None:
             Parameters({"from_date": told.get("from"), "to_date": told.get("to")}), required=kind == "between"
         )
         if days.first is not None:
-            return span_of_days(days.first, days.last or today(now_ms))
+            return span_of_days(days.first, days.last or today(now_ms, zone), zone)
     elif kind in ("relative_after", "in_the_last"):
-        return _window(told.get("window"), today(now_ms))
+        return _window(told.get("window"), today(now_ms, zone), zone)
     raise QueryError(f"bookmark, dateRange must be of the type {RANGE_TYPES}, with its days", status=400)
 
 
-def _window(window: Any, day: date) -> Span:
+def _window(window: Any, day: date, zone: tzinfo) -> Span:
     value = window.get("value") if type(window) is dict else None
     unit = WINDOW_UNITS.get(str(window.get("unit"))) if type(window) is dict else None
     if type(value) is not int or not 0 < value <= WINDOW_LIMIT or unit is None:
         units = ", ".join(WINDOW_UNITS)
         raise QueryError(f"bookmark, window must have a value up to {WINDOW_LIMIT} of {units}", status=400)
-    return span_of_days(days_before(day, value * unit), day)
+    return span_of_days(days_before(day, value * unit), day, zone)
 
 
 def _search(parameters: Parameters) -> Search | None:

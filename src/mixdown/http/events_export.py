@@ -1,13 +1,14 @@
 """The raw export of events, and the constant scripts of JQL: answers that are sent while they are made.
 
 Requests enter; lines of events leave (contract query §4), or the JSON list that one of mixpanel-utils' own
-scripts gives (§5.1). Days are UTC days, as those of Mixpanel's newer projects are.
+scripts gives (§5.1). Days of the export are UTC days, as in Mixpanel; those of a script are the project's.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from datetime import tzinfo
 from typing import Final
 
 from starlette.requests import Request
@@ -29,6 +30,8 @@ from mixdown.query.events.buckets import Span, span_of_days
 from mixdown.query.events.export import ExportQuery, export_lines, in_pieces
 from mixdown.query.events.where import Selector
 from mixdown.store.chunk import FOR_ALL
+from mixdown.store.protocols import Project
+from mixdown.store.zones import zone_of
 
 EXPORT: Final = "export"
 JQL: Final = "jql"
@@ -57,7 +60,7 @@ def routes(services: Services) -> list[Route]:
 
     async def script(request: Request) -> Response:
         read = await begin_read(request, services, kinds=FOR_ALL)
-        rows = await in_event_thread(services, _script_rows, services, read.project.id, read.parameters)
+        rows = await in_event_thread(services, _script_rows, services, read.project, read.parameters)
         return await streamed(request, services, _as_list(rows), JSON, behind=read.behind)
 
     found = []
@@ -87,7 +90,7 @@ def export_query(project: int, parameters: Parameters, tables: Tables, *, now_ms
     )
 
 
-def _script_rows(services: Services, project: int, parameters: Parameters) -> Iterator[list[bytes]]:
+def _script_rows(services: Services, project: Project, parameters: Parameters) -> Iterator[list[bytes]]:
     """The rows of a script, made as they are asked for. Blocks. Raises `QueryError` (400)."""
     text = parameters.text("script")
     if not text.strip():
@@ -101,28 +104,28 @@ def _script_rows(services: Services, project: int, parameters: Parameters) -> It
     params = Parameters({name: value for name, value in (given or {}).items() if value is not None})
     now_ms = services.now_ms()
     reads = services.event_reads
-    tables = services.store.lookup_tables.tables(project)
+    tables = services.store.lookup_tables.tables(project.id)
     if script == jql.PEOPLE:
         selectors = jql.selectors_of(params.value("user_selectors"), "user_selectors", tables)
         output = params.strings("output_properties", limit=PROPERTIES_LIMIT)
-        return jql.people_rows(services.store.state, project, selectors, output, now_ms=now_ms)
-    span = _span(params)
+        return jql.people_rows(services.store, project.id, selectors, output, now_ms=now_ms)
+    span = _span(params, zone_of(project.timezone))
     if script == jql.COUNTS:
         events = params.strings("events", limit=EVENTS_LIMIT) or ()
-        return jql.count_rows(reads, project, span, events)
+        return jql.count_rows(reads, project.id, span, events)
     selectors = jql.selectors_of(params.value("event_selectors"), "event_selectors", tables)
     query = ExportQuery(
-        project=project, span=span, selectors=selectors or (Selector(parse("")),), time_in_ms=True
+        project=project.id, span=span, selectors=selectors or (Selector(parse("")),), time_in_ms=True
     )
     output = params.strings("output_properties", limit=PROPERTIES_LIMIT)
     return jql.event_rows(reads, query, output, offset_hours=_offset(params), now_ms=now_ms)
 
 
-def _span(params: Parameters) -> Span:
+def _span(params: Parameters, zone: tzinfo) -> Span:
     days = date_range(params, required=True)
     assert days.first is not None
     assert days.last is not None
-    return span_of_days(days.first, days.last)
+    return span_of_days(days.first, days.last, zone)
 
 
 def _offset(params: Parameters) -> float:

@@ -41,6 +41,8 @@ _PROJECT: Final = {
     "secret": None,
     "id_merge": "simplified",
     "late_events": False,
+    "timezone": "Europe/Berlin",
+    "ci_strings": False,
     "created": "2026-11-22T03:53:59",
     "role": "owner",
     **dict.fromkeys(RATE_LIMITS),

@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 
 from mixdown.model.errors import ExpressionError, QueryError
-from mixdown.model.expression import Context, Expression, no_tables, parse
+from mixdown.model.expression import Expression, no_tables, parse
 from mixdown.model.expression_nodes import LOOKUP
 from mixdown.model.lookup import Tables
-from mixdown.store import patience
+from mixdown.query.contexts import context_of
 from mixdown.store.protocols import Cohort, Store
 from mixdown.store.selection import Selection
 
@@ -79,7 +79,7 @@ def choose(store: Store, project: int, filters: Filters, *, now_ms: int) -> Choi
     if cohort is not None and cohort.expression is not None:
         expressions.append(saved_expression(store, cohort))
     selection = Selection(
-        context=context_at(now_ms),
+        context=context_of(store, project, now_ms=now_ms),
         where=tuple(each for each in expressions if not each.is_blank),
         search=filters.search,
         sort_key=read_expression("sort_key", filters.sort_key, tables) if filters.sort_key.strip() else None,
@@ -87,11 +87,6 @@ def choose(store: Store, project: int, filters: Filters, *, now_ms: int) -> Choi
     )
     listed = cohort is not None and cohort.expression is None
     return Choice(group_key, selection, cohort if listed else None, listed and filters.include_all_users)
-
-
-def context_at(now_ms: int) -> Context:
-    """What expressions of a read that begins at this time depend on; a long loop in one of them can end."""
-    return Context(now_s=now_ms // 1000, pause=patience.check)
 
 
 def read_expression(name: str, text: str, tables: Tables = no_tables, *, lenient: bool = False) -> Expression:

@@ -16,10 +16,12 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from mixdown.model.errors import QueryError
+from mixdown.model.expression import Context
 from mixdown.model.expression_nodes import LOOKUP
 from mixdown.model.times import iso_seconds
 from mixdown.model.values import clean_text
-from mixdown.query.choosing import context_at, read_expression, saved_expression
+from mixdown.query.choosing import read_expression, saved_expression
+from mixdown.query.contexts import Rules, context_of, rules_in
 from mixdown.store import bounds
 from mixdown.store.lookup_tables import LookupTable
 from mixdown.store.protocols import Cohort, Cohorts, Store
@@ -42,7 +44,8 @@ class Counted(msgspec.Struct, frozen=True):
 class _Kept(msgspec.Struct, frozen=True):
     """A count, the watermark and second it was made at, when it was begun, and how long it took.
 
-    `contents` are those of the project's lookup tables, where the expression names one.
+    `contents` are those of the project's lookup tables, where the expression names one; `rules` are how the
+    project read times and texts.
     """
 
     count: int
@@ -51,6 +54,7 @@ class _Kept(msgspec.Struct, frozen=True):
     at_s: float
     took_s: float
     contents: frozenset[int]
+    rules: Rules
 
 
 _guard: Final = threading.Lock()
@@ -64,6 +68,10 @@ def counted(
 
     Raises `StoreError`, `ReadTimeoutError`.
     """
+    if not cohorts:
+        return []
+    context = context_of(store, cohorts[0].project, now_ms=now_ms)
+    rules = rules_in(context)
     with _guard:
         known = _kept.setdefault(store.cohorts, {})
     watermark, now_s, began = store.state.watermark(), now_ms // 1000, clock()
@@ -77,7 +85,7 @@ def counted(
             counts[cohort.id] = sum(1 for _ in store.cohorts.ids(cohort.id))
         elif (
             kept is not None
-            and kept.contents == _contents(tables, cohort)
+            and (kept.contents, kept.rules) == (_contents(tables, cohort), rules)
             and _is_good(kept, cohort.expression, watermark, now_s, began)
         ):
             counts[cohort.id] = kept.count
@@ -85,14 +93,15 @@ def counted(
             wanted.setdefault(cohort.group_key, []).append(cohort)
     for group_key, some in wanted.items():
         began = clock()
-        selections = [_selection(store, cohort, now_ms) for cohort in some]
+        selections = [_selection(store, cohort, context) for cohort in some]
         tallied = store.state.tally(some[0].project, group_key, selections)
         took = clock() - began
         if len(known) >= COUNTS_KEPT:
             known.clear()
         for cohort, count in zip(some, tallied, strict=True):
             counts[cohort.id] = count
-            known[cohort.id] = _Kept(count, watermark, now_s, began, took, _contents(tables, cohort))
+            contents = _contents(tables, cohort)
+            known[cohort.id] = _Kept(count, watermark, now_s, began, took, contents, rules)
     return [Counted(cohort, counts[cohort.id]) for cohort in cohorts]
 
 
@@ -115,7 +124,8 @@ def members(store: Store, cohort: Cohort, *, now_ms: int) -> Iterator[str]:
     """The ids of a cohort's members, ascending: for a list all of its ids. Raises `StoreError`."""
     if cohort.expression is None:
         return store.cohorts.ids(cohort.id)
-    return store.state.matching(cohort.project, cohort.group_key, _selection(store, cohort, now_ms))
+    context = context_of(store, cohort.project, now_ms=now_ms)
+    return store.state.matching(cohort.project, cohort.group_key, _selection(store, cohort, context))
 
 
 def new_cohort(
@@ -147,8 +157,8 @@ def checked_ids(ids: Sequence[str]) -> list[str]:
     return [profile_id for profile_id in map(clean_text, ids) if profile_id]
 
 
-def _selection(store: Store, cohort: Cohort, now_ms: int) -> Selection:
-    return Selection(context=context_at(now_ms), where=(saved_expression(store, cohort),))
+def _selection(store: Store, cohort: Cohort, context: Context) -> Selection:
+    return Selection(context=context, where=(saved_expression(store, cohort),))
 
 
 def _contents(tables: Sequence[LookupTable], cohort: Cohort) -> frozenset[int]:

@@ -21,6 +21,7 @@ import orjson
 
 from mixdown.model.errors import QueryError
 from mixdown.query.choosing import Choice, Filters, choose, listed_ids
+from mixdown.query.contexts import Rules, rules_in
 from mixdown.query.group_keys import group_key_of
 from mixdown.query.history import NAMED_LIMIT, as_of, require_reach
 from mixdown.query.identities import owners, owners_at
@@ -172,7 +173,8 @@ class ProfileQueries:
         choice = choose(self._store, query.project, query.filters, now_ms=now_ms)
         size = query.rows_a_page
         watermark = self._store.state.watermark()
-        reused = self._page_of_reusable(query, 0, watermark, now_ms)
+        rules = rules_in(choice.selection.context)
+        reused = self._page_of_reusable(query, rules, 0, watermark, now_ms)
         if reused is not None:
             return reused
         ids = self._matching(query, choice)
@@ -191,11 +193,13 @@ class ProfileQueries:
             output_properties=query.output_properties,
         )
         session = self._store.sessions.create(begun, chain(first, ids))
-        self._reusable.keep(query, watermark, session)
+        self._reusable.keep(query, rules, watermark, session)
         return self._page_of(session, 0)
 
-    def _page_of_reusable(self, query: ProfileQuery, page: int, watermark: int, now_ms: int) -> _Page | None:
-        reused = self._reusable.find(query, watermark, now_ms)
+    def _page_of_reusable(
+        self, query: ProfileQuery, rules: Rules, page: int, watermark: int, now_ms: int
+    ) -> _Page | None:
+        reused = self._reusable.find(query, rules, watermark, now_ms)
         session = self._store.sessions.get(reused, query.project, now_ms=now_ms) if reused else None
         return None if session is None else self._page_of(session, page)
 
@@ -205,7 +209,8 @@ class ProfileQueries:
         offset = query.page * size
         rows: list[bytes] = []
         if query.filters.are_given or query.distinct_ids is not None:
-            frozen = self._page_of_reusable(query, query.page, self._store.state.watermark(), now_ms)
+            rules, watermark = rules_in(choice.selection.context), self._store.state.watermark()
+            frozen = self._page_of_reusable(query, rules, query.page, watermark, now_ms)
             if frozen is not None:  # what page 0 froze is what is there now
                 return msgspec.structs.replace(frozen, session_id=live_id(query.project))
             ids = self._matching(query, choice)
@@ -304,7 +309,7 @@ class ProfileQueries:
 
 
 class _Reusable:
-    """Sessions that a new query may share: the same query, and not a record folded since.
+    """Sessions that a new query may share: the same query by the same rules, and not a record folded since.
 
     It keeps repeated first pages (probes, dashboards) from freezing the same ids again, and from
     pushing the session of a slow reader out of the hundred that a project may hold.
@@ -312,25 +317,25 @@ class _Reusable:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[ProfileQuery, tuple[int, str, int]] = OrderedDict()
+        self._kept: OrderedDict[tuple[ProfileQuery, Rules], tuple[int, str, int]] = OrderedDict()
 
-    def find(self, query: ProfileQuery, watermark: int, now_ms: int) -> str:
+    def find(self, query: ProfileQuery, rules: Rules, watermark: int, now_ms: int) -> str:
         """The id of a session with this very result set, or ""."""
         if not _may_be_shared(query):
             return ""
         with self._lock:
-            kept = self._kept.get(_bare(query))
+            kept = self._kept.get((_bare(query), rules))
         if kept is None:
             return ""
         at, session_id, created_ms = kept
         return session_id if at == watermark and now_ms - created_ms < REUSE_WITHIN_MS else ""
 
-    def keep(self, query: ProfileQuery, watermark: int, session: Session) -> None:
+    def keep(self, query: ProfileQuery, rules: Rules, watermark: int, session: Session) -> None:
         """Remember a session; `watermark` was read before its ids were."""
         if not _may_be_shared(query):
             return
         with self._lock:
-            self._kept[_bare(query)] = (watermark, session.id, session.created_ms)
+            self._kept[_bare(query), rules] = (watermark, session.id, session.created_ms)
             if len(self._kept) > REUSE_LIMIT:
                 self._kept.popitem(last=False)
 

@@ -8,6 +8,7 @@ from mixdown.model.errors import CatalogError
 from mixdown.store import account_checks as checks
 from mixdown.store.memory_part import Part
 from mixdown.store.protocols import Account, Project
+from mixdown.store.zones import DEFAULT
 
 
 class MemoryCatalog(Part):
@@ -30,15 +31,26 @@ class MemoryCatalog(Part):
         with self._use():
             return list(self._projects.values())
 
+    def project(self, project_id: int) -> Project | None:
+        with self._use():
+            return self._projects.get(project_id)
+
     def accounts(self) -> list[Account]:
         with self._use():
             return [self._accounts[username] for username in sorted(self._accounts)]
 
     def create_project(
-        self, name: str, *, token: str, secret_hash: bytes, id_merge: str, now_ms: int
+        self,
+        name: str,
+        *,
+        token: str,
+        secret_hash: bytes,
+        id_merge: str,
+        now_ms: int,
+        timezone: str = DEFAULT,
     ) -> Project:
         with self._use():
-            project = Project(self._next_id, name, token, secret_hash, id_merge, now_ms)
+            project = Project(self._next_id, name, token, secret_hash, id_merge, now_ms, timezone=timezone)
             self._put(project)
             self._next_id += 1
             return project
@@ -52,6 +64,8 @@ class MemoryCatalog(Part):
         secret_hash: bytes | None = None,
         id_merge: str | None = None,
         late_events: bool | None = None,
+        timezone: str | None = None,
+        ci_strings: bool | None = None,
     ) -> Project:
         given = {
             "name": name,
@@ -59,6 +73,8 @@ class MemoryCatalog(Part):
             "secret_hash": secret_hash,
             "id_merge": id_merge,
             "late_events": late_events,
+            "timezone": timezone,
+            "ci_strings": ci_strings,
         }
         with self._use():
             changes = {field: value for field, value in given.items() if value is not None}

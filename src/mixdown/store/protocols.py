@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from mixdown.model.history import Change
-from mixdown.store import accounts
+from mixdown.store import accounts, projects
 from mixdown.store.chunk import FOR_ALL, FOR_PROFILES, Chunk, Outcome
 from mixdown.store.history import HistoryFeed, HistoryRange, HistoryReach, HistorySize
 from mixdown.store.identities import IdentityReads, IdentityWrites
 from mixdown.store.selection import Selection
+from mixdown.store.zones import DEFAULT
 
 if TYPE_CHECKING:
     from mixdown.store.events import Events
@@ -357,24 +358,7 @@ class State(IdentityReads, Protocol):
         """Release files."""
 
 
-class Project(msgspec.Struct, frozen=True):
-    """A project as the catalog holds it; the secret only as its SHA-256.
-
-    Rate limits of None are the server's settings, 0 is none. `late_events`: /track takes events of any age.
-    """
-
-    id: int
-    name: str
-    token: str
-    secret_hash: bytes
-    id_merge: str = "simplified"
-    created_ms: int = 0
-    rate_limit_records_per_s: int | None = None
-    rate_limit_requests_per_s: int | None = None
-    rate_limit_queries_per_hour: int | None = None
-    late_events: bool = False
-
-
+Project = projects.Project
 Account = accounts.Account
 
 
@@ -387,11 +371,21 @@ class Catalog(Protocol):
     def projects(self) -> list[Project]:
         """All projects, by id."""
 
+    def project(self, project_id: int) -> Project | None:
+        """The project with this id, None where there is none; cheap, however many there are."""
+
     def accounts(self) -> list[Account]:
         """All service accounts, by username."""
 
     def create_project(
-        self, name: str, *, token: str, secret_hash: bytes, id_merge: str, now_ms: int
+        self,
+        name: str,
+        *,
+        token: str,
+        secret_hash: bytes,
+        id_merge: str,
+        now_ms: int,
+        timezone: str = DEFAULT,
     ) -> Project:
         """Make a project. Raises `CatalogError` when name or token is taken."""
 
@@ -404,6 +398,8 @@ class Catalog(Protocol):
         secret_hash: bytes | None = None,
         id_merge: str | None = None,
         late_events: bool | None = None,
+        timezone: str | None = None,
+        ci_strings: bool | None = None,
     ) -> Project:
         """Change what is given. Raises `CatalogError`: no such project, or a name or token is taken."""
 

@@ -71,19 +71,21 @@ Matches = Callable[[Any, int | None, dict[str, Any]], bool]
 """Whether an event is wanted: its name, its time in ms, and what else it was sent with."""
 
 
-def matcher(query: ExportQuery) -> Matches:
+def matcher(store: Store, query: ExportQuery) -> Matches:
     """A function that judges events as they are sent, by the names and the expression of a question.
 
     Raises `UsageError` where the expression asks for more than an event's own properties.
     """
-    from mixdown.model.expression import UNDEFINED, Context
+    from mixdown.model.expression import UNDEFINED
+    from mixdown.query.contexts import context_of
 
     (selector,) = query.selectors
     names = None if selector.events is None else frozenset(selector.events)
     expression = selector.where
     if any(slot.accessor not in {"properties", "event"} for slot in expression.slots):
         raise click.UsageError("--where can ask here for the properties of events alone.")
-    matches = None if expression.is_blank else expression.predicate(Context(int(time.time())))
+    context = context_of(store, query.project, now_ms=time.time_ns() // 1_000_000)
+    matches = None if expression.is_blank else expression.predicate(context)
 
     def wanted(name: Any, time_ms: int | None, properties: dict[str, Any]) -> bool:
         if names is not None and name not in names:

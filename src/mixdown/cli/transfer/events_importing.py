@@ -97,7 +97,7 @@ def _plan(
             target=target, source=remote, progress=Progress(remote=remote), choose=identified, salt=salt
         )
     source, progress = file_source(input_, EventReader(), stack)
-    choose = _choose(asked, asked.query(store, project.id))
+    choose = _choose(asked, store, asked.query(store, project.id))
     return Plan(target=target, source=source, progress=progress, choose=choose, salt=salt)
 
 
@@ -140,13 +140,13 @@ def identified(event: dict[str, Any]) -> dict[str, Any]:
     return {**event, "properties": {**properties, "$insert_id": made}}
 
 
-def _choose(asked: EventsAsked, query: ExportQuery) -> Choose:
+def _choose(asked: EventsAsked, store: Store, query: ExportQuery) -> Choose:
     """A function that gives an event of a file as it is imported, or `LEFT_OUT`."""
     from mixdown.model.events import milliseconds
 
     since_ms, until_ms = query.span
     bounded = asked.since is not None or asked.until is not None
-    matches = matcher(query)
+    matches = matcher(store, query)
 
     def choose(event: dict[str, Any]) -> Any:
         properties = event["properties"]

@@ -114,14 +114,16 @@ class _Profiles:
             yield Page(page.profiles, page.looked_at, page.last_id)
 
     def _filter(self, progress: Progress) -> Keep | None:
-        from mixdown.model.expression import Context, document_predicate, parse
+        from mixdown.model.expression import document_predicate, parse
+        from mixdown.query.contexts import context_of
 
         wanted = self._wanted
         expression = parse(wanted.where, self._store.lookup_tables.tables(wanted.project))
         if expression.is_blank:
             return None
         progress.now_s = progress.now_s or int(time.time())
-        return document_predicate(expression, Context(progress.now_s))
+        context = context_of(self._store, wanted.project, now_ms=progress.now_s * 1000)
+        return document_predicate(expression, context)
 
 
 def _check_group_key(store: Store, wanted: Wanted) -> None:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from mixdown.cli.transfer.mixpanel import MixpanelSource
     from mixdown.cli.transfer.reading import Source
     from mixdown.ingest.rows import Import, Judged
-    from mixdown.model.lookup import Tables
     from mixdown.model.updates import Update
     from mixdown.store.chunk import Outcome
     from mixdown.store.protocols import Append, Store
@@ -138,7 +137,7 @@ def _plan(asked: Asked, input_: Input, settings: Settings, store: Store, stack: 
             choose=_choose(None, names),  # Mixpanel filters by itself
             salt=salt,
         )
-    keep = _filter(asked.where, store.lookup_tables.tables(target.project))
+    keep = _filter(asked.where, store, target.project)
     source, progress = file_source(input_, ProfileReader(asked.id_column), stack)
     return Plan(
         target=_Target(target),
@@ -195,14 +194,15 @@ def _choose(keep: Keep | None, names: tuple[str, ...] | None) -> Choose | None:
     return choose
 
 
-def _filter(where: str, tables: Tables) -> Keep | None:
+def _filter(where: str, store: Store, project: int) -> Keep | None:
     """A function that says whether a row matches. Raises `ExpressionError`."""
-    from mixdown.model.expression import Context, parse, row_of
+    from mixdown.model.expression import parse, row_of
+    from mixdown.query.contexts import context_of
 
-    expression = parse(where, tables)
+    expression = parse(where, store.lookup_tables.tables(project))
     if expression.is_blank:
         return None
-    matches = expression.predicate(Context(int(time.time())))
+    matches = expression.predicate(context_of(store, project, now_ms=time.time_ns() // 1_000_000))
     return lambda profile_id, properties: matches(row_of(expression, properties, str(profile_id)))
 
 

@@ -96,13 +96,21 @@ class Buckets(NamedTuple):
         return (_EPOCH + ms * _MS).astimezone(self.zone).replace(tzinfo=None)
 
     def sql(self, time: str) -> str:
-        """SQL for the local start of the bucket of a column of times: a TIMESTAMP, to be given to `key`."""
+        """SQL for the local start of the bucket of a column of times: a TIMESTAMP, to be given to `key`.
+
+        Where clocks go back past midnight, what lies in the span and yet on the day before counts to its
+        first bucket.
+        """
         shifts = offsets(self.span, self.zone)
         if shifts == [(self.span.since_ms, 0)]:
             return f"date_trunc('{self.unit}', {time})"
         begun = " ".join(f"WHEN epoch_ms({time}) >= {at} THEN {shift}" for at, shift in reversed(shifts[1:]))
         offset = f"CASE {begun} ELSE {shifts[0][1]} END" if begun else str(shifts[0][1])
-        return f"date_trunc('{self.unit}', make_timestamp_ms(epoch_ms({time}) + {offset}))"
+        first = start_of(self.unit, self._local(self.span.since_ms))
+        return (
+            f"greatest(TIMESTAMP '{first.isoformat(sep=' ')}', "
+            f"date_trunc('{self.unit}', make_timestamp_ms(epoch_ms({time}) + {offset})))"
+        )
 
 
 def start_of(unit: str, moment: datetime) -> datetime:

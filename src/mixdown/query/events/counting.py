@@ -9,11 +9,10 @@ from collections import Counter
 from typing import Final
 
 from mixdown.model.errors import TooMuchAtOnceError
-from mixdown.model.expression import Context
+from mixdown.query.contexts import context_of
 from mixdown.query.events.export import ExportQuery, windows_of
 from mixdown.query.events.reader import EventReads, OpenEvents
 from mixdown.query.events.where import Selection
-from mixdown.store import patience
 
 COUNTS_LIMIT: Final = 1_000_000
 BY: Final = {"event": "event", "day": "strftime(time, '%Y-%m-%d')"}
@@ -32,7 +31,7 @@ def count_events(reads: EventReads, query: ExportQuery, by: tuple[str, ...], *, 
         StoreError: events cannot be read.
     """
     found: Counter[tuple[str, ...]] = Counter()
-    context = Context(now_s=now_ms // 1000, pause=patience.check)
+    context = context_of(reads.store, query.project, now_ms=now_ms)
     for window in windows_of(reads, query, now_ms=now_ms):
         with reads.open(query.project, window) as table:
             wanted = Selection(query.selectors, table.columns, reads.state, query.project, context)

@@ -14,11 +14,11 @@ import msgspec
 
 from mixdown.model.errors import TooMuchAtOnceError
 from mixdown.model.expression import Context
+from mixdown.query.contexts import context_of
 from mixdown.query.events.buckets import Span
 from mixdown.query.events.lines import ascii_lines, line_sql, mended
 from mixdown.query.events.reader import EventReads, OpenEvents
 from mixdown.query.events.where import Selection, Selector, names_sql, narrowed
-from mixdown.store import patience
 
 WINDOW_EVENTS: Final = 200_000
 """Events that are sorted at once, but for an hour that has more."""
@@ -61,16 +61,16 @@ def in_pieces(batches: Iterable[bytes]) -> Iterator[bytes]:
 def matching_lines(reads: EventReads, query: ExportQuery, *, now_ms: int) -> Iterator[list[str]]:
     """The lines of an export as texts; [] now and then. Raises `StoreError`."""
     left = query.limit
-    span = _narrowed(query, now_ms)
+    span = _narrowed(reads, query, now_ms)
     if span.since_ms >= span.until_ms:
         return
     with reads.open(query.project, span, persons=False) as table:
         windows = _windows(table, query, span)
         if len(windows) == 1:  # most exports are small: they need no second look at the files
             reads.add_persons(table, query.project)
-            begun = False
+            begun, context = False, context_of(reads.store, query.project, now_ms=now_ms)
             try:
-                for lines in _lines_of(reads, table, query, windows[0], _context(now_ms), left):
+                for lines in _lines_of(reads, table, query, windows[0], context, left):
                     begun = True
                     yield lines
             except TooMuchAtOnceError:
@@ -90,7 +90,7 @@ def matching_lines(reads: EventReads, query: ExportQuery, *, now_ms: int) -> Ite
 
 def windows_of(reads: EventReads, query: ExportQuery, *, now_ms: int) -> list[Span]:
     """The stretches of time that an export reads, in order: what begins within one is in no other."""
-    span = _narrowed(query, now_ms)
+    span = _narrowed(reads, query, now_ms)
     if span.since_ms >= span.until_ms:
         return []
     with reads.open(query.project, span, persons=False) as table:
@@ -104,10 +104,10 @@ def lines_of_window(
 
     A stretch whose events are too large to be sorted at once is read in halves. Raises `StoreError`.
     """
-    begun = False
+    begun, context = False, context_of(reads.store, query.project, now_ms=now_ms)
     try:
         with reads.open(query.project, window) as table:
-            for lines in _lines_of(reads, table, query, window, _context(now_ms), left):
+            for lines in _lines_of(reads, table, query, window, context, left):
                 begun = True
                 yield lines
     except TooMuchAtOnceError:
@@ -125,15 +125,12 @@ def lines_of_window(
             return
 
 
-def _context(now_ms: int) -> Context:
-    return Context(now_s=now_ms // 1000, pause=patience.check)
-
-
-def _narrowed(query: ExportQuery, now_ms: int) -> Span:
+def _narrowed(reads: EventReads, query: ExportQuery, now_ms: int) -> Span:
     """The span outside of which nothing can match."""
     if len(query.selectors) != 1:
         return query.span
-    return narrowed(query.selectors[0].where, query.span, _context(now_ms))
+    context = context_of(reads.store, query.project, now_ms=now_ms)
+    return narrowed(query.selectors[0].where, query.span, context)
 
 
 def _windows(table: OpenEvents, query: ExportQuery, span: Span) -> list[Span]:

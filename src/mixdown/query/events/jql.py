@@ -13,8 +13,9 @@ from typing import Any, Final
 import orjson
 
 from mixdown.model.errors import QueryError
-from mixdown.model.expression import Context, document_predicate, parse
+from mixdown.model.expression import document_predicate, parse
 from mixdown.model.lookup import Tables
+from mixdown.query.contexts import context_of
 from mixdown.query.events.buckets import Span
 from mixdown.query.events.columns import PERSON_SQL
 from mixdown.query.events.export import ExportQuery, matching_lines
@@ -23,7 +24,7 @@ from mixdown.query.events.where import Selector, names_sql
 from mixdown.query.export import pages
 from mixdown.store import patience
 from mixdown.store.batches import documents_in_batches
-from mixdown.store.protocols import State
+from mixdown.store.protocols import State, Store
 
 EVENTS: Final = "events"
 PEOPLE: Final = "people"
@@ -113,7 +114,7 @@ def _event_row(line: str, output: Sequence[str] | None, offset_hours: float) -> 
 
 
 def people_rows(
-    state: State,
+    store: Store,
     project: int,
     selectors: Sequence[Selector],
     output: Sequence[str] | None,
@@ -121,13 +122,13 @@ def people_rows(
     now_ms: int,
 ) -> Iterator[list[bytes]]:
     """What the script on people gives: a JSON object for each profile that any of the selectors matches."""
-    context = Context(now_s=now_ms // _SECOND_MS, pause=patience.check)
+    context = context_of(store, project, now_ms=now_ms)
     matches = [document_predicate(selector.where, context) for selector in selectors]
 
     def wanted(profile_id: str, document: bytes) -> bool:
         return not matches or any(each(profile_id, document) for each in matches)
 
-    for page in pages(state, project, "", keep=wanted):
+    for page in pages(store.state, project, "", keep=wanted):
         patience.check()
         yield [_people_row(profile_id, document, output) for profile_id, document in page.profiles]
 

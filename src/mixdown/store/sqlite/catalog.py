@@ -19,10 +19,12 @@ from mixdown.model.errors import CatalogError, StoreError
 from mixdown.store import account_checks as checks
 from mixdown.store.protocols import Account, Project
 from mixdown.store.sqlite import connection as sqlite
+from mixdown.store.zones import DEFAULT
 
 _PROJECT: Final = (
     "id, name, token, secret_hash, id_merge, created_ms,"
-    " rate_limit_records_per_s, rate_limit_requests_per_s, rate_limit_queries_per_hour, late_events"
+    " rate_limit_records_per_s, rate_limit_requests_per_s, rate_limit_queries_per_hour,"
+    " late_events, timezone, ci_strings"
 )
 _ACCOUNTS: Final = """
 SELECT username, password_hash, project_id, role, created_ms, id, creator, expires_ms,
@@ -41,7 +43,8 @@ _TAKEN: Final = {
 
 
 def _project(row: tuple[Any, ...]) -> Project:
-    return Project(*(*row[:-1], bool(row[-1])))
+    late_events, timezone, ci_strings = row[-3:]
+    return Project(*(*row[:-3], bool(late_events), timezone, bool(ci_strings)))
 
 
 class SqliteCatalog:
@@ -72,18 +75,30 @@ class SqliteCatalog:
             for row in self.select(f"SELECT {_PROJECT} FROM projects ORDER BY id")  # noqa: S608 - a constant
         ]
 
+    def project(self, project_id: int) -> Project | None:
+        sql = f"SELECT {_PROJECT} FROM projects WHERE id = ?"  # noqa: S608 - a constant
+        found = self.select(sql, (project_id,))
+        return _project(found[0]) if found else None
+
     def accounts(self) -> list[Account]:
         return [_account(row) for row in self.select(_ACCOUNTS + " ORDER BY username")]
 
     def create_project(
-        self, name: str, *, token: str, secret_hash: bytes, id_merge: str, now_ms: int
+        self,
+        name: str,
+        *,
+        token: str,
+        secret_hash: bytes,
+        id_merge: str,
+        now_ms: int,
+        timezone: str = DEFAULT,
     ) -> Project:
         with self.change() as connection:
             row = sqlite.value(
                 connection,
-                "INSERT INTO projects (name, token, secret_hash, id_merge, created_ms)"  # noqa: S608 - our columns
-                f" VALUES (?, ?, ?, ?, ?) RETURNING {_PROJECT}",
-                (name, token, secret_hash, id_merge, now_ms),
+                "INSERT INTO projects (name, token, secret_hash, id_merge, created_ms, timezone)"  # noqa: S608 - our columns
+                f" VALUES (?, ?, ?, ?, ?, ?) RETURNING {_PROJECT}",
+                (name, token, secret_hash, id_merge, now_ms, timezone),
             )
         return _project(row)
 
@@ -96,14 +111,17 @@ class SqliteCatalog:
         secret_hash: bytes | None = None,
         id_merge: str | None = None,
         late_events: bool | None = None,
+        timezone: str | None = None,
+        ci_strings: bool | None = None,
     ) -> Project:
         with self.change() as connection:
             row = sqlite.value(
                 connection,
                 "UPDATE projects SET name = coalesce(?, name), token = coalesce(?, token),"  # noqa: S608 - our columns
                 " secret_hash = coalesce(?, secret_hash), id_merge = coalesce(?, id_merge),"
-                f" late_events = coalesce(?, late_events) WHERE id = ? RETURNING {_PROJECT}",
-                (name, token, secret_hash, id_merge, late_events, project_id),
+                " late_events = coalesce(?, late_events), timezone = coalesce(?, timezone),"
+                f" ci_strings = coalesce(?, ci_strings) WHERE id = ? RETURNING {_PROJECT}",
+                (name, token, secret_hash, id_merge, late_events, timezone, ci_strings, project_id),
             )
             if row is None:
                 raise _no_project(project_id)
