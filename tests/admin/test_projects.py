@@ -65,6 +65,7 @@ def test_given_keys_are_taken(world: World) -> None:
         ({"name": "shop", "token": "a b"}, "cannot be a token"),
         ({"name": "shop", "secret": "ä"}, "cannot be a secret"),
         ({"name": "shop", "id_merge": "other"}, "id_merge, must be one of"),
+        ({"name": "shop", "timezone": "Berlin"}, "timezone, must be the name of a time zone"),
     ],
 )
 def test_what_cannot_be_a_project_is_refused_with_the_reason(
@@ -100,6 +101,31 @@ def test_a_project_is_renamed_and_the_rest_stays(world: World) -> None:
     assert results(call(world, "PATCH", target, ADMIN)) == {**before, "name": "store", "id_merge": "legacy"}
     assert "taken" in call(world, "PATCH", target, ADMIN, name="other").json()["error"]
     assert "cannot be" in call(world, "PATCH", target, ADMIN, name="77").json()["error"]
+
+
+def test_a_project_is_given_a_time_zone_and_texts_without_case(world: World) -> None:
+    made = results(call(world, "POST", PROJECTS, name="shop", timezone="Asia/Tokyo"), 201)
+    assert (made["timezone"], made["ci_strings"]) == ("Asia/Tokyo", False)
+    target = f"{PROJECTS}/{world.project.id}"
+    before = results(world.get(target, user=ADMIN))
+    assert (before["timezone"], before["ci_strings"]) == ("UTC", False)
+    changed = results(call(world, "PATCH", target, ADMIN, timezone="Europe/Berlin", ci_strings=True))
+    assert changed == {**before, "timezone": "Europe/Berlin", "ci_strings": True}
+    assert results(call(world, "PATCH", target, ADMIN, ci_strings="false"))["ci_strings"] is False
+    for wrong in (
+        "europe/berlin",
+        "CEST",
+        "+02:00",
+        "../../etc/passwd",
+        "localtime",
+        "right/UTC",
+        "\0",
+        "x" * 999,
+    ):
+        reply = call(world, "PATCH", target, ADMIN, timezone=wrong)
+        assert (reply.status_code, "timezone, must be" in reply.json()["error"]) == (400, True), wrong
+    assert call(world, "PATCH", target, ADMIN, ci_strings="perhaps").status_code == 400
+    assert results(world.get(target, user=ADMIN))["timezone"] == "Europe/Berlin"
 
 
 def test_an_owner_sets_rate_limits_and_an_admin_does_not(world: World) -> None:

@@ -68,6 +68,19 @@ def test_a_list_outside_a_terminal_is_tab_separated(shop: Cli) -> None:
     assert row.split("\t")[:4] == ["1", "shop", "shop-token", "simplified"]
 
 
+def test_a_project_is_given_a_time_zone_and_texts_without_case(shop: Cli) -> None:
+    shop("project", "create", "tokyo", "--timezone", "Asia/Tokyo")
+    shop("project", "set", "shop", "--timezone", "Europe/Berlin", "--ci-strings", "on")
+    lines = shop("project", "list").stdout.splitlines()[1:]
+    assert [line.split("\t")[4] for line in lines] == ["Europe/Berlin", "Asia/Tokyo"]
+    shown = dict(line.split(maxsplit=1) for line in shop("project", "show", "shop").stdout.splitlines())
+    assert (shown["timezone"], shown["ci_strings"]) == ("Europe/Berlin", "on")
+    shop("project", "set", "shop", "--ci-strings", "off")
+    assert "ci_strings" in shop("project", "show", "shop").stdout
+    for command in (("set", "shop"), ("create", "third")):
+        assert "Europe/Berlin" in shop("project", *command, "--timezone", "CEST", code=1).stderr
+
+
 def test_a_rotated_token_and_secret_are_new(shop: Cli) -> None:
     assert shop.json("project", "rotate-token", "shop")["token"] != "shop-token"
     one, two = (shop.json("project", "rotate-secret", "shop")["secret"] for _ in range(2))

@@ -362,6 +362,19 @@ def test_days_meet_without_gaps_or_overlaps(name: str) -> None:
         assert one.since_ms <= one.until_ms
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_where_clocks_go_back_past_midnight_no_event_is_outside_of_the_series(unit: str) -> None:
+    """In Newfoundland one minute after midnight became one minute after eleven, the day before."""
+    zone = ZoneInfo("America/St_Johns")
+    day = date(2010, 11, 7)
+    buckets = Buckets(unit, span_of_days(day, day, zone), zone)
+    assert buckets.span.until_ms - buckets.span.since_ms == 25 * HOUR_MS
+    every = list(range(*buckets.span, 60_000))
+    moments = "SELECT make_timestamp_ms(ms) AS time FROM (SELECT unnest(?) AS ms)"
+    rows = duckdb.connect().execute(f"SELECT {buckets.sql('time')} FROM ({moments})", [every]).fetchall()
+    assert {buckets.key(start) for (start,) in rows} == set(buckets.keys())
+
+
 def test_an_interval_has_the_current_unit_and_those_before() -> None:
     now_ms = MIDNIGHT_MS + 12 * HOUR_MS + 1
     for unit, count, first in (

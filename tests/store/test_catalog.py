@@ -64,6 +64,25 @@ def test_a_change_changes_what_is_given_alone(catalog: Catalog) -> None:
     assert catalog.projects() == [changed] == [Project(made.id, "n", "t2", b"s2", "legacy", 5)]
 
 
+def test_a_project_has_a_zone_and_case_of_its_own(catalog: Catalog) -> None:
+    made = project(catalog)
+    assert (made.timezone, made.ci_strings) == ("UTC", False)
+    other = catalog.create_project(
+        "two", token="t2", secret_hash=b"", id_merge="simplified", now_ms=5, timezone="Asia/Tokyo"
+    )
+    assert other.timezone == "Asia/Tokyo"
+    before = catalog.version()
+    changed = catalog.change_project(made.id, timezone="Europe/Berlin", ci_strings=True)
+    assert changed == replaced(made, timezone="Europe/Berlin", ci_strings=True)
+    assert catalog.version() > before
+    assert [catalog.project(made.id), catalog.project(other.id), catalog.project(99)] == [
+        changed,
+        other,
+        None,
+    ]
+    assert catalog.change_project(made.id, ci_strings=False).ci_strings is False
+
+
 def test_a_project_has_no_limits_of_its_own_until_it_is_given_some(catalog: Catalog) -> None:
     made, other = project(catalog, "a"), project(catalog, "b")
     assert (made.rate_limit_records_per_s, made.rate_limit_queries_per_hour) == (None, None)
