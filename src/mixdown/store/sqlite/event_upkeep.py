@@ -7,8 +7,8 @@ are removed at the next start. Nothing is kept here that the next process would 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,6 +19,7 @@ from mixdown.store.duck import writing
 from mixdown.store.events import EventBatch, EventFile
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import event_files as files
+from mixdown.store.sqlite.event_files import Place
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -104,6 +105,22 @@ class Upkeep:
             ) as workshop:
                 return job(workshop)
 
+    @contextmanager
+    def new_file(self, project: int, day: int | None) -> Iterator[tuple[Place, Path]]:
+        """Where a new file goes, to be written and listed in the block.
+
+        Where that fails it is unlinked at once: what is tried again every second must not fill the disk.
+        """
+        place = self._store.place(project, day)
+        path = place.path(self._events)
+        try:
+            yield place, path
+        except Exception as error:
+            # after a failed flush nobody knows which commit the disk has: the next start sees
+            if not isinstance(error.__cause__, apsw.IOError):
+                path.unlink(missing_ok=True)
+            raise
+
     def _rows(self, sql: str, bindings: sqlite.Bindings = ()) -> list[Any]:
         with sqlite.store_errors(self._store.what):
             return sqlite.rows(self._store.reader(), sql, bindings)
@@ -162,13 +179,12 @@ class Upkeep:
                 break
             batches.append(self._rows("SELECT lines FROM hot WHERE batch = ?", (number,))[0][0])
             numbers.append(number)
-        place = self._store.place(project, None)
-        path = place.path(self._events)
-        written = self.write(lambda workshop: writing.write_recent(workshop, batches, path))
-        self._store.step("written")
-        with self._writing() as writer:
-            files.add(writer, place, written, now_ms)
-            writer.executemany("DELETE FROM hot WHERE batch = ?", [(number,) for number in numbers])
+        with self.new_file(project, None) as (place, path):
+            written = self.write(lambda workshop: writing.write_recent(workshop, batches, path))
+            self._store.step("written")
+            with self._writing() as writer:
+                files.add(writer, place, written, now_ms)
+                writer.executemany("DELETE FROM hot WHERE batch = ?", [(number,) for number in numbers])
         return True
 
     def _gather(self, now_ms: int) -> bool:
@@ -212,15 +228,14 @@ class Upkeep:
         stored = self._listed(
             "project = ? AND day = ? AND first_ms <= ? AND last_ms >= ?", project, day, last_ms, first_ms
         )
-        place = self._store.place(project, day)
-        path = place.path(self._events)
-        result = self.write(lambda workshop: writing.split(workshop, sources, day, stored, path))
-        self._store.step("written")
-        with self._writing() as writer:
-            if result.written is not None:
-                files.add(writer, place, result.written, now_ms)
-            files.kill(writer, result.dead, erased=False, now_ms=now_ms)
-            files.move_on(writer, sources, end_ms, now_ms)
+        with self.new_file(project, day) as (place, path):
+            result = self.write(lambda workshop: writing.split(workshop, sources, day, stored, path))
+            self._store.step("written")
+            with self._writing() as writer:
+                if result.written is not None:
+                    files.add(writer, place, result.written, now_ms)
+                files.kill(writer, result.dead, erased=False, now_ms=now_ms)
+                files.move_on(writer, sources, end_ms, now_ms)
         self._days_of_all()[project, day] = now_ms
         return True
 
@@ -309,21 +324,20 @@ class Upkeep:
     def _merge_files(self, merged: list[EventFile], now_ms: int) -> None:
         day = merged[0].day
         assert day is not None
-        place = self._store.place(merged[0].project, day)
-        path = place.path(self._events)
-        written = self.write(lambda workshop: writing.merge(workshop, merged, path))
-        self._store.step("written")
-        with self._writing() as writer:
-            if written is not None:
-                files.add(writer, place, written, now_ms)
-                # so that a merge does not keep a day from being quiet
-                newest = "SELECT max(written_ms) FROM files WHERE number IN (SELECT value FROM carray(?))"
-                sqlite.rows(
-                    writer,
-                    f"UPDATE files SET written_ms = ({newest}) WHERE number = ?",  # noqa: S608 - our own
-                    (files.integers(file.number for file in merged), place.number),
-                )
-            files.remove(writer, [file.number for file in merged], now_ms)
+        with self.new_file(merged[0].project, day) as (place, path):
+            written = self.write(lambda workshop: writing.merge(workshop, merged, path))
+            self._store.step("written")
+            with self._writing() as writer:
+                if written is not None:
+                    files.add(writer, place, written, now_ms)
+                    # so that a merge does not keep a day from being quiet
+                    newest = "SELECT max(written_ms) FROM files WHERE number IN (SELECT value FROM carray(?))"
+                    sqlite.rows(
+                        writer,
+                        f"UPDATE files SET written_ms = ({newest}) WHERE number = ?",  # noqa: S608 - our own
+                        (files.integers(file.number for file in merged), place.number),
+                    )
+                files.remove(writer, [file.number for file in merged], now_ms)
         self._days_of_all()[place.project, day] = 0
 
 

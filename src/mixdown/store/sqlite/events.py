@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -88,21 +88,21 @@ class SqliteEvents:
             for place, batch in enumerate(written.batches)
             if batch.count >= upkeep.CLOSED_EVENTS or len(batch.lines) >= upkeep.CLOSED_BYTES
         }
-        recent = [self._write_recent(batch) for batch in large.values()]
-        if recent:
-            self.step("written")
-        with self._writing() as writer:
-            for place, file in recent:
-                files.add(writer, place, file, written.now_ms)
-            for number, batch in enumerate(written.batches):
-                if batch.count and number not in large:
-                    keep_hot(writer, batch, written.now_ms)
-            write_keys(writer, written.keys, written.now_ms)
-            sqlite.rows(writer, "UPDATE reader SET watermark = ?", (written.watermark,))
+        with ExitStack() as stack:
+            recent = [self._write_recent(stack, batch) for batch in large.values()]
+            if recent:
+                self.step("written")
+            with self._writing() as writer:
+                for place, file in recent:
+                    files.add(writer, place, file, written.now_ms)
+                for number, batch in enumerate(written.batches):
+                    if batch.count and number not in large:
+                        keep_hot(writer, batch, written.now_ms)
+                write_keys(writer, written.keys, written.now_ms)
+                sqlite.rows(writer, "UPDATE reader SET watermark = ?", (written.watermark,))
 
-    def _write_recent(self, batch: EventBatch) -> tuple[Place, writing.Written]:
-        place = self.place(batch.project, None)
-        path = place.path(self._events)
+    def _write_recent(self, stack: ExitStack, batch: EventBatch) -> tuple[Place, writing.Written]:
+        place, path = stack.enter_context(self._upkeep.new_file(batch.project, None))
         written = self._upkeep.write(lambda workshop: writing.write_recent(workshop, [batch.lines], path))
         return place, written
 
