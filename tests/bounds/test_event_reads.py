@@ -8,7 +8,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from mixdown.model.errors import ReadTimeoutError
-from mixdown.query.events.buckets import span_of_days
-from mixdown.query.events.reader import EventReads
+from mixdown.model.identity import Member
+from mixdown.query.events import persons
+from mixdown.query.events.buckets import Span, span_of_days
+from mixdown.query.events.names import top_events
+from mixdown.query.events.reader import EventReads, OpenEvents
 from mixdown.query.events.spilling import SPILL, spill_folder
 from mixdown.store import patience
+from mixdown.store.duck import EventTable
 from mixdown.store.events import EventsWrite, batch_of
 from mixdown.store.memory import MemoryStore
 from tests.operations.support import children
@@ -75,6 +79,76 @@ def test_a_read_whose_time_is_over_does_not_begin(reads: EventReads) -> None:
         patience._own.deadline_s = time.monotonic() - 1
         with pytest.raises(ReadTimeoutError):
             next(rows)
+
+
+def test_opening_events_is_interrupted_as_well(reads: EventReads, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(table: EventTable) -> None:
+        table.connection.execute("SELECT count(*) FROM hot a, hot b, hot c, hot d").fetchall()
+
+    monkeypatch.setattr(EventTable, "_find_doubles", endless)
+    began = time.monotonic()
+    with (
+        patience.until(began + 0.2, 0.2),
+        pytest.raises(ReadTimeoutError, match=r"longer than 0\.2 s"),
+        reads.open(1, DAY),
+    ):
+        pytest.fail("it was opened")
+    assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+def most_rows(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many rows the largest answer of DuckDB had that was taken."""
+    most = {"rows": 0}
+    taken = OpenEvents.rows
+
+    def counted(table: OpenEvents, sql: str, parameters: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        for number, row in enumerate(taken(table, sql, parameters), 1):
+            most["rows"] = max(most["rows"], number)
+            yield row
+
+    monkeypatch.setattr(OpenEvents, "rows", counted)
+    return most
+
+
+def test_ids_are_looked_up_some_at_a_time(
+    reads: EventReads, most_rows: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolved(project: int, ids: Sequence[str]) -> list[Member]:
+        assert project == 1
+        return [Member(one, "ann", 0) for one in ids if one.endswith("7")]
+
+    monkeypatch.setattr(persons, "IDS_AT_ONCE", 300)
+    monkeypatch.setattr(reads.state, "linked_projects", lambda: {1})
+    monkeypatch.setattr(reads.state, "resolved", resolved)
+    with reads.open(1, DAY) as table:
+        assert 0 < most_rows["rows"] <= 300
+        counted = f"SELECT count(*), count(DISTINCT distinct_id) FROM {table.relation} WHERE person = 'ann'"
+        assert list(table.rows(counted)) == [(200, 200)]
+
+
+def test_yesterdays_figures_are_of_the_top_events_alone(most_rows: dict[str, int]) -> None:
+    store = MemoryStore()
+    before = Span(DAY.since_ms - 86_400_000, DAY.since_ms)
+    events = [
+        {
+            "position": number,
+            "arrived": DAY.since_ms,
+            "event": f"e{number % 500}",
+            "time": (DAY if number < 501 else before).since_ms,
+            "distinct_id": "u",
+            "insert_id": f"i{number}",
+            "properties": {},
+        }
+        for number in range(1502)
+    ]
+    store.events.write(EventsWrite(len(events), [batch_of(1, events)], (), DAY.since_ms))
+    made = EventReads(store, memory_limit_bytes=128 * MIB)
+    with made.open(1, Span(before.since_ms, DAY.until_ms)) as table:
+        found = top_events(table, "general", DAY, before, 1)
+    made.close()
+    assert found["events"] == [{"event": "e0", "amount": 2, "percent_change": 0.0}]
+    assert most_rows["rows"] == 1
 
 
 def test_what_a_killed_process_spilt_goes_when_the_next_one_begins(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def top_events(table: OpenEvents, kind: str, today: Span, yesterday: Span, limit
     (today - yesterday) / the larger of the two, so that 1 means that there were none yesterday.
     """
     found = _figures(table, kind, today, limit)
-    before = dict(_figures(table, kind, yesterday, None))
+    before = dict(_figures(table, kind, yesterday, limit, [name for name, _ in found]))
     return {
         "events": [
             {"event": name, "amount": amount, "percent_change": _change(amount, before.get(name, 0))}
@@ -46,12 +46,16 @@ def _change(now: float, before: float) -> float:
     return (now - before) / max(now, before) if now or before else 0.0
 
 
-def _figures(table: OpenEvents, kind: str, span: Span, limit: int | None) -> list[tuple[str, float]]:
+def _figures(
+    table: OpenEvents, kind: str, span: Span, limit: int, names: list[str] | None = None
+) -> list[tuple[str, float]]:
+    """The highest figures, of these names where they are given."""
+    named = "" if names is None else " AND event IN (SELECT unnest(?::VARCHAR[]))"
     sql = (
-        f"SELECT event, {_TOTALS[kind]} AS figure FROM {table.relation} WHERE {table.within} "
-        "GROUP BY event ORDER BY figure DESC, event"
+        f"SELECT event, {_TOTALS[kind]} AS figure FROM {table.relation} WHERE {table.within}{named} "
+        "GROUP BY event ORDER BY figure DESC, event LIMIT ?"
     )
-    rows = table.rows(sql, [*span]) if limit is None else table.rows(f"{sql} LIMIT ?", [*span, limit])
+    rows = table.rows(sql, [*span, *([] if names is None else [names]), limit])
     return [(name, figure) for name, figure in rows]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from mixdown.model.identity import Member
 from mixdown.query.events.columns import PERSON_SQL
 
 if TYPE_CHECKING:
@@ -33,24 +32,36 @@ def add_persons(table: OpenEvents, state: State, project: int, ids: Sequence[str
     """
     if project not in state.linked_projects():
         return ALONE
-    if ids is None:  # read before the first is added: the table runs one statement at a time
-        ids = [one for (one,) in table.rows("SELECT DISTINCT distinct_id FROM events")]
     table.run("CREATE TEMP TABLE persons (id VARCHAR, canonical VARCHAR, since BIGINT)")
-    for members in members_of(state, project, ids):
-        columns = [list(column) for column in zip(*members, strict=True)]
-        table.run(
-            "INSERT INTO persons SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::BIGINT[])",
-            columns,
-        )
+    for some in _ids_of(table) if ids is None else _batches(ids):
+        members = state.resolved(project, some)
+        if members:
+            columns = [list(column) for column in zip(*members, strict=True)]
+            table.run(
+                "INSERT INTO persons SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::BIGINT[])",
+                columns,
+            )
     return _LINKED
 
 
-def members_of(state: State, project: int, ids: Sequence[str]) -> Iterator[list[Member]]:
-    """Those of many ids that stand for another, some at a time, with the canonical id that events have."""
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for begin in range(0, len(ids), IDS_AT_ONCE):
-        found = state.resolved(project, ids[begin : begin + IDS_AT_ONCE])
-        if found:
-            yield found
+        yield ids[begin : begin + IDS_AT_ONCE]
+
+
+def _ids_of(table: OpenEvents) -> Iterator[list[str]]:
+    """The ids that occur in a table, some at a time: there may be millions, and they stay in DuckDB.
+
+    Each batch is read to its end before it is given out: the table runs one statement at a time.
+    """
+    table.run("CREATE TEMP TABLE ids AS SELECT DISTINCT distinct_id FROM events")
+    last = next(iter(table.rows("SELECT coalesce(max(rowid), -1) FROM ids")))[0]
+    for begin in range(0, last + 1, IDS_AT_ONCE):
+        within = [begin, begin + IDS_AT_ONCE]
+        yield [
+            one for (one,) in table.rows("SELECT distinct_id FROM ids WHERE rowid >= ? AND rowid < ?", within)
+        ]
+    table.run("DROP TABLE ids")
 
 
 def ids_of_persons(state: State, project: int, ids: Sequence[str]) -> list[str]:

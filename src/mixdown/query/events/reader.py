@@ -7,7 +7,6 @@ project, nor keep a table open when the block that asked for it has ended.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,13 +105,5 @@ class OpenEvents:
     def _next(self, found: Iterator[list[tuple[Any, ...]]]) -> list[tuple[Any, ...]] | None:
         """The next batch, ended by force where this thread's time is over."""
         patience.check()
-        remaining_s = patience.remaining_s()
-        if remaining_s is None:
+        with self._table.in_time():
             return next(found, None)
-        watch = threading.Timer(remaining_s, self._table.interrupt)
-        watch.daemon = True
-        watch.start()
-        try:
-            return next(found, None)
-        finally:
-            watch.cancel()

@@ -6,6 +6,7 @@ reads the project's own files and nothing else, in bounded memory.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,7 +84,8 @@ class EventTable:
                 },
             )
             try:
-                self._prepare()
+                with self.in_time():
+                    self._prepare()
             except BaseException:
                 self.close()
                 raise
@@ -203,6 +205,21 @@ class EventTable:
             connection.execute(sql, list(params))
             while some := connection.fetchmany(rows):
                 yield some
+
+    @contextmanager
+    def in_time(self) -> Iterator[None]:
+        """A block whose statement is ended by force where this thread's time is over."""
+        remaining_s = patience.remaining_s()
+        if remaining_s is None:
+            yield
+            return
+        watch = threading.Timer(remaining_s, self.interrupt)
+        watch.daemon = True
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.cancel()
 
     def interrupt(self) -> None:
         """End the statement that runs, from another thread."""
