@@ -212,6 +212,19 @@ def test_a_file_stays_for_reads_that_have_it_on_their_list(opened: Held) -> None
     assert not any(Path(file.path).exists() for file in parts.files)
 
 
+def test_a_file_of_somebody_erased_stays_as_long_as_a_read_may_take(opened: Held) -> None:
+    opened.events.longest_read_ms = 600_000
+    write(opened, [event(n) for n in range(6)])
+    tend(opened)
+    parts = opened.events.parts(PROJECT, FIRST_MS, LAST_MS)
+    list(opened.events.forget(PROJECT, {"user 1"}, below=100))
+    tend(opened, now_ms=NOW_MS + 1)
+    tend(opened, now_ms=NOW_MS + 600_000)
+    assert all(Path(file.path).exists() for file in parts.files)
+    tend(opened, now_ms=NOW_MS + 600_001)
+    assert not any(Path(file.path).exists() for file in parts.files)
+
+
 def test_an_event_that_is_sent_again_replaces_the_one_in_a_file_of_its_day(opened: Held) -> None:
     written = [event(n) for n in range(8)]
     write(opened, written)

@@ -65,6 +65,9 @@ def run_eventing(settings: Settings, inheritance: Inheritance) -> None:
     count_as(inheritance.name, settings.data_dir / METRICS_FOLDER)
     store = open_store(settings.data_dir, role="events", create=False)
     store.log.on_damage = tell_damage
+    longest_read_ms = 1000 * max(settings.read_timeout_s, settings.sql_timeout_s)
+    store.events.longest_read_ms = longest_read_ms
+    store.events.grace_ms = max(store.events.grace_ms, longest_read_ms)
     try:
         wake = WakeReceiver(settings.data_dir, EVENTS_SOCKET)
         try:

@@ -61,7 +61,7 @@ DEAD_SHARE: Final = 10
 """A file is written anew when one row in so many is dead."""
 _REMOVED_AT_ONCE: Final = 100
 ERASED_GRACE_MS: Final = _MINUTE_MS
-"""A file with rows of somebody who was erased stays no longer for reads that have it on their list."""
+"""A file with rows of somebody who was erased stays so long for reads, or as long as a read may take."""
 
 T = TypeVar("T")
 Writing = Callable[[], AbstractContextManager[apsw.Connection]]
@@ -138,7 +138,7 @@ class Upkeep:
                 files.note_removal(writer, now_ms)
         with sqlite.store_errors(self._store.what):
             grace_ms = self._store.grace_ms
-            erased_grace_ms = min(grace_ms, ERASED_GRACE_MS)
+            erased_grace_ms = min(grace_ms, max(ERASED_GRACE_MS, self._store.longest_read_ms))
             gone = files.due_for_removal(
                 self._store.reader(), now_ms - grace_ms, now_ms - erased_grace_ms, _REMOVED_AT_ONCE
             )

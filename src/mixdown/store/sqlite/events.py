@@ -34,12 +34,14 @@ class SqliteEvents:
     """`Events` in a data folder. Any process may open it; one alone may write.
 
     `before_commit`, when set, is called inside each write transaction just before its COMMIT, and `at_step`
-    with a name between the steps of what happens to files: fault tests put their faults there.
+    with a name between the steps of what happens to files: fault tests put their faults there. No file is
+    unlinked while a read of `longest_read_ms` may have it on its list, unless `grace_ms` is less.
     """
 
     before_commit: Callable[[], None] | None = None
     at_step: Callable[[str], None] | None = None
     grace_ms = GRACE_MS
+    longest_read_ms = 0
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / sqlite.EVENTS.file_name
