@@ -250,34 +250,6 @@ def test_an_older_copy_that_is_closed_later_does_not_come_back(opened: Held) -> 
     assert stored(opened) == newer
 
 
-@pytest.mark.parametrize("name", ["filename", "(file)", "file_row_number", "position", "rest", "Event"])
-def test_a_property_may_be_called_as_a_column_of_ours(opened: Held, name: str) -> None:
-    written = [event(n, properties={name: f"a {n}"}) for n in range(8)]
-    write(opened, written)
-    tend(opened)
-    again = [event(n + 10, n + NOW_MS, insert_id=f"i{n}", distinct_id=f"user {n % 5}") for n in range(6)]
-    write(opened, again)
-    tend(opened)
-    assert forms(opened)[:2] == (0, 0)
-    assert stored(opened, names=[name]) == expected(written + again)
-
-
-@pytest.mark.parametrize("name", ["plan=gold", "a*c", "a[b]c", "{a,b}", "o'k ?"])
-def test_a_folder_may_have_any_name(folder: Path, name: str) -> None:
-    """DuckDB takes `plan=gold` in a path for a column, and some characters for patterns."""
-    copies = [Path(shutil.copytree(folder, folder.parent / each / "data")) for each in ("abc", name)]
-    held = [Held(copy, SqliteEvents(copy)) for copy in copies]
-    written = [event(n, properties={"plan": "free"}) for n in range(8)]
-    for each in held:
-        write(each, written[:5], written[5:])
-        assert stored(each, names=["plan"]) == written
-        tend(each, now_ms=NOW_MS + 1)
-        tend(each, now_ms=NOW_MS + DAY_MS)
-        assert stored(each, names=["plan"]) == written
-    for each in held:
-        each.events.close()
-
-
 @pytest.mark.parametrize("tended", [0, 1, 2, 100])
 def test_forgetting_reaches_every_form_and_then_the_disk(opened: Held, tended: int) -> None:
     written = [event(n, NOW_MS + (n % 2) * DAY_MS) for n in range(14)]
