@@ -148,7 +148,7 @@ def test_mutant_that_replies_before_the_commit_is_noticed(
 
     def reply_first(self: Any, batch: Any) -> None:
         commit._settle(batch, None)
-        threading.Event().wait(0.005)
+        threading.Event().wait(0.05)  # so long a busy machine may take to run the event loop
         committed(self, batch)
 
     monkeypatch.setattr(commit.Committer, "_commit", reply_first)

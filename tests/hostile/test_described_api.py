@@ -76,7 +76,12 @@ def typed_parameters() -> list[tuple[str, dict[str, Any], str, dict[str, Any]]]:
     found = []
     for path, item in document["paths"].items():
         parameters = [told for told in item.get("get", {}).get("parameters", ()) if told["in"] == "query"]
-        needed = {told["name"]: told["example"] for told in parameters if told.get("required")}
+        # whose activity it is may be told in two ways, so that neither is required
+        needed = {
+            told["name"]: told["example"]
+            for told in parameters
+            if told.get("required") or (path, told["name"]) == ("/api/mixdown/activity", "distinct_id")
+        }
         found += [
             (path, needed, told["name"], told["schema"])
             for told in parameters
@@ -96,4 +101,6 @@ def test_a_number_outside_its_described_range_is_refused_and_one_inside_is_not(d
             assert json.loads(answer.body)["error"].startswith(f"{name}, ")
         if name != "project_id":
             for value in (low, high):
-                assert described.get(path, **{"project_id": 1, **needed, name: value}).status == 200
+                answer = described.get(path, **{"project_id": 1, **needed, name: value})
+                # in range by itself, though together with the other parameters it may ask for too much
+                assert answer.status == 200 or b"more than 1000000 figures" in answer.body, (path, name)

@@ -97,7 +97,7 @@ def show(*, table_ref: str, project_ref: str, as_json: bool, data_dir: str | Non
 @json_flag
 @data_dir_flag
 def replace(*, table_ref: str, file: str, project_ref: str, as_json: bool, data_dir: str | None) -> None:
-    """Put the rows of FILE, CSV, in the place of what a table holds: all of them, or none.
+    """Put a CSV FILE in the place of what a table holds: all of its rows, or none.
 
     The first row names the columns; the first column is the key, by which a property's value finds its row.
     `-` reads standard input; gzip is known by its first bytes.
@@ -178,7 +178,10 @@ def _write(pieces: Iterator[bytes], file: str) -> None:
 @json_flag
 @data_dir_flag
 def delete(*, table_ref: str, project_ref: str, yes: bool, as_json: bool, data_dir: str | None) -> None:
-    """Delete a lookup table; in cohorts that name it, its columns are undefined from then on."""
+    """Delete a lookup table.
+
+    In cohorts that name it, its columns are undefined from then on.
+    """
     from mixdown.query.lookup_tables import find_table
 
     with opened(data_dir) as (_, store):

@@ -211,7 +211,7 @@ def set_project(
     data_dir: str | None,
     **limits: int | None,
 ) -> None:
-    """Change a project's name, how it merges identities, what it takes, how it reads, or its rate limits.
+    """Change a project's name, how it takes and reads data, or its rate limits.
 
     A limit is a whole number, 0 for none, or `default` for what the server's setting of that name says.
     --timezone and --ci-strings change what reads make of what is stored, old or new; nothing is rewritten.

@@ -102,7 +102,7 @@ def run_events(
             elif taken.erasures:
                 tending.look_now()
         until = time.monotonic() + drain_s
-        while time.monotonic() < until and reading.step() is not None:
+        while time.monotonic() < until and (reading.step() is not None or reading.failed):
             pass
         reading.finish()
     finally:
@@ -118,6 +118,8 @@ class _Reading:
         self._reports = reports
         self._in_a_row = 0
         self._last_s = 0.0
+        self.failed = False
+        """Whether the last step did."""
 
     def is_busy(self) -> bool:
         """Whether events have come in lately."""
@@ -129,9 +131,11 @@ class _Reading:
         try:
             taken = self._reader.step()
         except Exception as error:  # noqa: BLE001 - the reader outlives any fault; it reports and tries again
+            self.failed = True
             self._reports.failed(error)
             time.sleep(RETRY_S)
             return None
+        self.failed = False
         self._reports.works()
         if taken is None:
             self._in_a_row = 0

@@ -210,6 +210,8 @@ class EventSql:
             threads=THREADS,
             temp_directory=None,  # nothing is spilt: what does not fit in memory is refused
         )
+        self._watch = threading.Timer(timeout_s, self._table.interrupt)
+        self._watch.daemon = True
         try:
             with self._errors():
                 self._make_views(state, project)
@@ -224,23 +226,21 @@ class EventSql:
 
     def run(self, params: Sequence[Any] | dict[str, Any]) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         """The columns of the query, and its rows as they are read. Raises `RefusedError`."""
-        watch = threading.Timer(self._timeout_s, self._table.interrupt)
-        watch.daemon = True
-        watch.start()
+        self._watch.start()
         with self._errors():
             found = self.connection.execute(self._asked.query, params)
             columns = [name for name, *_ in found.description]
-        return columns, self._rows(watch)
+        return columns, self._rows()
 
-    def _rows(self, watch: threading.Timer) -> Iterator[tuple[Any, ...]]:
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
         with self._errors():
             while some := self.connection.fetchmany(ROWS_AT_ONCE):
                 for row in some:
                     yield tuple(map(cell, row))
-        watch.cancel()
 
     def close(self) -> None:
         """Give back memory and files."""
+        self._watch.cancel()
         self._table.close()
 
     def __enter__(self) -> Self:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -222,8 +222,11 @@ class EventTable:
             watch.cancel()
 
     def interrupt(self) -> None:
-        """End the statement that runs, from another thread."""
-        self.connection.interrupt()
+        """End the statement that runs, from another thread; nothing where the table is closed by now."""
+        import duckdb  # noqa: PLC0415
+
+        with suppress(duckdb.ConnectionException):
+            self.connection.interrupt()
 
     def close(self) -> None:
         """Give back memory and files."""
