@@ -152,6 +152,19 @@ def test_signing_in_sets_a_strict_cookie_and_shows_the_token_records_and_refusal
     assert SECRET not in shown
 
 
+def test_events_stand_among_the_last_records_as_they_came(world: World) -> None:
+    def event(name: str, token: str = TOKEN) -> dict[str, Any]:
+        return {"event": name, "properties": {"token": token, "distinct_id": "ada", "plan": "pro"}}
+
+    world.send(event("Signed in"), endpoint="track")
+    world.send(user("ada", plan="free"))
+    world.send(event("Signed out"), event("Theirs", OTHER_TOKEN), endpoint="track")
+    sign_in(world)
+    shown = html.unescape(look(world).text)
+    assert re.findall(r'<span class="op">([^<]+)</span>', shown) == ["Signed out", "$set", "Signed in"]
+    assert "Theirs" not in shown
+
+
 def test_the_cookie_is_secure_under_tls(world: World) -> None:
     form = {"username": READER, "password": PASSWORD}
     reply = world.run(world.http.post(f"https://mixdown.test{SIGN_IN}", data=form))
@@ -283,6 +296,8 @@ def test_what_comes_from_records_and_refusals_is_shown_as_text(world: World) -> 
     world.send(user(NASTY, **{NASTY: NASTY}), group(NASTY, NASTY), user("x", token=NASTY))
     world.send(group(NASTY, NASTY) | {"$set": {NASTY: 1}}, endpoint="groups")
     world.send({"$token": TOKEN, "$distinct_id": NASTY, NASTY: NASTY})
+    properties = {"token": TOKEN, "distinct_id": NASTY, NASTY: NASTY}
+    world.send({"event": NASTY, "properties": properties}, endpoint="track")
     world.fold_all()
     sign_in(world, OWNER)
     reply = look(world)

@@ -6,6 +6,8 @@ a thread. Values from records are shown as text alone, and cut to a length.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -14,8 +16,10 @@ import orjson
 from mixdown.http.auth import caller_of
 from mixdown.model.times import iso_seconds
 from mixdown.query.counts import profiles_of
-from mixdown.query.recent import RecentRecord, recent_records
+from mixdown.query.recent import RecentRecord, last_of, records_of
+from mixdown.query.recent_events import RecentEvent, events_of
 from mixdown.store.catalog_cache import CatalogView
+from mixdown.store.chunk import Chunk
 from mixdown.store.places import slowest_place
 from mixdown.store.protocols import Account, Project, RefusedRecord, Store
 
@@ -37,7 +41,7 @@ class ProjectCard(msgspec.Struct, frozen=True):
 
 
 class RecordRow(msgspec.Struct, frozen=True):
-    """An accepted record: `operators` like `$set`, `names` the first properties it touches."""
+    """An accepted record: `operators` like `$set`, or an event's name; `names` its first properties."""
 
     position: int
     time: str
@@ -87,7 +91,7 @@ def content_for(store: Store, view: CatalogView, account: Account) -> Content:
             for project in projects[:PROJECTS_LISTED]
         ],
         more_projects=max(0, len(projects) - PROJECTS_LISTED),
-        records=[_record(record, names) for record in recent_records(store, set(ids), limit=LISTED)],
+        records=_last_records(store, names),
         refusals=[_refusal(refusal, names) for refusal in refusals],
         behind=max(0, store.log.head() - slowest_place(store)),
     )
@@ -102,6 +106,33 @@ def _card(store: Store, project: Project, refusals: int) -> ProjectCard:
         users=profiles_of(store.state, project.id, ""),
         groups=[(key, number, profiles_of(store.state, project.id, key)) for key, number in keys],
         refusals=refusals,
+    )
+
+
+def _last_records(store: Store, names: dict[int, str]) -> list[RecordRow]:
+    """What arrived last in the projects named, updates and events, newest first."""
+
+    def look(chunk: Chunk) -> list[RecentRecord | RecentEvent]:
+        found: list[RecentRecord | RecentEvent] = [*records_of(chunk, names.keys())]
+        found += events_of(chunk, names.keys())
+        return sorted(found, key=attrgetter("position"))
+
+    return [
+        _record(each, names) if isinstance(each, RecentRecord) else _event(each, names)
+        for each in last_of(store.log, look, limit=LISTED)
+    ]
+
+
+def _event(event: RecentEvent, names: dict[int, str]) -> RecordRow:
+    return RecordRow(
+        position=event.position,
+        time=iso_seconds(event.time_ms),
+        project=names.get(event.project, ""),
+        operators=event.event,
+        group_key="",
+        id=event.distinct_id,
+        names=_first(event.properties),
+        json=_pretty(msgspec.json.encode(event.properties)),
     )
 
 
@@ -141,6 +172,11 @@ def _touched(payloads: dict[str, bytes]) -> str:
     for raw in payloads.values():
         payload = orjson.loads(raw)
         names += [name for name in payload or () if isinstance(name, str)]
+    return _first(names)
+
+
+def _first(found: Iterable[str]) -> str:
+    names = list(found)
     shown = ", ".join(names[:6])
     return f"{shown}, …" if len(names) > 6 else shown
 
