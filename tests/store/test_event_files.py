@@ -18,7 +18,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mixdown.model.errors import StoreError
 from mixdown.store.duck import open_events
 from mixdown.store.events import FIRST_MS, LAST_MS, EventsWrite, batch_of
 from mixdown.store.sqlite import event_upkeep
@@ -297,26 +296,6 @@ def test_whoever_is_forgotten_leaves_the_disk_though_events_never_cease(opened: 
     assert b"bob" in left
     assert b"ann" not in left
     assert opened.events.owed(PROJECT) == 0
-
-
-@pytest.mark.parametrize("fault", ["commit", "written"])
-def test_a_full_disk_is_not_filled_by_trying_again(opened: Held, fault: str) -> None:
-    def fail(name: str = "commit") -> None:
-        if name == fault:
-            raise StoreError("events.db cannot grow")
-
-    write(opened, [event(n) for n in range(3)], [event(n) for n in range(3, 6)])
-    opened.events.before_commit = opened.events.at_step = fail
-    for _ in range(3):
-        with pytest.raises(StoreError):
-            opened.events.tend(busy=False, now_ms=NOW_MS)
-        with pytest.raises(StoreError):
-            write(opened, [event(n) for n in range(6, 12)])
-    assert on_disk(opened) == set()
-    opened.events.before_commit = opened.events.at_step = None
-    write(opened, [event(n) for n in range(6, 12)])
-    tend(opened)
-    assert stored(opened) == [event(n) for n in range(12)]
 
 
 def test_dropping_a_project_takes_its_files(opened: Held) -> None:

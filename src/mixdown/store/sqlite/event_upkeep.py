@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
-from mixdown.model.errors import TooMuchAtOnceError
+from mixdown.model.errors import StoreError, TooMuchAtOnceError
 from mixdown.store.duck import writing
 from mixdown.store.events import EventBatch, EventFile
 from mixdown.store.sqlite import connection as sqlite
@@ -117,9 +117,17 @@ class Upkeep:
             yield place, path
         except Exception as error:
             # after a failed flush nobody knows which commit the disk has: the next start sees
-            if not isinstance(error.__cause__, apsw.IOError):
+            if not isinstance(error.__cause__, apsw.IOError) and not self._may_be_listed(place):
                 path.unlink(missing_ok=True)
             raise
+
+    def _may_be_listed(self, place: Place) -> bool:
+        """Whether a commit that raised may list a file all the same: the checkpoint behind it raises too."""
+        known = "SELECT 1 FROM files WHERE number = ?1 UNION ALL SELECT 1 FROM removable WHERE number = ?1"
+        try:
+            return bool(self._rows(known, (place.number,)))
+        except StoreError:
+            return True
 
     def _rows(self, sql: str, bindings: sqlite.Bindings = ()) -> list[Any]:
         with sqlite.store_errors(self._store.what):
