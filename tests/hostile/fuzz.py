@@ -196,7 +196,10 @@ def main(words: list[str] | None = None) -> int:
         ]
         for process in processes:
             process.start()
-        gathered, hung = watch(processes, progress, results)
+        try:
+            gathered, hung = watch(processes, progress, results)
+        finally:
+            logging.disable(logging.NOTSET)
     report = summary(arguments, gathered, hung, time.monotonic() - began)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     if arguments.out:
