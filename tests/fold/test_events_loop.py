@@ -11,12 +11,19 @@ import pytest
 from mixdown.fold import events_loop
 from mixdown.fold.events import Taken
 from mixdown.model.errors import StoreError
+from mixdown.store.sqlite import event_upkeep
 from tests.fold.conftest import Way
 from tests.fold.test_events import who
 from tests.fold.test_loop import Pipe, pipe
 from tests.store.support import append, appending, appending_events
 
 __all__ = ["pipe"]
+
+
+@pytest.fixture(autouse=True)
+def _no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events of these tests are of 1970, and `who` looks at hot ones alone."""
+    monkeypatch.setattr(event_upkeep, "CLOSED_AFTER_MS", 10**15)
 
 
 class Told:
