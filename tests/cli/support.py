@@ -119,3 +119,32 @@ def user(profile_id: str, token: str = "shop-token", **properties: Any) -> dict[
 def group(group_key: str, group_id: str, **properties: Any) -> dict[str, Any]:
     """A record that sets properties of a group."""
     return {"$token": "shop-token", "$group_key": group_key, "$group_id": group_id, "$set": properties}
+
+
+def continued_after_a_kill(
+    shop: Cli, command: list[str], lines: list[bytes], *, sent: int, appended: int
+) -> dict[str, Any]:
+    """Kill an import of standard input once so many are appended; what the same command then tells."""
+    process = subprocess.Popen(command, env=shop.environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(b"".join(lines[:sent]))
+    process.stdin.flush()
+    deadline = time.monotonic() + 30
+    while shop.watermark_and_head()[1] < appended:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.stdin.close()
+    process.stderr.close()
+    process.wait()
+    ended = subprocess.run(
+        [*command, "--json"],
+        env=shop.environment(),
+        input=b"".join(lines),
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    told: dict[str, Any] = json.loads(ended.stdout)
+    return told

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import duckdb
 import pytest
 
 from tests.cli.mixpanel_front import Front, fronting
-from tests.cli.support import Cli
+from tests.cli.support import Cli, continued_after_a_kill
 from tests.cli.test_events import append, lines_of, parsed, sent
 from tests.serving import Server, StartServer, start_module_server
 
@@ -175,29 +174,7 @@ def test_a_table_of_someone_elses_is_read_by_the_names_of_its_columns(shop: Cli,
 
 def test_an_import_that_was_killed_is_continued_by_the_same_command(shop: Cli) -> None:
     lines = [json.dumps(line).encode() + b"\n" for line in lines_of(sent(5000))]
-    command = shop.command(*IMPORT)
-    process = subprocess.Popen(command, env=shop.environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stderr is not None
-    process.stdin.write(b"".join(lines[:4500]))
-    process.stdin.flush()
-    deadline = time.monotonic() + 30
-    while shop.watermark_and_head()[1] < 2000:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.stdin.close()
-    process.stderr.close()
-    process.wait()
-    ended = subprocess.run(
-        [*command, "--json"],
-        env=shop.environment(),
-        input=b"".join(lines),
-        capture_output=True,
-        check=True,
-        timeout=30,
-    )
-    told = json.loads(ended.stdout)
+    told = continued_after_a_kill(shop, shop.command(*IMPORT), lines, sent=4500, appended=2000)
     assert told["recognised"] >= 2000
     assert told["imported"] + told["recognised"] == 5000
     assert shop.json("events", "count", "--project", "shop") == [{"count": 5000}]

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from mixdown.cli.root import root
 from mixdown.cli.transfer import columns, parquet
-from tests.cli.support import Cli, group, user
+from tests.cli.support import Cli, continued_after_a_kill, group, user
 
 SEEN = "2026-01-15T12:00:00"
 ODD: dict[str, dict[str, Any]] = {
@@ -287,28 +287,7 @@ def _env(cli: Cli) -> dict[str, str]:
 def test_an_import_that_was_killed_is_continued_by_the_same_command(shop: Cli) -> None:
     lines = [json.dumps({"$distinct_id": f"u{n % 7}", "n": 1}).encode() + b"\n" for n in range(9000)]
     add = shop.command("profiles", "import", "-", "--project", "shop", "--operator", "add")
-    process = subprocess.Popen(add, env=shop.environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stderr is not None
-    process.stdin.write(b"".join(lines[:6500]))
-    process.stdin.flush()
-    deadline = time.monotonic() + 30
-    while shop.watermark_and_head()[1] < 4000:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.stdin.close()
-    process.stderr.close()
-    process.wait()
-    ended = subprocess.run(
-        [*add, "--json"],
-        env=shop.environment(),
-        input=b"".join(lines),
-        capture_output=True,
-        check=True,
-        timeout=30,
-    )
-    told = json.loads(ended.stdout)
+    told = continued_after_a_kill(shop, add, lines, sent=6500, appended=4000)
     assert told["recognised"] >= 4000
     assert told["imported"] + told["recognised"] == 9000
     assert sum(each["n"] for each in exported(shop).values()) == 9000

@@ -17,7 +17,8 @@ import pytest
 
 from mixdown.store.memory import MemoryStore
 from tests.reads.support import NOON_MS, PASSWORD, READER, SECRET, World, basic
-from tests.reads.test_events import EVENTS, event, good
+from tests.reads.test_events import EVENTS, event
+from tests.reads.test_reports import good
 
 DAYS = "from_date=2026-01-01&to_date=2026-01-15"
 LINES = len(EVENTS) + 30

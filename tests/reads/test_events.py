@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 import pytest
 
 from mixdown.store.memory import MemoryStore
@@ -24,6 +23,7 @@ from tests.reads.support import (
     basic,
     user,
 )
+from tests.reads.test_reports import good, refused
 
 DAYS = "from_date=2026-01-01&to_date=2026-01-15"
 PREFIXES = ("/api/query", "/api/2.0")
@@ -64,20 +64,6 @@ def world() -> Iterator[World]:
     made.store_events([event(0, "theirs", properties={"secret": 1})], project=made.other.id)
     yield made
     made.close()
-
-
-def good(reply: httpx.Response) -> httpx.Response:
-    assert reply.status_code == 200, reply.text
-    assert "retry-after" not in reply.headers
-    assert reply.headers["cache-control"] == "no-store"
-    return reply
-
-
-def refused(reply: httpx.Response) -> str:
-    assert reply.status_code == 400, reply.text
-    told = reply.json()
-    assert told["status"] == "error"
-    return str(told["error"])
 
 
 def exported(world: World, query: str = "", **options: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from mixdown.query.events.jql import COUNTS, EVENTS, PEOPLE, SCRIPTS, script_of
 from mixdown.store.memory import MemoryStore
 from tests.reads.support import NOON_MS, World, user
 from tests.reads.test_events import EVENTS as STORED
-from tests.reads.test_events import good, refused
+from tests.reads.test_reports import good, refused
 
 DAYS = {"from_date": "2026-01-01", "to_date": "2026-01-15"}
 

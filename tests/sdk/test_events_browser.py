@@ -5,29 +5,18 @@ All visits take place at the same time in one browser; each test then looks at i
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.sdk.support import run_node
-from tests.sdk.test_browser_sdk import AT_ONCE, FLAGS
+from tests.sdk.test_browser_sdk import AT_ONCE, FLAGS, Visit
 from tests.serving import Event, Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install it
 
 TEXT = "Zoë + & = % 東京 🎉"
-
-
-@dataclass
-class Visit:
-    """What one visitor's page does, and which requests with events it sent."""
-
-    steps: list[list[Any]]
-    config: dict[str, Any] = field(default_factory=dict)
-    answers: list[Any] = field(default_factory=list)
-    requests: list[dict[str, Any]] = field(default_factory=list)
 
 
 def once(name: str) -> list[list[Any]]:

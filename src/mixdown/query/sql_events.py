@@ -30,9 +30,8 @@ from mixdown.store.sqlite.guarded import (
     BAD_PARAMS,
     NO_QUERY,
     ONE_QUERY,
-    TOO_LATE,
-    TOO_MUCH_MEMORY,
     UNREADABLE,
+    Limited,
     RefusedError,
 )
 
@@ -339,15 +338,8 @@ def shown(value: Any) -> Any:
 _PLACES: Final = re.compile(rf"\b{re.escape(_STORED)}[0-9a-f]{{16}}\b")
 
 
-class _errors:  # noqa: N801 - read as a word: with self._errors()
+class _errors(Limited):  # noqa: N801 - read as a word: with self._errors()
     """Turn what DuckDB raises into `RefusedError`s that tell nothing of the files."""
-
-    def __init__(self, timeout_s: float, memory_bytes: int) -> None:
-        self._late = TOO_LATE.format(limit=timeout_s)
-        self._large = TOO_MUCH_MEMORY.format(limit=memory_bytes)
-
-    def __enter__(self) -> None:
-        pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         import duckdb  # noqa: PLC0415

@@ -378,8 +378,8 @@ FROM temp.refusals_{tag}""",
 )
 
 
-class _errors:  # noqa: N801 - read as a word: with _errors(...)
-    """Turn what SQLite raises into `RefusedError`s that tell nothing of the files."""
+class Limited:
+    """A block under the limits of a query: subclasses turn what ends it into `RefusedError`s."""
 
     def __init__(self, timeout_s: float, memory_bytes: int) -> None:
         self._late = TOO_LATE.format(limit=timeout_s)
@@ -387,6 +387,10 @@ class _errors:  # noqa: N801 - read as a word: with _errors(...)
 
     def __enter__(self) -> None:
         pass
+
+
+class _errors(Limited):  # noqa: N801 - read as a word: with _errors(...)
+    """Turn what SQLite raises into `RefusedError`s that tell nothing of the files."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         del kind, trace
