@@ -131,6 +131,8 @@ def test_the_sdk_is_named_by_the_record_the_request_or_its_user_agent(
         ("//", "/"),
         ("", "/"),
         ("#x", "/"),
+        ("/lookup-tables/#", "/lookup-tables/#"),
+        ("/lookup-tables/plans#replace", "/lookup-tables/plans"),
     ],
 )
 def test_a_path_has_one_spelling(path: str, expected: str) -> None:

@@ -13,11 +13,20 @@ QUERY_PREFIXES: Final = ("/api/query", "/api/2.0")
 """What every query endpoint stands below (contract query §1.1)."""
 _SLASHES: Final = re.compile("//+")
 _FRAGMENT: Final = "#"
+_DOCUMENTED_IN_PARTS: Final = frozenset({"engage", "groups", "track", "import"})
+"""Paths that the documentation names with a fragment for each operation."""
 
 
 def canonical_path(path: str) -> str:
-    """A decoded path without fragment, doubled slashes and trailing slash; never empty."""
-    path = path.partition(_FRAGMENT)[0]
+    """A decoded path without fragment, doubled slashes and trailing slash; never empty.
+
+    A `#` right behind a slash begins an id (`/lookup-tables/%23`), but on the paths that are
+    documented with fragments: without that, a wrong id would reach the endpoint above it.
+    """
+    if _FRAGMENT in path:
+        before = path.partition(_FRAGMENT)[0]
+        if not before.endswith("/") or before.strip("/") in _DOCUMENTED_IN_PARTS:
+            path = before
     if "//" in path:
         path = _SLASHES.sub("/", path)
     return path.rstrip("/") or "/"

@@ -19,7 +19,7 @@ BYTES_LIMIT: Final = 100 * 1024 * 1024
 ROW_LIMIT_BYTES: Final = 1024 * 1024
 """How long a row may be, however many lines it stands on: it is held as a list of its cells."""
 CELL_LIMIT_CHARS: Final = 131_072
-"""`csv` refuses longer fields by itself: a quote that is never closed ends there too."""
+"""Also what `csv` refuses by itself, unless the process has set another limit for all its readers."""
 COLUMNS_LIMIT: Final = 1000
 NAME_LIMIT_CHARS: Final = 255
 FAILURES_LIMIT: Final = 10
@@ -116,6 +116,9 @@ class LookupCsv:
                 return None
             if cells:  # else the line is empty
                 self._index += 1
+                if self._row_bytes > CELL_LIMIT_CHARS and any(len(cell) > CELL_LIMIT_CHARS for cell in cells):
+                    self.failures.add(self._index, CELL_TOO_LONG)
+                    continue
                 return cells
         return None
 
