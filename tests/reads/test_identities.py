@@ -64,6 +64,34 @@ def properties(answer: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "sent", "waits"),
+    [
+        ("u1", "a1", True),
+        ("a1", "u1", True),
+        ("a1", "a1", True),
+        ("u2", "a1", False),
+        ("a1", "u2", False),
+    ],
+)
+def test_a_read_by_one_id_of_a_person_waits_for_records_of_any_of_them(
+    world: World, asked: str, sent: str, waits: bool
+) -> None:
+    world.send(user(sent, plan="late"))
+    reply = world.get(ENGAGE, params={"distinct_id": asked}, headers={"X-Mixdown-Wait": "0"})
+    assert ("x-mixdown-behind" in reply.headers) == waits
+
+
+def test_a_read_waits_for_a_link_of_its_id_and_for_all_behind_it(world: World) -> None:
+    asked = Link(0, world.project.id, "original", "create_alias", "u1", "a2")
+    append(world.store.log, appending_events("u1", links=[asked]), now_ms=world.now_ms)
+    world.send(user("a2", plan="of a2"))
+    reply = world.get(ENGAGE, params={"distinct_id": "a1"}, headers={"X-Mixdown-Wait": "0"})
+    assert reply.headers["x-mixdown-behind"] == "2"
+    world.fold_all()
+    assert world.page(distinct_id="a1")["results"][0]["$properties"]["plan"] == "of a2"
+
+
 @pytest.mark.parametrize("asked", ["u1", "a1"])
 def test_any_id_of_a_person_reads_the_canonical_profile(world: World, asked: str) -> None:
     assert properties(world.page(distinct_id=asked)) == {"u1": {"plan": "team"}}

@@ -147,3 +147,51 @@ def test_a_read_waits_for_the_readers_it_depends_on_and_for_no_other(world: Worl
     head = world.store.log.head()
     world.fold_store.events.write(EventsWrite(head, [], [], world.now_ms))
     assert world.loop.run_until_complete(watch.wait(READ_WAIT_MS, FOR_ALL)) == 0
+
+
+def behind(world: World, target: str = ENGAGE, **parameters: Any) -> str | None:
+    """How far behind a read that does not wait says it is."""
+    reply = world.get(target, params=parameters, headers={"X-Mixdown-Wait": "0"})
+    assert reply.status_code == 200, reply.text
+    held: str | None = reply.headers.get("x-mixdown-behind")
+    return held
+
+
+@pytest.mark.parametrize(
+    ("parameters", "waits"),
+    [
+        ({}, True),
+        ({"distinct_id": "ada"}, False),
+        ({"distinct_ids": '["ada","nobody"]'}, False),
+        ({"distinct_id": "late"}, True),
+        ({"distinct_ids": '["ada","late"]'}, True),
+        ({"distinct_id": "ada", "session_id": "of a frozen set"}, True),
+        ({"distinct_ids": str([f"n{each}" for each in range(101)]).replace("'", '"')}, True),
+        ({"where": 'properties["n"] == 1'}, True),
+    ],
+    ids=str,
+)
+def test_a_read_of_named_profiles_waits_for_what_may_concern_them_alone(
+    world: World, parameters: dict[str, str], waits: bool
+) -> None:
+    world.store_users(["ada"])
+    world.send(user("late"), user("later"))
+    assert behind(world, **parameters) == ("2" if waits else None)
+
+
+@pytest.mark.parametrize(("one", "waits"), [("ada", None), ("late", "1")])
+def test_a_read_of_history_waits_for_what_may_concern_its_profile_alone(
+    world: World, one: str, waits: str | None
+) -> None:
+    world.store_users(["ada"])
+    world.send(user("late"))
+    assert behind(world, "/api/mixdown/history", distinct_id=one) == waits
+
+
+def test_more_chunks_than_are_looked_at_at_once_are_all_looked_at(world: World) -> None:
+    world.store_users(["ada"])
+    for number in range(450):
+        with world.store.log.turn() as turn:
+            turn.append([Append(b"", 1, encode_filter([f"n{number}"]))], world.now_ms)
+    assert behind(world, distinct_id="ada") is None
+    assert behind(world, distinct_id="n449") == "450"

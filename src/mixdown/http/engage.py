@@ -71,7 +71,7 @@ def routes(services: Services) -> list[Route]:
             raise QueryError(TOO_LONG.format(limit=f"{limit_s:g}"), status=400) from None
 
     async def engage(request: Request) -> Response:
-        read = await begin_read(request, services)
+        read = await begin_read(request, services, named=_named)
         query = profile_query(read.project.id, read.parameters)
         if read.parameters.given("as_of"):
             time_ms = read_time(read.parameters.text("as_of"), "as_of")
@@ -141,6 +141,11 @@ def _cohort(parameters: Parameters) -> int:
     if not (text.isascii() and text.isdecimal() and 0 < len(text) <= COHORT_ID_LIMIT_CHARS and int(text)):
         raise QueryError('filter_by_cohort, must be {"id": N}, with the number of a cohort', status=400)
     return int(text)
+
+
+def _named(parameters: Parameters) -> tuple[str, ...] | None:
+    """The ids of the only profiles that the answer depends on; of a frozen page they are not known here."""
+    return None if parameters.given("session_id") else _ids(parameters)
 
 
 def _ids(parameters: Parameters) -> tuple[str, ...] | None:

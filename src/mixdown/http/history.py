@@ -45,7 +45,7 @@ def routes(services: Services) -> list[Route]:
     """The routes of this family."""
 
     async def history(request: Request) -> Response:
-        read = await begin_read(request, services)
+        read = await begin_read(request, services, named=lambda given: (_profile_id(given),))
         asked = _asked(read.parameters)
         answer = await in_thread(services, _answer, services.store, read.project, asked)
         return json_response(answer, behind=read.behind)
@@ -54,18 +54,22 @@ def routes(services: Services) -> list[Route]:
 
 
 def _asked(parameters: Parameters) -> _Asked:
-    profile_id = clean_text(parameters.text("distinct_id"))
-    if not profile_id:
-        raise QueryError("distinct_id, missing: name the profile, by its distinct_id or group id", status=400)
     before = parameters.text("before")
     return _Asked(
-        id=profile_id,
+        id=_profile_id(parameters),
         data_group_id=parameters.text("data_group_id"),
         names=parameters.strings("property", limit=NAMES_LIMIT) or (),
         before=place_of(before) if before else None,
         limit=parameters.integer("limit", DEFAULT_LIMIT, low=1, high=PAGE_LIMIT),
         ignore_alias=parameters.boolean("ignore_alias", default=False),
     )
+
+
+def _profile_id(parameters: Parameters) -> str:
+    profile_id = clean_text(parameters.text("distinct_id"))
+    if not profile_id:
+        raise QueryError("distinct_id, missing: name the profile, by its distinct_id or group id", status=400)
+    return profile_id
 
 
 def _answer(store: Store, project: Project, asked: _Asked) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, ParamSpec, TypeVar
 
@@ -20,6 +20,7 @@ from mixdown.http.auth import READERS, Caller, authenticate, project_of, require
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError, RateLimitedError, ReadTimeoutError, TooMuchAtOnceError
+from mixdown.query.waiting import Named
 from mixdown.store import patience
 from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.chunk import FOR_PROFILES
@@ -110,17 +111,24 @@ async def authenticated(request: Request, services: Services) -> tuple[Caller, C
 
 
 async def begin_read(
-    request: Request, services: Services, *, wait_limit_ms: int | None = None, kinds: int = FOR_PROFILES
+    request: Request,
+    services: Services,
+    *,
+    wait_limit_ms: int | None = None,
+    kinds: int = FOR_PROFILES,
+    named: Callable[[Parameters], Sequence[str] | None] | None = None,
 ) -> Read:
     """Authenticate, decode, and wait for the readers of `kinds`, `wait_limit_ms` at most where it is given.
 
+    `named` tells the ids of the profiles that the answer depends on, None where it depends on all.
     Raises `AuthError`, `QueryError`, `BodyError`, `RateLimitedError`.
     """
     project, parameters = await admitted(request, services)
     setting_ms = services.settings.read_wait_ms
     limit_ms = setting_ms if wait_limit_ms is None else min(wait_limit_ms, setting_ms)
     bound = wait_bound_ms(request, limit_ms)
-    behind = await services.watch.wait(bound, kinds)
+    ids = None if named is None else named(parameters)
+    behind = await services.watch.wait(bound, kinds, None if ids is None else Named(project.id, ids))
     return Read(project, parameters, behind)
 
 

@@ -1,23 +1,34 @@
 """Read your writes (DESIGN §1.5, G4): a read waits until the log's readers have passed its head.
 
-What enters: a store, a bound in milliseconds, and which readers the answer depends on. What leaves: how many
-records it is still behind, 0 nearly always. It must never wait past its bound, nor hold a thread meanwhile.
+What enters: a store, a bound in milliseconds, and which readers and ids the answer depends on. What leaves:
+how many records it is still behind, 0 nearly always. It must never wait past its bound, nor hold a thread
+meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Final, NamedTuple
 
 from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, FOR_PROFILES
+from mixdown.store.privacy import hashes_of
 from mixdown.store.protocols import Store
 
 FIRST_PAUSE_S: Final = 0.0005
 LONGEST_PAUSE_S: Final = 0.003
 PAUSE_GROWTH: Final = 1.4
 _READERS: Final = (FOR_PROFILES, FOR_EVENTS)
+_NAMED_LIMIT: Final = 100
+"""Of more ids than these, some chunk that waits will hold one: a read of them waits without a look."""
+
+
+class Named(NamedTuple):
+    """The profiles, by any of their ids, that an answer depends on, and no others."""
+
+    project: int
+    ids: Sequence[str]
 
 
 class _Wanted(NamedTuple):
@@ -40,16 +51,17 @@ class ReaderWatch:
         self._looking: asyncio.Task[None] | None = None
         self._pause = FIRST_PAUSE_S
 
-    async def wait(self, bound_ms: int, kinds: int = FOR_PROFILES) -> int:
+    async def wait(self, bound_ms: int, kinds: int = FOR_PROFILES, named: Named | None = None) -> int:
         """Wait until the readers of `kinds` have passed the log's head as it stands now.
 
         `FOR_PROFILES` is the fold (profiles and identities), `FOR_EVENTS` the reader of events. A reader has
-        passed what is of no interest to it. Returns 0 as soon as all are there, or how many records the last
-        of them still has before it once `bound_ms` have passed (0: looks once and does not wait).
+        passed what is of no interest to it; where the answer depends on the profiles `named` alone, it is of
+        no interest what holds none of their ids. Returns 0 as soon as all are there, or how many records the
+        last of them still has before it once `bound_ms` have passed (0: looks once and does not wait).
         Raises `StoreError`.
         """
         loop = asyncio.get_running_loop()
-        head, places = await loop.run_in_executor(self._executor, self._head_and_places, kinds)
+        head, places = await loop.run_in_executor(self._executor, self._head_and_places, kinds, named)
         place = _last(places, kinds)
         if place >= head or bound_ms <= 0:
             return max(0, head - place)
@@ -96,9 +108,33 @@ class ReaderWatch:
             else:
                 passed.set_exception(error)
 
-    def _head_and_places(self, kinds: int) -> tuple[int, Mapping[int, int]]:
-        """The log's head, and how far readers are, in this order."""
-        return self._store.log.head(), self._places(kinds)
+    def _head_and_places(self, kinds: int, named: Named | None) -> tuple[int, Mapping[int, int]]:
+        """The log's head, and how far readers are, in this order; at the head where none of `named` waits."""
+        head = self._store.log.head()
+        places = self._places(kinds)
+        place = _last(places, kinds)
+        if named is not None and place < head and not self._may_concern(named, place, head):
+            return head, dict.fromkeys(places, head)
+        return head, places
+
+    def _may_concern(self, named: Named, place: int, head: int) -> bool:
+        """Whether a chunk between these positions may hold something of these profiles.
+
+        Their ids are looked up once `place` is known: a link that makes them more meanwhile lies behind it,
+        and names one of those that are known.
+        """
+        ids = set(named.ids)
+        if len(ids) <= _NAMED_LIMIT and named.project in self._store.state.linked_projects():
+            for one in named.ids:
+                ids.update(self._store.state.linked(named.project, one, limit=_NAMED_LIMIT + 1))
+        if len(ids) > _NAMED_LIMIT:
+            return True
+        hashes = hashes_of(ids)
+        while place < head:
+            found, place = self._store.log.holding(hashes, begin=place, below=head)
+            if found:
+                return True
+        return False
 
     def _places(self, kinds: int) -> Mapping[int, int]:
         """How far the reader of each of these kinds has come."""

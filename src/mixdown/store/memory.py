@@ -29,7 +29,7 @@ from mixdown.store.memory_lookup_tables import MemoryLookupTables
 from mixdown.store.memory_part import Part
 from mixdown.store.memory_privacy import MemoryPrivacyJobs
 from mixdown.store.memory_properties import MemoryProperties
-from mixdown.store.privacy import Rewritten
+from mixdown.store.privacy import Rewritten, filter_meets
 from mixdown.store.protocols import (
     Append,
     Appended,
@@ -116,6 +116,7 @@ class MemoryLog(Part):
         self._refusals = refusals
         self._turn = threading.Lock()
         self._chunks: list[Chunk] = []
+        self._filters: dict[int, bytes] = {}
         self._head = 0
         self._damaged: dict[int, tuple[int, int, str]] = {}
 
@@ -137,6 +138,7 @@ class MemoryLog(Part):
                 for append in appends:
                     kinds |= append.kinds if append.count else 0
                 self._chunks.append(Chunk(first, count, time_ms, body, kinds))
+                self._filters[first] = b"".join([append.id_filter for append in appends])
                 self._head += count
                 self._refusals.newest_ms = time_ms
             return Appended(first, self._head, time_ms)
@@ -186,15 +188,23 @@ class MemoryLog(Part):
     def holding(
         self, hashes: frozenset[int], *, begin: int, below: int, times_ms: Collection[int] = ()
     ) -> tuple[list[int], int]:
-        del hashes, times_ms  # it keeps no filters: any chunk may hold any id
         with self._use():
-            return [chunk.first for chunk in self._chunks if begin <= chunk.first < below], below
+            asked = [chunk for chunk in self._chunks if begin <= chunk.first < below]
+            found = [
+                chunk.first
+                for chunk in asked
+                if chunk.time_ms in times_ms or filter_meets(self._filters[chunk.first], hashes)
+            ]
+            return found, below
 
     def rewrite(self, rewritten: Sequence[Rewritten]) -> int:
         with self._use():
             taking = {each.chunk.first: each.chunk for each in rewritten}
             held = {chunk.first for chunk in self._chunks}
             self._chunks = [taking.get(chunk.first, chunk) for chunk in self._chunks]
+            self._filters.update(
+                (each.chunk.first, each.id_filter) for each in rewritten if each.chunk.first in held
+            )
             return len(held.intersection(taking))
 
     def damaged(self) -> list[tuple[int, int, str]]:
@@ -212,6 +222,7 @@ class MemoryLog(Part):
                 if chunk.end > below or chunk.time_ms >= older_than_ms:
                     break
                 trimmed += 1
+                del self._filters[chunk.first]
             del self._chunks[:trimmed]
             return trimmed
 
