@@ -17,11 +17,12 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from mixdown.cli.root import root
-from mixdown.explorer import page
+from mixdown.explorer import problems, session
 from mixdown.http import app as http_app
 from mixdown.http import auxiliary, cohorts, engage, read_errors
 from mixdown.http.lookup_tables import LISTING, REPLACING, LookupPath
 from mixdown.http.metrics import METRICS, Metric, Metrics
+from mixdown.http.openapi import path_of
 from mixdown.http.services import Services
 from mixdown.ingest.pipeline import Ingest
 from mixdown.model import texts
@@ -58,8 +59,12 @@ MORE_TEXTS = {
     "http.read_errors.UNAUTHENTICATED": read_errors.UNAUTHENTICATED,
     "query.engage.UNCACHED": UNCACHED,
     **{
-        f"explorer.page.{name}": getattr(page, name)
-        for name in ("WRONG_PASSWORD", "TOO_OFTEN", "MAY_NOT_READ", "FORM_EXPIRED", "STORE_DOWN")
+        f"explorer.{room.__name__}.{name}": getattr(room, name)
+        for room, names in (
+            (session, ("WRONG_PASSWORD", "TOO_OFTEN", "MAY_NOT_READ")),
+            (problems, ("FORM_EXPIRED", "STORE_DOWN")),
+        )
+        for name in names
     },
 }
 
@@ -114,7 +119,8 @@ def served_routes() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for route in served._rest.routes:
         assert isinstance(route, Route)
-        found.setdefault(route.path.rstrip("/") or "/", set()).update(set(route.methods or ()) - {"HEAD"})
+        if route.include_in_schema:  # the explorer's pages have a document of their own
+            found.setdefault(path_of(route), set()).update(set(route.methods or ()) - {"HEAD"})
     for endpoint in set(http_app._ENDPOINTS.values()):
         found[f"/{endpoint}"] = {"GET", "POST", "OPTIONS"}
     others: tuple[auxiliary.Auxiliary | LookupPath, ...]

@@ -6,8 +6,13 @@ import base64
 
 import pytest
 
-from mixdown.explorer.attempts import ADDRESSES_LIMIT, Attempts
-from mixdown.explorer.cookies import COOKIE_TTL_S, is_csrf_token, sign, verify
+from mixdown.explorer.attempts import (
+    ADDRESS_FAILURES_ALLOWED,
+    ADDRESSES_LIMIT,
+    FAILURES_ALLOWED,
+    Attempts,
+)
+from mixdown.http.cookies import COOKIE_TTL_S, is_csrf_token, sign, verify
 from mixdown.store.protocols import Account
 
 KEY = b"k" * 32
@@ -54,10 +59,26 @@ def test_nonsense_is_no_cookie(cookie: str) -> None:
 def test_failures_are_forgotten_in_bounded_memory() -> None:
     attempts = Attempts()
     for number in range(ADDRESSES_LIMIT + 10):
-        attempts.failed(f"10.0.{number}", now_s=NOW_S)
+        attempts.failed(f"10.0.{number}", "ada", now_s=NOW_S)
     for _ in range(20):
-        attempts.failed("192.0.2.1", now_s=NOW_S)
-    assert len(attempts._failures) == ADDRESSES_LIMIT
-    assert not attempts.may_try("192.0.2.1", now_s=NOW_S + 59)
-    assert attempts.may_try("192.0.2.1", now_s=NOW_S + 60)
-    assert attempts.may_try("192.0.2.2", now_s=NOW_S)
+        attempts.failed("192.0.2.1", "ada", now_s=NOW_S)
+    assert len(attempts._named) == len(attempts._addresses) == ADDRESSES_LIMIT
+    assert not attempts.may_try("192.0.2.1", "ada", now_s=NOW_S + 59)
+    assert attempts.may_try("192.0.2.1", "ada", now_s=NOW_S + 60)
+    assert attempts.may_try("192.0.2.2", "ada", now_s=NOW_S)
+
+
+def test_who_fails_behind_a_shared_address_locks_out_nobody_else_there() -> None:
+    attempts = Attempts()
+    for _ in range(FAILURES_ALLOWED):
+        attempts.failed("192.0.2.1", "eve", now_s=NOW_S)
+    assert not attempts.may_try("192.0.2.1", "eve", now_s=NOW_S)
+    assert attempts.may_try("192.0.2.1", "ada", now_s=NOW_S)
+
+
+def test_an_address_may_not_go_through_names_for_ever() -> None:
+    attempts = Attempts()
+    for number in range(ADDRESS_FAILURES_ALLOWED):
+        attempts.failed("192.0.2.1", f"name {number}", now_s=NOW_S)
+    assert not attempts.may_try("192.0.2.1", "ada", now_s=NOW_S)
+    assert attempts.may_try("192.0.2.1", "ada", now_s=NOW_S + 60)

@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 
-from mixdown.explorer.cookies import verify
 from mixdown.http import events, events_activity, events_export, own
 from mixdown.http.auth import authenticate
 from mixdown.http.body import Decoded, decode
 from mixdown.http.client_ip import client_ip
+from mixdown.http.cookies import verify
 from mixdown.http.engage import profile_query
 from mixdown.http.events_export import export_query
 from mixdown.http.forms import Params, form_fields

@@ -113,14 +113,14 @@ def test_texts_of_clients_do_not_reach_the_log(server: Server) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/explorer/static/../page.py",
-        "/explorer/static/..%2fpage.py",
-        "/explorer/static/%2e%2e%2fpage.py",
-        "/explorer/static/%2e%2e/page.py",
-        "/explorer/static//etc/passwd",
-        "/explorer/static/page.css%00.py",
-        "/explorer/static/..%5cpage.py",
-        "/explorer/static/page.html",
+        "/static/../page.py",
+        "/static/..%2fpage.py",
+        "/static/%2e%2e%2fpage.py",
+        "/static/%2e%2e/page.py",
+        "/static//etc/passwd",
+        "/static/app.css%00.py",
+        "/static/..%5cpage.py",
+        "/static/page.html",
     ],
 )
 def test_only_the_named_static_files_are_served(server: Server, path: str) -> None:

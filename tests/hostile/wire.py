@@ -20,9 +20,9 @@ PATHS = (
     *(b"/engage", b"/groups/", b"//engage", b"/engage/../groups", b"/%65ngage", b"/engage%2f", b"/engage%00"),
     *(b"/track", b"/record", b"/flags/x/first-time-events", b"/flags/%2e%2e/first-time-events", b"/decide"),
     *(b"/api/query/engage", b"/api/2.0/engage/", b"/api/mixdown/status", b"/api/mixdown/refusals/resend"),
-    *(b"/", b"/docs", b"/openapi.json", b"/livez", b"/metrics", b"/explorer/static/..%2fpage.py"),
+    *(b"/", b"/docs", b"/openapi.json", b"/livez", b"/metrics", b"/static/..%2fpage.py"),
     *(
-        b"/explorer/static/%2e%2e%2fpage.py",
+        b"/static/%2e%2e%2fpage.py",
         b"/explorer/sign-in",
         b"/explorer/sign-out",
         b"*",

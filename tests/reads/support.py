@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from msgspec.structs import replace
 
-from mixdown.explorer.page import Explorer
+from mixdown.explorer.site import Explorer
 from mixdown.fold.profiles import ProfileFold
 from mixdown.http.app import make_app
 from mixdown.http.services import Services

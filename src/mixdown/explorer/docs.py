@@ -21,7 +21,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mixdown import __version__
-from mixdown.explorer.policy import HEADERS, PREFIX
+from mixdown.explorer.policy import page_response, server_host
+from mixdown.explorer.static_files import asset
+from mixdown.http.services import Services
 
 Document = Mapping[str, Any]
 _CODE: Final = re.compile(r"`([^`]*)`")
@@ -29,22 +31,22 @@ _SHOWN: Final = ("get", "post", "put", "patch", "delete", "options")
 _FOLDER: Final = Path(__file__).parent
 
 
-def routes() -> list[Route]:
+def routes(services: Services) -> list[Route]:
     """The route of this file."""
+
+    async def docs(request: Request) -> Response:
+        """The page; made once for each application."""
+        html = await asyncio.to_thread(_page, request.app.state.openapi)
+        return page_response(html, server_host(request, services.settings))
+
     return [Route("/docs", docs, methods=["GET"])]
-
-
-async def docs(request: Request) -> Response:
-    """The page; made once for each application."""
-    html = await asyncio.to_thread(_page, request.app.state.openapi)
-    return Response(html, headers=HEADERS, media_type="text/html")
 
 
 @cache
 def _page(describe: Callable[[], dict[str, Any]]) -> str:
     document = describe()
     return _template().render(
-        prefix=PREFIX,
+        asset=asset,
         version=__version__,
         document=document,
         sections=list(sections(document)),

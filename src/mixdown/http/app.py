@@ -37,6 +37,7 @@ from mixdown.http import (
     reports,
     sql,
 )
+from mixdown.http.auth import CALLER_KEY
 from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
 from mixdown.http.cors import preflight_reply
 from mixdown.http.exchange import DisconnectedError, Receive, Request, Scope, Send, send_reply
@@ -57,6 +58,8 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _ENDPOINTS: Final = {path: name for name in ENDPOINTS for path in (f"/{name}", f"/{name}/")}
 _OTHER: Final = "other"
+APP_KEY: Final = "mixdown.app"
+"""Where a request finds the application that it came through: pages ask the API by it, in process."""
 _log = structlog.get_logger(__name__)
 
 
@@ -98,7 +101,7 @@ def make_app(
     rest.router.redirect_slashes = False
     served = openapi.served_paths(routes, takes_writes=part != "internal")
     rest.state.openapi = lambda: openapi.document(services.settings, served)
-    known = {route.endpoint: route.path.rstrip("/") or "/" for route in routes if isinstance(route, Route)}
+    known = {route.endpoint: openapi.path_of(route) for route in routes if isinstance(route, Route)}
     return App(services, rest, known, takes_writes=part != "internal")
 
 
@@ -127,7 +130,8 @@ class App:
         if endpoint is None:
             path = canonical_path(path)
             endpoint = _ENDPOINTS.get(path)
-        if self._takes_writes:
+        # what a page asks in process reaches all of the API, whichever port the page stands on
+        if self._takes_writes or CALLER_KEY in scope:
             if endpoint is not None:
                 await self._write(endpoint, scope, receive, send)
                 return
@@ -166,7 +170,8 @@ class App:
         except Exception:  # noqa: BLE001 - a fault of ours must not cost the connection; it is logged whole
             _log.exception("a request failed", path=name)
             reply, close = INTERNAL, True
-        self._metrics.request(name, reply.status, perf_counter() - began)
+        if CALLER_KEY not in scope:  # else it is a part of a page's request, which counts once
+            self._metrics.request(name, reply.status, perf_counter() - began)
         sending = send_reply(send, reply, request.headers.get(b"origin", b""), close=close)
         if request.call is None:
             await sending
@@ -189,12 +194,11 @@ class App:
         return not_allowed(allow), False
 
     async def _read(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        if path != scope["path"]:
-            scope = {**scope, "path": path}
+        scope = {**scope, "path": path, APP_KEY: self}
         began = perf_counter()
 
         async def counting_send(message: Scope) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and CALLER_KEY not in scope:
                 # the route found its endpoint, and its name is what stands in the code, not what was sent
                 name = self._known.get(scope.get("endpoint"), _OTHER)
                 self._metrics.request(name, message["status"], perf_counter() - began)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -30,6 +30,8 @@ ANALYSTS: Final = frozenset({ANALYST, ADMIN, OWNER})
 ADMINS: Final = frozenset({ADMIN, OWNER})
 OWNERS: Final = frozenset({OWNER})
 _HEADER_LIMIT_CHARS: Final = 4096
+CALLER_KEY: Final = "mixdown.caller"
+"""Where the scope of a request that a page asks in process names its caller; no client can set a scope."""
 _OTHER_SITE: Final = "this request was sent by another site"
 
 
@@ -108,6 +110,13 @@ def _of_basic(header: str, view: CatalogView, now_ms: int) -> Caller | None:
 def caller_of(account: Account) -> Caller:
     """The caller that a service account is."""
     return Caller(name=account.username, is_owner=account.is_owner, grants=dict(account.grants))
+
+
+def caller_inside(scope: Mapping[str, Any]) -> Caller | None:
+    """Who asks by a request that this process made itself, None for all that came over a connection."""
+    caller = scope.get(CALLER_KEY)
+    assert caller is None or isinstance(caller, Caller)
+    return caller
 
 
 def require(caller: Caller, roles: frozenset[str], what: str) -> None:

@@ -18,12 +18,16 @@ from mixdown.store.protocols import Project
 IMPORTERS: Final = frozenset({INGEST, ADMIN, OWNER})
 
 
-def import_project(header: str, params: Params, view: CatalogView, *, now_ms: int) -> Project:
-    """The project that an /import goes into. Raises `AuthError` (401).
+def import_project(
+    header: str, params: Params, view: CatalogView, *, now_ms: int, inside: Caller | None = None
+) -> Project:
+    """The project that an /import goes into; `inside` asks in process. Raises `AuthError` (401).
 
     Basic takes a service account with `project_id`, the project's secret or its token; `Bearer` an account's
     password with `project_id`; without a header, `api_key` takes the project's secret.
     """
+    if inside is not None:
+        return _of_account(inside, params, view)
     if not header.strip():
         project = view.project_of_secret(params.api_key) if params.api_key else None
         if project is None:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from mixdown.http.auth import caller_inside
 from mixdown.http.body import Decoded, decode
 from mixdown.http.client_ip import client_ip
 from mixdown.http.compression import GZIP_MAGIC
@@ -182,7 +183,13 @@ class Ingestion:
         params = read.params if isinstance(read, Decoded) else _query_params(request)
         header = request.headers.get(b"authorization", b"").decode("latin-1")
         try:
-            project = import_project(header, params, self._catalog.current(), now_ms=self._now_ms())
+            project = import_project(
+                header,
+                params,
+                self._catalog.current(),
+                now_ms=self._now_ms(),
+                inside=caller_inside(request.scope),
+            )
         except AuthError as error:
             return _Refused(error.message, unauthorized(error.message), b"", kept=False)
         if isinstance(read, Decoded):

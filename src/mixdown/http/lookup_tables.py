@@ -13,7 +13,7 @@ from typing import IO, Any, Final, NamedTuple
 
 import structlog
 
-from mixdown.http.auth import ADMIN, INGEST, OWNER, READERS, authenticate
+from mixdown.http.auth import ADMIN, INGEST, OWNER, READERS, authenticate, caller_inside
 from mixdown.http.compression import pieces_of, too_large
 from mixdown.http.exchange import Body, DisconnectedError, Receive, Request, discard_body
 from mixdown.http.forms import form_fields
@@ -109,7 +109,9 @@ class LookupTablePaths:
         wanted = form_fields(request.query).get(b"project_id", b"").decode("utf-8", "replace")
         view = self._services.catalog.current()
         try:
-            caller = authenticate(header, view, now_ms=self._services.now_ms())
+            caller = caller_inside(request.scope) or authenticate(
+                header, view, now_ms=self._services.now_ms()
+            )
         except AuthError:
             raise AuthError(texts.ACCOUNT_INVALID if header else texts.NO_CREDENTIALS, status=401) from None
         if caller.is_secret:

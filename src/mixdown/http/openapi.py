@@ -9,6 +9,7 @@ and with what the server answers.
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -37,6 +38,7 @@ DESCRIPTION: Final = (
     "listed 405 with `Allow`. No credentials are looked at where none are listed."
 )
 SHARED_FROM: Final = 3
+_KIND: Final = re.compile(r":\w+\}")
 Document = dict[str, Any]
 Served = Mapping[str, set[str]]
 
@@ -60,12 +62,18 @@ def document_bytes(describe: Callable[[], Document]) -> bytes:
     return orjson.dumps(describe())
 
 
+def path_of(route: Route) -> str:
+    """A route's path as it is described and counted: without a slash at its end, or kinds of parameters."""
+    return _KIND.sub("}", route.path).rstrip("/") or "/"
+
+
 def served_paths(routes: list[BaseRoute], *, takes_writes: bool) -> dict[str, set[str]]:
     """Each path that an application with these routes answers, and its methods."""
     served: dict[str, set[str]] = {}
     for route in routes:
         assert isinstance(route, Route)
-        served.setdefault(route.path.rstrip("/") or "/", set()).update(route.methods or ())
+        if route.include_in_schema:  # the explorer's pages are for people
+            served.setdefault(path_of(route), set()).update(route.methods or ())
     if takes_writes:
         served |= {path: {"GET", "POST", "OPTIONS"} for path in (f"/{name}" for name in ENDPOINTS)}
         auxiliary: tuple[Auxiliary | LookupPath, ...]
@@ -122,7 +130,8 @@ SECURITY_SCHEMES: Final[Mapping[str, Any]] = {
         "type": "apiKey",
         "in": "cookie",
         "name": "mixdown_explorer",
-        "description": "The page's cookie. It opens the page at `/` and nothing else.",
+        "description": "The explorer's cookie. It opens the explorer and, beside the header `X-CSRF-Token`, "
+        "`/api/mixdown`; nothing else.",
     },
 }
 

@@ -160,7 +160,7 @@ def form_of(parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 _WORD: Final = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_.~-]+$"}
 _NUMBER: Final = {"type": "integer", "minimum": 1, "maximum": 2**53}
 _PATH_PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any], Any]]] = {
-    "name": ("A file's name.", _WORD, "page.css"),
+    "name": ("A file's name.", _WORD, "app.css"),
     "id": ("An id.", _WORD, "x"),
     "project_id": ("A project's id.", _NUMBER, 1),
     "account_id": ("A service account's number.", _NUMBER, 1),

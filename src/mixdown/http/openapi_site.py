@@ -103,6 +103,7 @@ def _static_file() -> Operation:
         connection()
         | {
             "200": response("The file.", files),
+            "304": response("The file is the one that `If-None-Match` names."),
             "404": response("There is none of that name.", content({"type": "string"}, media="text/plain")),
         },
     )
@@ -111,7 +112,7 @@ def _static_file() -> Operation:
 def _page() -> dict[str, dict[str, Operation]]:
     html = content({"type": "string"}, media="text/html")
     down = {JSON: {"schema": ref("Error")}, **html}
-    went = response("To the page.", Location="Always `/`.", Set_Cookie="The page's cookie.")
+    went = response("To the page.", Location="A path of this server.", Set_Cookie="The page's cookie.")
     page = connection() | {"503": response("The data cannot be read, or too many connections.", down)}
 
     def post(
@@ -140,13 +141,20 @@ def _page() -> dict[str, dict[str, Operation]]:
             )
         },
         "/explorer/sign-in": {
+            "get": operation(
+                "signInPage",
+                "Page",
+                "The form to sign in with",
+                "Who has signed in already is sent on.",
+                page | {"200": response("The form.", html), "303": went},
+            ),
             "post": post(
                 "signIn",
                 "Sign in to the page",
                 "With a service account's name and password.",
                 "SignInForm",
                 signed,
-            )
+            ),
         },
         "/explorer/sign-out": {
             "post": post(
@@ -158,5 +166,5 @@ def _page() -> dict[str, dict[str, Operation]]:
                 security=[{}, {"cookie": []}],
             )
         },
-        "/explorer/static/{name}": {"get": _static_file()},
+        "/static/{name}": {"get": _static_file()},
     }

@@ -16,7 +16,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mixdown.http.auth import READERS, Caller, authenticate, project_of, require
+from mixdown.http.auth import READERS, Caller, authenticate, caller_inside, project_of, require
+from mixdown.http.cookies import caller_of_cookie
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError, RateLimitedError, ReadTimeoutError, TooMuchAtOnceError
@@ -28,6 +29,7 @@ from mixdown.store.protocols import Project
 
 WAIT_HEADER: Final = "x-mixdown-wait"
 BEHIND_HEADER: Final = "X-Mixdown-Behind"
+COOKIE_PREFIX: Final = "/api/mixdown/"
 PROJECT_ID_LIMIT: Final = 2**53
 TOO_MUCH_MEMORY: Final = (
     "this read of events takes more memory than it may: ask for fewer days (or raise event_read_memory_bytes)"
@@ -100,12 +102,21 @@ async def in_time(services: Services, answer: Awaitable[_T]) -> _T:
 
 
 async def authenticated(request: Request, services: Services) -> tuple[Caller, CatalogView]:
-    """The caller, by the catalog as it stands now. Raises `AuthError` (401)."""
+    """The caller, by the catalog as it stands now. Raises `AuthError` (401).
+
+    What a page of this server asks in process names its caller in the scope. The explorer's cookie counts
+    for Mixdown's own API alone, and only beside its CSRF token (DESIGN §7).
+    """
     header = request.headers.get("authorization", "")
+    inside = caller_inside(request.scope)
 
     def look() -> tuple[Caller, CatalogView]:
         view = services.catalog.current()
-        return authenticate(header, view, now_ms=services.now_ms()), view
+        now_ms = services.now_ms()
+        caller = inside
+        if caller is None and not header and request.scope["path"].startswith(COOKIE_PREFIX):
+            caller = caller_of_cookie(request, services.store.catalog, view, now_ms=now_ms)
+        return caller or authenticate(header, view, now_ms=now_ms), view
 
     return await in_thread(services, look)
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from mixdown.explorer.page import Explorer
+from mixdown.explorer.site import Explorer
 from mixdown.http.app import App, make_app
 from mixdown.http.auxiliary import auxiliary_path
 from mixdown.http.exchange import Receive, Scope, Send, send_reply

@@ -1,7 +1,8 @@
-"""The explorer's cookie and its CSRF token: signed statements that an account has signed in. No I/O.
+"""The explorer's cookie and its CSRF token: signed statements that an account has signed in.
 
 A key, an account and a time enter; texts leave, and are checked when they come back. A cookie dies with
-its expiry, its account, or its account's password. It carries no right beyond the explorer.
+its expiry, its account, or its account's password. It opens the explorer and, beside its CSRF token,
+Mixdown's own API; it must never be a credential for anything else, nor without that token for a change.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
+from starlette.requests import Request
 
-from mixdown.store.protocols import Account
+from mixdown.http.auth import READERS, Caller, caller_of, refuse_other_sites
+from mixdown.store.catalog_cache import CatalogView
+from mixdown.store.protocols import Account, Catalog
 
 COOKIE_NAME: Final = "mixdown_explorer"
 COOKIE_TTL_S: Final = 12 * 3600
 COOKIE_LIMIT_CHARS: Final = 2048
+COOKIE_KEY_FACT: Final = "cookie_key"
+CSRF_HEADER: Final = "x-csrf-token"
 KEY_BYTES: Final = 32
 _VERSION: Final = "v1"
 
@@ -57,6 +63,41 @@ def verify(key: bytes, cookie: str, accounts: Mapping[str, Account], *, now_s: i
 def is_csrf_token(signed_in: SignedIn, given: str) -> bool:
     """Whether a form brought the token that belongs to its cookie."""
     return hmac.compare_digest(signed_in.csrf_token.encode(), given.encode())
+
+
+def cookie_key(catalog: Catalog) -> bytes:
+    """The key that signs cookies; made when first needed, shared by all workers through the catalog."""
+    key = catalog.fact(COOKIE_KEY_FACT)
+    if key is None:
+        catalog.set_fact(COOKIE_KEY_FACT, secrets.token_bytes(KEY_BYTES))
+        key = catalog.fact(COOKIE_KEY_FACT)  # another worker may have been later and won
+        assert key is not None
+    return key
+
+
+def signed_in(cookie: str, catalog: Catalog, view: CatalogView, *, now_ms: int) -> SignedIn | None:
+    """Who a cookie speaks for, None unless they may read something. Blocks. Raises `StoreError`."""
+    if not cookie:
+        return None
+    found = verify(cookie_key(catalog), cookie, view.accounts, now_s=now_ms // 1000)
+    if found is None or found.account.is_expired(now_ms):
+        return None
+    return found if caller_of(found.account).roles & READERS else None
+
+
+def caller_of_cookie(request: Request, catalog: Catalog, view: CatalogView, *, now_ms: int) -> Caller | None:
+    """The caller whose cookie and CSRF token a request brings; without that token the cookie is nothing.
+
+    Blocks. Raises `AuthError` (403) for what another site's page sent.
+    """
+    token = request.headers.get(CSRF_HEADER, "")
+    if not token:
+        return None
+    found = signed_in(request.cookies.get(COOKIE_NAME, ""), catalog, view, now_ms=now_ms)
+    if found is None or not is_csrf_token(found, token):
+        return None
+    refuse_other_sites(request)
+    return caller_of(found.account)
 
 
 def _mac(key: bytes, purpose: str, text: str, bound_to: bytes) -> str:

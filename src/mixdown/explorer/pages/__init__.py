@@ -1,0 +1,11 @@
+"""The pages of the explorer: each a module with `routes(frame)`, listed here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Final
+
+from mixdown.explorer.pages import start
+
+PAGES: Final[Sequence[ModuleType]] = (start,)

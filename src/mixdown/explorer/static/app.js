@@ -1,0 +1,234 @@
+// What every page does where scripts run: copying, dialogs, local times, theme, menu, shortcuts, messages.
+// Texts become text nodes; nothing that came from outside is ever parsed as HTML here.
+
+const THEMES = ["system", "light", "dark"];
+const STORED = "mixdown-theme";
+const COPIED_MS = 1500;
+const TOAST_MS = 12000;
+
+// --- copying ---------------------------------------------------------------------------------------------
+
+function makeButton(text, className) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = className;
+  const label = document.createElement("span");
+  label.textContent = text;
+  made.append(label);
+  return made;
+}
+
+export async function copyText(text) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  // browsers offer the clipboard on HTTPS and localhost alone
+  const field = document.createElement("textarea");
+  field.value = text;
+  field.className = "visually-hidden";
+  document.body.append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  if (!done) throw new Error("the browser does not copy");
+}
+
+async function copyBy(button, text) {
+  const label = button.querySelector("span") ?? button;
+  const before = label.textContent;
+  try {
+    await copyText(text);
+    label.textContent = "Copied";
+  } catch {
+    label.textContent = "Select and copy";
+  }
+  setTimeout(() => { label.textContent = before; }, COPIED_MS);
+}
+
+function addCopyButtons(root) {
+  for (const button of root.querySelectorAll("[data-copy-text]")) button.hidden = false;
+  for (const source of root.querySelectorAll("pre[data-copy]:not([data-copy-ready])")) {
+    source.dataset.copyReady = "";
+    const frame = document.createElement("div");
+    frame.className = "copied";
+    source.replaceWith(frame);
+    const button = makeButton("Copy", "btn btn-small");
+    button.addEventListener("click", () => copyBy(button, source.textContent));
+    frame.append(source, button);
+  }
+}
+
+// --- times -----------------------------------------------------------------------------------------------
+
+const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+const UNITS = [["year", 31536e6], ["month", 2592e6], ["day", 864e5], ["hour", 36e5], ["minute", 6e4], ["second", 1e3]];
+
+function ago(ms) {
+  const past = ms - Date.now();
+  const [unit, size] = UNITS.find(([, each]) => Math.abs(past) >= each) ?? ["second", 1e3];
+  return relative.format(Math.round(past / size), unit);
+}
+
+function localiseTimes(root) {
+  for (const time of root.querySelectorAll("time[data-ms]")) {
+    const ms = Number(time.dataset.ms);
+    if (!Number.isFinite(ms) || Math.abs(ms) > 8.64e15) continue;
+    time.textContent = "relative" in time.dataset ? ago(ms) : local.format(ms);
+  }
+}
+
+// --- theme -----------------------------------------------------------------------------------------------
+
+function theme() {
+  return document.documentElement.dataset.theme ?? "system";
+}
+
+function showTheme(button) {
+  const name = theme();
+  button.querySelector("[data-theme-label]").textContent = { system: "Theme: system", light: "Theme: light", dark: "Theme: dark" }[name];
+}
+
+function setTheme(name) {
+  if (name === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  try {
+    if (name === "system") localStorage.removeItem(STORED);
+    else localStorage.setItem(STORED, name);
+  } catch { /* it lasts as long as the page, then */ }
+  document.dispatchEvent(new CustomEvent("mixdown:theme", { detail: { theme: name } }));
+}
+
+function addThemeSwitch() {
+  for (const button of document.querySelectorAll("[data-theme-switch]")) {
+    button.hidden = false;
+    showTheme(button);
+    button.addEventListener("click", () => {
+      setTheme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
+      showTheme(button);
+    });
+  }
+}
+
+// --- menu on phones, project switcher --------------------------------------------------------------------
+
+function addMenu() {
+  const button = document.querySelector("[data-menu]");
+  const sidebar = document.getElementById("sidebar");
+  if (!button || !sidebar) return;
+  const set = (open) => {
+    sidebar.classList.toggle("open", open);
+    button.setAttribute("aria-expanded", String(open));
+  };
+  button.addEventListener("click", () => {
+    const open = !sidebar.classList.contains("open");
+    set(open);
+    if (open) sidebar.querySelector("nav a")?.focus();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && sidebar.classList.contains("open")) {
+      set(false);
+      button.focus();
+    }
+  });
+  const switcher = document.querySelector(".switcher");
+  document.addEventListener("click", (event) => {
+    if (switcher?.open && !switcher.contains(event.target)) switcher.open = false;
+  });
+  switcher?.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !switcher.open) return;
+    switcher.open = false;
+    switcher.querySelector("summary").focus();
+  });
+}
+
+// --- dialogs, and clicks everywhere ----------------------------------------------------------------------
+
+function onClick(event) {
+  const target = event.target instanceof Element ? event.target : null;
+  const copy = target?.closest("[data-copy-text]");
+  if (copy) void copyBy(copy, copy.dataset.copyText);
+  const opener = target?.closest("[data-dialog]");
+  if (opener) {
+    const dialog = document.getElementById(opener.dataset.dialog);
+    if (dialog instanceof HTMLDialogElement && !dialog.open) dialog.showModal();
+  }
+  const closer = target?.closest("[data-close]");
+  if (closer) closer.closest("dialog")?.close();
+  if (target instanceof HTMLDialogElement && target.open) {
+    const box = target.getBoundingClientRect();
+    const outside = event.clientX < box.left || event.clientX > box.right || event.clientY < box.top || event.clientY > box.bottom;
+    if (outside && event.detail) target.close();
+  }
+}
+
+// --- messages --------------------------------------------------------------------------------------------
+
+export function toast(text, { good = false } = {}) {
+  const place = document.getElementById("toasts");
+  if (!place) return;
+  const shown = document.createElement("div");
+  shown.className = good ? "toast toast-good" : "toast";
+  const words = document.createElement("p");
+  words.dir = "auto";
+  words.textContent = text;
+  const close = makeButton("Close", "btn btn-quiet btn-small");
+  close.addEventListener("click", () => shown.remove());
+  shown.append(words, close);
+  place.append(shown);
+  while (place.children.length > 4) place.firstElementChild.remove();
+  setTimeout(() => shown.remove(), TOAST_MS);
+}
+
+function addMessages() {
+  document.addEventListener("htmx:sendError", () => toast("The server cannot be reached. Nothing was changed; try again in a moment."));
+  document.addEventListener("htmx:timeout", () => toast("The server took too long to answer."));
+  document.addEventListener("mixdown:problem", (event) => toast(String(event.detail.text ?? event.detail.value ?? "That did not work.")));
+  document.addEventListener("mixdown:notice", (event) => toast(String(event.detail.text ?? event.detail.value ?? ""), { good: true }));
+  document.addEventListener("htmx:configRequest", (event) => {
+    const token = document.querySelector('meta[name="csrf-token"]')?.content;
+    if (token && event.detail.verb !== "get") event.detail.headers["X-CSRF-Token"] = token;
+  });
+  document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
+}
+
+// --- shortcuts: / for the search field, g and a letter for a page -----------------------------------------
+
+let leader = 0;
+
+function onKey(event) {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (document.querySelector("dialog[open]")) return;
+  const at = event.target;
+  if (at instanceof HTMLElement && (at.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName))) return;
+  if (event.key === "/") {
+    const field = document.querySelector("main [data-search], main input[type=search]");
+    if (!field) return;
+    event.preventDefault();
+    field.focus();
+    field.select?.();
+  } else if (event.key === "g") {
+    leader = Date.now();
+  } else if (Date.now() - leader < 1500 && /^[a-z]$/.test(event.key)) {
+    leader = 0;
+    const link = document.querySelector(`#sidebar a[data-key="${event.key}"]`);
+    if (link) {
+      event.preventDefault();
+      link.click();
+    }
+  }
+}
+
+export function prepare(root) {
+  if (!(root instanceof Element || root instanceof Document)) return;
+  addCopyButtons(root);
+  localiseTimes(root);
+}
+
+prepare(document);
+addThemeSwitch();
+addMenu();
+addMessages();
+document.addEventListener("click", onClick);
+document.addEventListener("keydown", onKey);
