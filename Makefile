@@ -22,7 +22,7 @@ SOURCES := src tests scripts examples $(wildcard bench contrib)
 # contrib patches other people's classes, which is just what mypy is there to forbid
 TYPED := $(filter-out contrib,$(SOURCES))
 
-.PHONY: help install serve test test-slow torture fuzz lint format types imports docs-check check bench bench-full bench-reads bench-events bounds lock build clean
+.PHONY: help install serve test test-slow torture fuzz lint format types imports docs-check check bench bench-full bench-reads bench-events bench-pages screenshots bounds lock build clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,11 +82,17 @@ bench-reads: $(STAMP) ## reads of a million profiles, quiet and under load, in a
 bench-events: $(STAMP) ## twenty million events in store: size, counts, an export; about a quarter of an hour
 	@$(BIN)/python -m bench.stored_events $(ARGS)
 
+bench-pages: $(STAMP) ## the explorer's pages in Chromium, over a million profiles; about a quarter of an hour
+	@$(BIN)/python -m bench.pages $(ARGS)
+
 bench-full: $(STAMP) ## and other databases, growth to 10 M profiles, a slower disk: about an hour
 	@$(BIN)/python -m bench --full $(ARGS)
 
 fuzz: $(STAMP) ## try made-up input on the decoders and the record parser (ARGS="--inputs 10000000 --seed 1")
 	@$(BIN)/python -m tests.hostile.fuzz $(ARGS)
+
+screenshots: $(STAMP) ## take the pictures of the explorer in docs/screenshots (ARGS="users profile")
+	@$(BIN)/python -m tests.explorer.screenshots $(ARGS)
 
 bounds: $(STAMP) ## measure memory, and a normal client beside hostile ones (ARGS=--save keeps it)
 	@$(BIN)/python -m bench.bounds $(ARGS)

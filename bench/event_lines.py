@@ -7,7 +7,7 @@ device and its properties, what differs between a person's events are page, prod
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from mixdown.store.events import EventBatch
@@ -103,3 +103,27 @@ def batches(
                 f'"properties":{{{more},{own}}}}}\n'
             )
         yield EventBatch(project, len(lines), min(times), max(times), "".join(lines).encode())
+
+
+def imports(
+    count: int, *, last_ms: int, days: int, user: Callable[[int], str], size: int, people: int = 200_000
+) -> Iterator[bytes]:
+    """The same events as bodies for `/import`, `size` in each, of the last `days` before `last_ms`.
+
+    `user` gives a person's distinct_id, so that events belong to profiles that are in place.
+    """
+    source = random.Random(2)
+    persons = [_person(number, source)[1].partition('"$os"')[2] for number in range(people)]
+    kinds = [_event(source) for _ in range(_KINDS)]
+    step_ms = days * DAY_MS / count
+    for start in range(0, count, size):
+        rows = []
+        for position in range(start, min(count, start + size)):
+            number = int(people * source.random() ** 2)
+            name, more = kinds[int(_KINDS * source.random())]
+            time_ms = last_ms - int((count - position) * step_ms)
+            rows.append(
+                f'{{"event":"{name}","properties":{{"time":{time_ms},"distinct_id":"{user(number)}",'
+                f'"$user_id":"{user(number)}","$insert_id":"{position:012x}",{more},"$os"{persons[number]}}}}}'
+            )
+        yield f"[{','.join(rows)}]".encode()

@@ -388,8 +388,51 @@ def published_stored_events() -> Result | None:
 
 def published_reads() -> Result | None:
     """The kept result of `bench.reads`, None where there is none."""
-    path = RESULTS / "reads.json"
+    return kept("reads")
+
+
+def kept(name: str) -> Result | None:
+    """The kept result of that name, None where there is none."""
+    path = RESULTS / f"{name}.json"
     return orjson.loads(path.read_bytes()) if path.exists() else None
+
+
+# --- pages
+
+
+_FIRST_BYTE_AIM_MS: Final = 150
+_SHOWN_AIM_MS: Final = 1000
+_FIRST_VISIT_AIM_KB: Final = 200
+
+
+def pages(result: Result) -> str:
+    """The tables of `bench.pages`."""
+    options = result["options"]
+    head = ["page", "first byte ms", "longest", "all shown ms", "longest", "first visit: shown ms", "kB"]
+    rows = [
+        [
+            page["name"],
+            *[page[name] for name in ("first_byte_ms", "first_byte_max_ms", "shown_ms", "shown_max_ms")],
+            page["cold"]["shown_ms"],
+            page["cold"]["bytes"] / 1000,
+        ]
+        for page in result["pages"]
+    ]
+    aims = ["aim", _FIRST_BYTE_AIM_MS, None, _SHOWN_AIM_MS, None, None, _FIRST_VISIT_AIM_KB]
+    live_head = ["live view, records/s", "frames/s", "p99 between two ms", "longest ms", "frames over 25 ms"]
+    fields = ("offered_records_s", "frames_s", "gap_p99_ms", "gap_max_ms", "late_frames")
+    live = [[cell[name] for name in fields] for cell in result["live"]]
+    words = (
+        f"{_machine(result['machine'])}; {result['machine']['chromium']}, headless, on the same cores;"
+        f" {options['profiles']:,} profiles and {options['events']:,} events in place. Medians of"
+        f" {options['rounds']} visits with a warm cache; a first visit has none."
+    )
+    return "\n\n".join([words, table(head, [aims, *rows]), table(live_head, live)])
+
+
+def save_pages(name: str, result: Result) -> Path:
+    """Keep a result of `bench.pages`, and its tables; the first of them."""
+    return _save(name, result, pages(result))
 
 
 # --- documents
@@ -420,6 +463,7 @@ READS_UNMEASURED: Final = "Not measured yet: `python -m bench.reads --save`, the
 
 
 STORED_UNMEASURED: Final = "Not measured yet: `make bench-events ARGS=--save`, then `python -m bench.report`."
+PAGES_UNMEASURED: Final = "Not measured yet: `make bench-pages ARGS=--save`, then `python -m bench.report`."
 
 
 def documents(
@@ -436,6 +480,8 @@ def documents(
     texts[path] = filled(texts[path], "reads", reads(read) if read else READS_UNMEASURED)
     tables = stored_events(stored) if stored else STORED_UNMEASURED
     texts[path] = filled(texts[path], "stored-events", tables)
+    shown = kept("pages")
+    texts[path] = filled(texts[path], "pages", pages(shown) if shown else PAGES_UNMEASURED)
     return texts
 
 

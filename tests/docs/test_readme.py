@@ -21,7 +21,7 @@ from mixdown.server.greeting import greeting
 from mixdown.settings import Settings
 from mixdown.store.protocols import Project
 from tests.docs.snippets import Step, blocks, shown_by, tour
-from tests.sdk.conftest import NODE, npm_install
+from tests.sdk.npm import NODE, npm_install
 from tests.serving import Profile, Server, StartServer, server, start_server
 
 __all__ = ["server", "start_server"]

@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.sdk.npm import FLAGS
 from tests.sdk.support import run_node
-from tests.sdk.test_browser_sdk import FLAGS
 from tests.serving import Server, StartServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -11,19 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.sdk.npm import FLAGS
 from tests.sdk.support import run_node, stored_group, stored_user, written_now
 from tests.serving import Profile, Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install it
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-]
-FLAGS += ["--disable-component-update", "--disable-sync", "--renderer-process-limit=3"]
 
 DAY = {"$date": "2026-01-02T03:04:05Z"}
 AT_ONCE = {"batch_requests": False}

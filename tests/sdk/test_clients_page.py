@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.snippets import blocks, shown_by
-from tests.sdk.conftest import NODE
 from tests.sdk.environments import client_programs
+from tests.sdk.npm import NODE
 from tests.sdk.seeding import EVENT_NAMES, Seeded
 from tests.sdk.support import ROOT
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.sdk.npm import FLAGS
 from tests.sdk.support import run_node
-from tests.sdk.test_browser_sdk import AT_ONCE, FLAGS, Visit
+from tests.sdk.test_browser_sdk import AT_ONCE, Visit
 from tests.serving import Event, Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install it

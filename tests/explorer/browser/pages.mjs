@@ -1,0 +1,31 @@
+/** Every page of the explorer, as [name, path, parameters]; paths as `site.url` takes them. */
+
+const PROJECT = (people) => [
+  ["start", "", {}],
+  ["live", "live", {}],
+  ["users", "users", {}],
+  ["groups", "groups", { key: "company" }],
+  ["profile", "profile", { id: people.ada }],
+  ["group", "profile", { id: people.company, group_key: "company" }],
+  ["events", "events", {}],
+  ["event", "event", { name: people.event }],
+  ["cohorts", "cohorts", {}],
+  ["lookup-tables", "lookup-tables", {}],
+  ["refusals", "refusals", {}],
+  ["dictionary", "dictionary", {}],
+  ["sql", "sql", {}],
+  ["settings", "settings", {}],
+];
+const SERVER = [
+  ["projects", "/explorer/projects", {}],
+  ["accounts", "/explorer/accounts", {}],
+  ["health", "/explorer/health", {}],
+];
+
+/** Pages that are there; the others come with their work. */
+const THERE = ["start"];
+
+/** The pages for someone of the seeded people; `only` names some of them. */
+export function pages(people, only) {
+  return [...PROJECT(people), ...SERVER].filter(([name]) => THERE.includes(name) && (!only || only.includes(name)));
+}
