@@ -451,6 +451,25 @@ def test_activity_of_a_person_comes_newest_first_a_page_at_a_time(world: World) 
     assert positions(one["results"]) == [30]
 
 
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"search": "PRO"}, [0, 30]),
+        ({"search": "ünï"}, [32]),
+        ({"search": "pro", "property": "company"}, []),
+        ({"search": "acm", "property": ["company", "plan"]}, [0]),
+        ({"property": "plan"}, [0, 30]),
+        ({"property": "__proto__"}, [32]),
+        ({"property": ["tags", "city"]}, [2, 32]),
+        ({"property": "plan", "limit": 1}, [0]),
+    ],
+)
+def test_activity_is_narrowed_by_texts_and_by_properties(world: World, asked: Any, found: Any) -> None:
+    page = good(world.get("/api/mixdown/activity", params={"distinct_id": "u0", **asked})).json()
+    assert positions(page["results"]) == found
+    assert (page["next"] is None) == ("limit" not in asked)
+
+
 def test_an_event_belongs_to_each_group_that_it_names(plain_world: World) -> None:
     world = plain_world
     world.send(

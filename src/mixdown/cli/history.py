@@ -134,9 +134,8 @@ def undo(
     Example:
       mixdown profiles undo alice --project shop --to 2026-01-31T12:00:00
     """
-    import orjson
-
-    from mixdown.query.history import as_of, read_time, require_reach, restoring
+    from mixdown.query.history import read_time
+    from mixdown.query.undoing import undoing
 
     time_ms = read_time(time, "--to")
     with opened(data_dir) as (settings, store):
@@ -144,10 +143,7 @@ def undo(
         settle_and_tell(settings, store)
         ids = clean_text(group_key), clean_text(profile_id)
         key = profile_key(store, project, *ids, ignore_alias=ignore_alias)
-        require_reach(store.state, time_ms, "--to")
-        then = as_of(store.state, key, time_ms)
-        document = store.state.documents([key])[0]
-        operators = restoring(None if document is None else orjson.loads(document), then)
+        operators = undoing(store.state, key, time_ms, "--to")
         if operators:
             if not as_json:
                 print_rows(
@@ -174,12 +170,12 @@ def _send(
     """Append one record that does it all. Raises `Failure` where it is refused."""
     from mixdown.ingest.direct import append_raw
     from mixdown.ingest.pipeline import rules_of
+    from mixdown.query.undoing import endpoint_for, record_for
 
-    of_user = {"$distinct_id": key[2], "$ignore_alias": True}
-    named = {"$group_key": key[1], "$group_id": key[2]} if key[1] else of_user
-    record = {"$token": project.token, **named, "$ignore_time": True, **operators}
-    endpoint = "groups" if key[1] else "engage"
-    outcome = append_raw(store, rules_of(settings), endpoint, [record], sdk="mixdown", keep_refusals=False)
+    record = record_for(project.token, key, operators)
+    outcome = append_raw(
+        store, rules_of(settings), endpoint_for(key), [record], sdk="mixdown", keep_refusals=False
+    )
     wake_fold(settings)
     if outcome.failed:
         raise Failure(f"{_what(key)} was not put back: {outcome.failed[0][2]}")

@@ -36,6 +36,7 @@ from mixdown.http import (
     privacy,
     reports,
     sql,
+    undo,
 )
 from mixdown.http.auth import CALLER_KEY
 from mixdown.http.auxiliary import Auxiliary, AuxiliaryPaths, auxiliary_path
@@ -85,6 +86,7 @@ def make_app(
     if part != "public":
         routes += [*engage.routes(services), *engage_properties.routes(services)]
         routes += [*cohorts.routes(services), *history.routes(services), *identity.routes(services)]
+        routes += undo.routes(services)
         routes += engage_stats.routes(services)
         routes += [*events.routes(services), *events_export.routes(services)]
         routes += events_activity.routes(services)

@@ -109,6 +109,7 @@ def _activity_query(read: Read, group_key: str, now_ms: int) -> ActivityQuery:
         ids=(one,),
         group_key=group_key,
         include=parameters.strings("event", limit=NAMES_LIMIT) or None,
+        search=_activity_search(parameters),
         before=place_of(before, "before") if before else None,
         limit=parameters.integer("limit", DEFAULT_LIMIT, low=1, high=ACTIVITY_LIMIT),
     )
@@ -181,10 +182,21 @@ def _window(window: Any, day: date, zone: tzinfo) -> Span:
     return span_of_days(days_before(day, value * unit), day, zone)
 
 
-def _search(parameters: Parameters) -> Search | None:
+def _activity_search(parameters: Parameters) -> Search | None:
+    text = _search_text(parameters)
+    names = parameters.strings("property", limit=NAMES_LIMIT) or ()
+    return Search(text, names) if text or names else None
+
+
+def _search_text(parameters: Parameters) -> str:
     text = clean_text(parameters.text("search"))
     if len(text) > SEARCH_LIMIT_CHARS:
         raise QueryError(f"search, must be a text of at most {SEARCH_LIMIT_CHARS} characters", status=400)
+    return text
+
+
+def _search(parameters: Parameters) -> Search | None:
+    text = _search_text(parameters)
     given = parameters.value("search_properties")
     named = [] if given is None else given
     if type(named) is not list or len(named) > NAMES_LIMIT:

@@ -317,6 +317,16 @@ def _activity() -> dict[str, Operation]:
             parameter("group_key", "Or the name of a group key.", _TEXT),
             parameter("group_id", "And the group.", _TEXT),
             parameter("event", "Only events of these names.", _TEXTS),
+            parameter(
+                "search",
+                "Only events that have this text in their name or a value, whatever the case.",
+                _TEXT | {"maxLength": events_activity.SEARCH_LIMIT_CHARS},
+            ),
+            parameter(
+                "property",
+                "Search in the values of these properties alone; without `search`: events that have one.",
+                _TEXTS,
+            ),
             _FROM,
             _TO,
             parameter("before", "`next` of the page before.", _TEXT),

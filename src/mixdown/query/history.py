@@ -34,6 +34,9 @@ _REPLAYED_AT_ONCE: Final = 8
 _ABSENT: Final = object()
 _YEAR_9999_MS: Final = 253_402_300_799_999
 _NAMES: Final = {int(operator): f"${operator.name.lower()}" for operator in Operator}
+GEO: Final = "$geo"
+"""What an entry names for what the location of the sender changed."""
+OPERATOR_NAMES: Final = frozenset({*_NAMES.values(), GEO})
 _PLACE: Final = re.compile(r"(\d{1,19})-(\d{1,9})")
 
 
@@ -136,6 +139,7 @@ def history_page(
     key: ProfileKey,
     *,
     names: Collection[str] = (),
+    operators: Collection[str] = (),
     before: Place | None = None,
     limit: int = 100,
 ) -> tuple[list[HistoryEntry], Place | None]:
@@ -143,11 +147,14 @@ def history_page(
 
     It ends earlier where it becomes larger than `PAGE_LIMIT_BYTES`.
 
-    `names` are properties to be shown alone; `before` is what the page before returned. Blocks.
+    `names` are properties, and `operators` what changed them, to be shown alone; `before` is what the page
+    before returned. Blocks.
     """
     found: list[tuple[Place, HistoryEntry]] = []
     size = 0
-    for place, entry in _behind(store.state, key, names, before):
+    for place, entry in _behind(store.state, key, before):
+        if (names and entry.property not in names) or (operators and entry.operator not in operators):
+            continue
         if len(found) == limit or size >= PAGE_LIMIT_BYTES:
             return [entry for _, entry in found], found[-1][0]
         found.append((place, entry))
@@ -261,28 +268,37 @@ def _as_of(
     return doc
 
 
-def _behind(
-    state: State, key: ProfileKey, names: Collection[str], before: Place | None
-) -> Iterator[tuple[Place, HistoryEntry]]:
-    for place, entry in _entries(state, key, 0):
-        if (before is None or place < before) and (not names or entry.property in names):
-            yield place, entry
+def steps_back(
+    state: State, key: ProfileKey, since_ms: int = 0
+) -> Iterator[tuple[Applied, Properties | None, Properties | None]]:
+    """Each record that a profile took, newest first, with the profile before it and after it.
 
-
-def _entries(state: State, key: ProfileKey, since_ms: int) -> Iterator[tuple[Place, HistoryEntry]]:
-    """All entries of a profile, newest first, each with its place: (position, number within the record)."""
+    What it gives is to be read before the next, and never changed. Blocks.
+    """
     watermark, document = state.standing(key)
     doc: Properties | None = None if document is None else orjson.loads(document)
     for change in state.history(key, below=watermark, since_ms=since_ms):
         patience.check()
         before = unwind(doc, change)
-        for record, held, now in _backwards(_copied(before), change.records):
+        for step in _backwards(_copied(before), change.records):
             patience.check()
-            of_record = list(_differences(record, held, now))
-            numbers = range(len(of_record), 0, -1)
-            for number, entry in zip(numbers, of_record, strict=True):
-                yield (record.position, number), entry
+            yield step
         doc = before
+
+
+def _behind(state: State, key: ProfileKey, before: Place | None) -> Iterator[tuple[Place, HistoryEntry]]:
+    for place, entry in _entries(state, key, 0):
+        if before is None or place < before:
+            yield place, entry
+
+
+def _entries(state: State, key: ProfileKey, since_ms: int) -> Iterator[tuple[Place, HistoryEntry]]:
+    """All entries of a profile, newest first, each with its place: (position, number within the record)."""
+    for record, held, now in steps_back(state, key, since_ms):
+        of_record = list(_differences(record, held, now))
+        numbers = range(len(of_record), 0, -1)
+        for number, entry in zip(numbers, of_record, strict=True):
+            yield (record.position, number), entry
 
 
 def _backwards(
@@ -330,18 +346,15 @@ def _differences(
     whole = "created" if before is None and after is not None else ""
     whole = "deleted" if before is not None and after is None else whole
     old, new = before or {}, after or {}
-    shown = False
-    for name in sorted(old.keys() | new.keys()):
+    changed = sorted(names_changed(old, new))
+    for name in changed:
         was, now = old.get(name, _ABSENT), new.get(name, _ABSENT)
-        if name == LAST_SEEN or (was is not _ABSENT and now is not _ABSENT and _same(was, now)):
-            continue
-        shown = True
         added, removed = _inside(was, now)
         yield HistoryEntry(
             position=record.position,
             time_ms=record.time_ms,
             property=name,
-            operator=_operator(record, name),
+            operator=operator_of(record, name),
             endpoint=record.endpoint,
             sdk=record.sdk,
             old=msgspec.UNSET if was is _ABSENT else was,
@@ -350,11 +363,22 @@ def _differences(
             removed=removed,
             whole=whole,
         )
-    if whole and not shown:
+    if whole and not changed:
         operator = _NAMES[record.operations[0][0]]
         yield HistoryEntry(
             record.position, record.time_ms, "", operator, record.endpoint, record.sdk, whole=whole
         )
+
+
+def names_changed(old: Properties, new: Properties) -> list[str]:
+    """The properties that one profile has otherwise than another, or alone; that it was seen is no change."""
+    return [
+        name
+        for name in old.keys() | new.keys()
+        if (was := old.get(name, _ABSENT)) is not (now := new.get(name, _ABSENT))
+        and (was is _ABSENT or now is _ABSENT or not _same(was, now))
+        and name != LAST_SEEN
+    ]
 
 
 def _same(was: Any, now: Any) -> bool:
@@ -364,12 +388,12 @@ def _same(was: Any, now: Any) -> bool:
     )
 
 
-def _operator(record: Applied, name: str) -> str:
+def operator_of(record: Applied, name: str) -> str:
     """The operator of a record that changed a property; "$geo" where its location did."""
     for operator, payload in reversed(record.operations):
         if operator == Operator.DELETE or name in payload:
             return _NAMES[operator]
-    return "$geo" if record.geo and name in record.geo else ""
+    return GEO if record.geo and name in record.geo else ""
 
 
 def _inside(was: Any, now: Any) -> tuple[Any, Any]:

@@ -34,13 +34,18 @@ class Place(NamedTuple):
 
 
 class Search(msgspec.Struct, frozen=True):
-    """A text that an event's name, or one of its values, has somewhere, whatever the case."""
+    """A text that an event's name, or one of its values, has somewhere, whatever the case.
+
+    With properties and no text: an event that has one of them.
+    """
 
     text: str
     properties: tuple[str, ...] = ()
 
     def finds(self, event: str, properties: Mapping[str, Any]) -> bool:
         """Whether an event has it: in its name or any value, or in the values of the named properties."""
+        if not self.text:
+            return any(properties.get(name) is not None for name in self.properties)
         wanted = self.text.casefold()
         values = [properties.get(name) for name in self.properties] or [event, *properties.values()]
         items = (item for value in values for item in (value if type(value) is list else [value]))
