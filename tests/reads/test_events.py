@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from mixdown.model.errors import StoreError
+from mixdown.query.events import figures
 from mixdown.store.memory import MemoryStore
 from tests.reads.support import (
     DAY_MS,
@@ -388,6 +390,32 @@ def test_a_series_comes_as_csv_too(world: World) -> None:
 )
 def test_a_read_of_events_is_refused_with_what_is_wrong(world: World, target: str, text: str) -> None:
     assert text in refused(world.get(f"/api/2.0/{target}"))
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["events/properties/values?name=plan", f"events/properties?event=a&name=plan&unit=day&{DAYS}"],
+)
+def test_values_that_are_too_long_together_are_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr(figures, "LABELS_LIMIT_CHARS", len("profree") - 1)
+    assert "limit, these values have more than" in refused(world.get(f"/api/2.0/{target}"))
+    monkeypatch.setattr(figures, "LABELS_LIMIT_CHARS", len("profreeundefined"))
+    good(world.get(f"/api/2.0/{target}"))
+
+
+def test_whatever_duckdb_objects_to_is_an_error_of_the_store(world: World) -> None:
+    with (
+        world.services.event_reads.open(world.project.id, (0, NOON_MS)) as table,
+        pytest.raises(StoreError, match=r"events cannot be read: .*no column has this name"),
+    ):
+        table.run("SELECT error('no column has this name')")
+    with (
+        world.services.event_reads.open(world.project.id, (0, NOON_MS)) as table,
+        pytest.raises(StoreError, match="Binder Error"),
+    ):
+        table.run("SELECT nothing FROM events")
 
 
 # --- activity

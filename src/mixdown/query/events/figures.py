@@ -1,14 +1,14 @@
 """Figures over time: how often events came, overall or by the values of a property (contract query §5.1).
 
 An open table of events and a question enter; a `Series` leaves, every key of it filled. All counting is SQL:
-what leaves is bounded by `CELLS_LIMIT`, whatever the events hold.
+what leaves is bounded by `CELLS_LIMIT` and `LABELS_LIMIT_CHARS`, whatever the events hold.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,6 +21,10 @@ from mixdown.query.events.reader import OpenEvents
 
 KINDS: Final = ("general", "unique", "average")
 """How often, by how many persons, and how often by each of them on average."""
+LABELS_LIMIT_CHARS: Final = 16 * 1024 * 1024
+LABELS_TOO_LONG: Final = (
+    f"limit, these values have more than {LABELS_LIMIT_CHARS} characters together: ask for fewer of them"
+)
 CELLS_LIMIT: Final = 1_000_000
 TOO_MANY_CELLS: Final = (
     f"this answer would have more than {CELLS_LIMIT} figures: ask for fewer days, events or values, or for a "
@@ -104,10 +108,23 @@ def value_series(
         "GROUP BY label, bucket"
     )
     parameters = [event, *buckets.span, *(wanted if wanted is not None else [limit])]
-    rows = list(table.rows(sql, parameters))
+    rows = list(bounded(table.rows(sql, parameters)))
     if wanted is None:
         wanted = _most_frequent(rows)
     return _filled(wanted, keys, buckets, rows)
+
+
+def bounded(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Rows that begin with a label, each label kept once. Raises `QueryError` (400): too long together."""
+    known: dict[str, str] = {}
+    size = 0
+    for label, *rest in rows:
+        if label not in known:
+            known[label] = label
+            size += len(label)
+            if size > LABELS_LIMIT_CHARS:
+                raise QueryError(LABELS_TOO_LONG, status=400)
+        yield known[label], *rest
 
 
 def _most_frequent(rows: Iterable[tuple[Any, ...]]) -> list[str]:

@@ -14,7 +14,7 @@ from mixdown.query.events.columns import (
     labels_sql,
     property_sql,
 )
-from mixdown.query.events.figures import _TOTALS
+from mixdown.query.events.figures import _TOTALS, bounded
 from mixdown.query.events.reader import OpenEvents
 
 _ANY: Final = "event IS NOT NULL"
@@ -95,7 +95,7 @@ def top_values(table: OpenEvents, event: str | None, name: str, span: Span, limi
         f"WHERE {_HAS_LABELS}) GROUP BY label "
         "ORDER BY figure DESC, label LIMIT ?"
     )
-    return [label for label, _ in table.rows(sql, [*parameters, *span, limit])]
+    return [label for label, _ in bounded(table.rows(sql, [*parameters, *span, limit]))]
 
 
 def _named(event: str | None) -> tuple[str, list[Any]]:

@@ -290,6 +290,10 @@ def store_errors() -> Iterator[None]:
         raise StoreError(
             f"a file of events cannot be read: {error}", hint="`mixdown doctor` looks for the cause."
         ) from error
+    except duckdb.Error as error:  # no statement should meet one; whoever reads is told all the same
+        raise StoreError(
+            f"events cannot be read: {error}", hint="Please report it, with the request that was sent."
+        ) from error
 
 
 def _groups(files: Sequence[EventFile]) -> list[list[EventFile]]:
