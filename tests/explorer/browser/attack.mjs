@@ -1,0 +1,158 @@
+/**
+ * Visits all that the explorer shows, and looks for markup of clients that became more than text.
+ *
+ * Faults are scripts that ran, reports of the policy, dialogs (faults.mjs), elements and attributes that no template
+ * has, and links that would run a script. `config.pages` bounds how many addresses are visited.
+ */
+import { pages } from "./pages.mjs";
+
+export const widths = ["desktop"];
+const VISITS = 220;
+const OF_ONE_KIND = 3;
+const PARAMETERS = ["q", "search", "where", "sort", "columns", "name", "id", "group_key", "key", "by", "from", "to", "kind",
+  "event", "query", "page", "after", "next", "unit", "property", "value", "tab", "notice", "problem", "cohort", "as_of"];
+
+/** Runs in a page: what clients' markup became, if anything. */
+function injected() {
+  const found = [...document.querySelectorAll("[data-xss], base, iframe, object, embed")].map((one) => `element: ${one.outerHTML.slice(0, 200)}`);
+  for (const element of document.querySelectorAll("*")) {
+    for (const { name, value } of element.attributes) {
+      if (name.startsWith("on") || name.startsWith("hx-on")) found.push(`handler ${name}: ${element.outerHTML.slice(0, 200)}`);
+      const link = ["href", "src", "action", "formaction", "xlink:href", "data"].includes(name);
+      if (link && /^\s*(javascript|data|vbscript):/i.test(value)) found.push(`link ${name}=${value.slice(0, 100)}`);
+    }
+  }
+  if ({}.polluted !== undefined) found.push("Object.prototype is polluted");
+  if (document.querySelector("script:not([src])")) found.push("an inline script");
+  return found;
+}
+
+/** Runs in a page: open all that can be opened without changing anything. */
+function unfold() {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const one of document.querySelectorAll("dialog:not([open])")) one.show();
+}
+
+/** Runs in a page: the addresses that it leads to, those of parts among them. */
+function addresses() {
+  const found = [...document.querySelectorAll("a[href]")].map((one) => one.href);
+  for (const name of ["hx-get", "data-src", "data-stream"]) {
+    for (const one of document.querySelectorAll(`[${name}]`)) found.push(new URL(one.getAttribute(name), location.href).href);
+  }
+  return found.filter((one) => new URL(one).origin === location.origin);
+}
+
+/** Addresses that differ only in the values of their parameters are of one kind. */
+function kind(address) {
+  const { pathname, searchParams } = new URL(address);
+  return `${pathname}?${[...new Set(searchParams.keys())].sort().join("&")}`;
+}
+
+async function inspect(site, where) {
+  const found = await site.page.evaluate(injected);
+  if (found.length) throw new Error(`markup of a client on ${where}:\n${found.slice(0, 10).join("\n")}`);
+  site.faults.check();
+}
+
+/** Visit one address; what it leads to. */
+async function visit(site, address) {
+  try {
+    await site.page.goto(address);
+  } catch (error) {
+    if (/Download is starting|net::ERR_ABORTED/.test(error.message)) return []; // a file to keep, or an answer without a body
+    throw error;
+  }
+  if (!(await site.page.evaluate(() => document.contentType === "text/html"))) {
+    await inspect(site, address);
+    return [];
+  }
+  await site.settled();
+  await inspect(site, address);
+  const found = await site.page.evaluate(addresses);
+  await site.page.evaluate(unfold);
+  await site.settled();
+  await inspect(site, `${address}, unfolded`);
+  return [...found, ...await site.page.evaluate(addresses)];
+}
+
+/** Visit pages, what they lead to and what that leads to, few of each kind, hostile ones first; how many. */
+async function crawl(site, starts, limit) {
+  const waiting = [...starts];
+  const seen = new Set();
+  const kinds = new Map();
+  while (waiting.length && seen.size < limit) {
+    const address = waiting.shift();
+    const like = kinds.get(kind(address)) ?? 0;
+    if (seen.has(address) || like >= OF_ONE_KIND || /sign-out|\/docs$|openapi|\/live\/stream/.test(address)) continue;
+    seen.add(address);
+    kinds.set(kind(address), like + 1);
+    const found = (await visit(site, address)).filter((one) => one.startsWith(`${site.base}/explorer`) && !seen.has(one));
+    waiting.push(...found.sort((one, other) => other.includes("data-xss") - one.includes("data-xss")));
+  }
+  return seen.size;
+}
+
+/** Records that arrive while a page of live data is open. */
+async function live(site, path) {
+  await site.go(path);
+  for (const [target, records] of site.config.writes.slice(2, 8)) await site.send(target.split("?")[0], records);
+  await new Promise((done) => setTimeout(done, 1500));
+  await site.page.evaluate(unfold);
+  await inspect(site, `${path || "start"}, as records arrive`);
+}
+
+/** JSONP answers live on this origin: the policy must not let a page take one for a script. */
+async function jsonp(site) {
+  await site.go("");
+  site.allow(/policy: script-src|Content Security Policy/);
+  const outcome = await site.page.evaluate(() => new Promise((done) => {
+    const script = document.createElement("script");
+    script.src = "/engage?callback=__ran&data=W10=";
+    script.onload = () => done("loaded");
+    script.onerror = () => done("refused");
+    document.head.append(script);
+  }));
+  site.expect(outcome === "refused", "the policy refuses a JSONP answer as a script");
+}
+
+/** Whatever a form is filled with comes back as text. */
+async function forms(site, starts) {
+  for (const start of starts) {
+    await site.page.goto(start);
+    const count = await site.page.locator("main form").count();
+    for (let at = 0; at < Math.min(count, 6); at += 1) {
+      await site.page.goto(start);
+      await site.settled();
+      await site.page.evaluate(unfold);
+      const form = site.page.locator("main form").nth(at);
+      const fields = form.locator("input:is([type=text], [type=search], :not([type])), textarea");
+      if (!(await form.isVisible()) || !(await fields.count())) continue;
+      for (const field of await fields.all()) if (await field.isEditable()) await field.fill(site.config.marks[0]);
+      await form.evaluate((one) => one.requestSubmit());
+      await new Promise((done) => setTimeout(done, 250));
+      await site.settled();
+      await inspect(site, `${start}, form ${at + 1} sent`);
+    }
+  }
+}
+
+export default async function attack(site) {
+  site.allow(/status of (400|403|404|405|409|413|422|429)/); // hostile parameters are refused, and Chromium notes that
+  const starts = pages(site.people).map(([, path, params]) => site.url(path, params));
+  const { "user id": user, "group key": groupKey, "group id": group, "event name": event } = site.config.named;
+  const attackers = [["profile", { id: user }], ["profile", { id: group, group_key: groupKey }], ["event", { name: event }], ["groups", { key: groupKey }]];
+  starts.unshift(...attackers.map(([path, params]) => site.url(path, params)));
+  const parameters = PARAMETERS.flatMap((name) => site.config.marks.map((mark) => [name, mark]));
+  const reflected = pages(site.people).map(([, path, params]) => site.url(path, { ...Object.fromEntries(parameters), ...params }));
+  const limit = site.config.pages ?? VISITS;
+  const visited = await crawl(site, [...starts, ...reflected], limit);
+  site.tell(`visited ${visited} addresses`);
+  if (site.config.pages) return;
+  for (const [, path, params] of pages(site.people)) {
+    for (const name of PARAMETERS) await visit(site, site.url(path, { ...params, [name]: site.config.marks[0] }));
+  }
+  await live(site, "");
+  await live(site, "live");
+  await forms(site, starts);
+  await jsonp(site);
+}
