@@ -108,7 +108,8 @@ async function measure(browser, config, state, [name, path, params]) {
 async function live(browser, config, state) {
   const context = await browser.newContext({ storageState: state, viewport: { width: 1280, height: 800 } });
   const page = await context.newPage();
-  await page.goto(address(config, "live", {}));
+  const response = await page.goto(address(config, "live", {}));
+  if (response.status() !== 200) throw new Error(`the live view answers ${response.status()}`);
   await page.waitForTimeout(1000);
   process.stdout.write("ready\n");
   await page.waitForTimeout(2000); // the load begins

@@ -20,6 +20,11 @@ from tests.serving import servers_ended_together
 
 PICTURES: Final = Path(__file__).parents[2] / "docs" / "screenshots"
 LIMIT_BYTES: Final = 100_000
+SERVER: Final = {
+    "MIXDOWN_STRING_LIMIT_BYTES": "0",
+    "MIXDOWN_TOKEN": "7c1f0b5e9d3a4f62b8e07d915ac24e38",
+    "MIXDOWN_ACCOUNT": "ada:a-password-for-pictures-alone-0123456789",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +42,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="mixdown-pictures-") as name:
         folder = Path(name)
         with servers_ended_together(folder) as start:
-            seeded = seed(start(environment={"MIXDOWN_STRING_LIMIT_BYTES": "0"}), with_hostile=asked.hostile)
+            seeded = seed(start(environment=SERVER), with_hostile=asked.hostile)
             config = {
                 **seeded.config(),
                 "pictures": str(asked.folder.resolve()),

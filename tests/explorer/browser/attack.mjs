@@ -57,7 +57,8 @@ async function inspect(site, where) {
 /** Visit one address; what it leads to. */
 async function visit(site, address) {
   try {
-    await site.page.goto(address);
+    const response = await site.page.goto(address);
+    if (response.status() === 200) site.found += 1;
   } catch (error) {
     if (/Download is starting|net::ERR_ABORTED/.test(error.message)) return []; // a file to keep, or an answer without a body
     throw error;
@@ -145,8 +146,9 @@ export default async function attack(site) {
   const parameters = PARAMETERS.flatMap((name) => site.config.marks.map((mark) => [name, mark]));
   const reflected = pages(site.people).map(([, path, params]) => site.url(path, { ...Object.fromEntries(parameters), ...params }));
   const limit = site.config.pages ?? VISITS;
+  site.found = 0;
   const visited = await crawl(site, [...starts, ...reflected], limit);
-  site.tell(`visited ${visited} addresses`);
+  site.tell(`visited ${visited} addresses; ${site.found} answered 200`);
   if (site.config.pages) return;
   for (const [, path, params] of pages(site.people)) {
     for (const name of PARAMETERS) await visit(site, site.url(path, { ...params, [name]: site.config.marks[0] }));
