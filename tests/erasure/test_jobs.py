@@ -15,6 +15,8 @@ import pytest
 from mixdown.fold.erasure import Eraser
 from mixdown.fold.events import take_all
 from mixdown.fold.events_erasure import EventsEraser
+from mixdown.store import privacy
+from mixdown.store.chunk import Link
 from mixdown.store.memory import MemoryStore
 from mixdown.store.privacy import (
     RETRIEVAL_LIFE_MS,
@@ -43,6 +45,7 @@ from tests.reads.support import (
     group,
     user,
 )
+from tests.store.support import append, appending_events
 
 BODY = {"distinct_ids": ["ada"]}
 
@@ -99,6 +102,20 @@ def erase(world: World) -> None:
         events.go_on()
         eraser.go_on(busy=False)
         eraser._due = 0.0
+
+
+def test_more_linked_ids_than_one_deletion_may_have_are_refused_before_there_is_a_job(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [Link(0, world.project.id, "original", "create_alias", "ada", f"alias {n}") for n in range(3)]
+    append(world.store.log, appending_events("ada", links=asked), now_ms=world.now_ms)
+    world.fold_all()
+    monkeypatch.setattr(privacy, "LINKED_LIMIT", 3)
+    reply = world.post(DELETIONS, user=ADMIN, params={"token": TOKEN}, json=BODY)
+    assert (reply.status_code, "more than 3 ids are linked" in reply.text) == (400, True), reply.text
+    assert not world.store.privacy.unfinished()
+    monkeypatch.setattr(privacy, "LINKED_LIMIT", 4)
+    ask(world, BODY)
 
 
 def test_only_admins_of_the_project_erase_and_retrieve(world: World) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from mixdown.model.errors import StoreError
 from mixdown.query.events import figures
+from mixdown.query.events.buckets import Span
 from mixdown.store.memory import MemoryStore
 from tests.reads.support import (
     DAY_MS,
@@ -407,12 +408,12 @@ def test_values_that_are_too_long_together_are_refused(
 
 def test_whatever_duckdb_objects_to_is_an_error_of_the_store(world: World) -> None:
     with (
-        world.services.event_reads.open(world.project.id, (0, NOON_MS)) as table,
+        world.services.event_reads.open(world.project.id, Span(0, NOON_MS)) as table,
         pytest.raises(StoreError, match=r"events cannot be read: .*no column has this name"),
     ):
         table.run("SELECT error('no column has this name')")
     with (
-        world.services.event_reads.open(world.project.id, (0, NOON_MS)) as table,
+        world.services.event_reads.open(world.project.id, Span(0, NOON_MS)) as table,
         pytest.raises(StoreError, match="Binder Error"),
     ):
         table.run("SELECT nothing FROM events")

@@ -84,8 +84,9 @@ def erase(
 
 def _begin(store: Store, project: int, group_key: str, ids: tuple[str, ...], *, at_once: bool) -> Deletion:
     """A job, with `at_once` one whose records stand in the log. Raises `CatalogError`, `StoreError`."""
-    from mixdown.store.privacy import PENDING, Deletion, begin
+    from mixdown.store.privacy import PENDING, Deletion, begin, with_linked
 
+    with_linked(store, project, group_key, ids)
     now_ms = _now_ms()
     job = Deletion(
         id=secrets.token_hex(16),

@@ -44,8 +44,9 @@ from mixdown.store.privacy import (
     Deletion,
     Retrieval,
     begin,
+    with_linked,
 )
-from mixdown.store.protocols import Project
+from mixdown.store.protocols import Project, Store
 
 DELETIONS: Final = "/api/app/data-deletions/v3.0"
 RETRIEVALS: Final = "/api/app/data-retrievals/v3.0"
@@ -90,6 +91,7 @@ def _deletion_routes(services: Services) -> list[Route]:
 
         def call() -> Deletion:
             store = services.store
+            _refuse_too_many(store, deletion)
             _kept(lambda: store.privacy.add_deletion(deletion))
             if not behind and deletion.due_ms <= deletion.requested_ms:
                 begin(store, deletion, now_ms=services.now_ms())
@@ -194,6 +196,14 @@ def _kept(add: Callable[[], None]) -> None:
         add()
     except CatalogError as error:
         raise RequestError(error.message, status=429, hint=error.hint) from error
+
+
+def _refuse_too_many(store: Store, deletion: Deletion) -> None:
+    """Raises `QueryError` (400) where more ids are linked with these than one deletion may have."""
+    try:
+        with_linked(store, deletion.project, deletion.group_key, deletion.ids)
+    except CatalogError as error:
+        raise QueryError(f"distinct_ids, {error.message}: name fewer", status=400) from error
 
 
 def _named(parameters: Parameters) -> _Ids:
