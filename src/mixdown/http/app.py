@@ -30,6 +30,7 @@ from mixdown.http import (
     health,
     history,
     identity,
+    live,
     openapi,
     own,
     own_lookup_tables,
@@ -92,6 +93,7 @@ def make_app(
         routes += events_activity.routes(services)
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
         routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]
+        routes += live.routes(services)
         routes += [*sql.routes(services), *own_lookup_tables.routes(services)]
     handlers: dict[int | type[Exception], Handler] = {
         404: _not_found,

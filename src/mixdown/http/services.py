@@ -20,6 +20,8 @@ from mixdown.ingest.prepare import Submission
 from mixdown.ingest.resends import Resends
 from mixdown.model.limits import Limits
 from mixdown.query.events.reader import EventReads
+from mixdown.query.live.arrivals import ArrivalCounts
+from mixdown.query.live.tail import LiveTail
 from mixdown.query.waiting import ReaderWatch
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
@@ -106,6 +108,20 @@ class Services:
     def watch(self) -> ReaderWatch:
         """Where reads wait for the log's readers."""
         return ReaderWatch(self.store, self.executor)
+
+    @cached_property
+    def live(self) -> LiveTail:
+        """What tells all who listen at this worker; `close_live` ends it."""
+        return LiveTail(self.store)
+
+    def close_live(self) -> None:
+        """End all who listen: for the event loop, before the server waits for answers under way."""
+        self.live.close()
+
+    @cached_property
+    def arrivals(self) -> ArrivalCounts:
+        """How many records arrived lately, as far as this worker has counted."""
+        return ArrivalCounts(self.store)
 
     @cached_property
     def event_reads(self) -> EventReads:

@@ -100,13 +100,16 @@ def records_of(chunk: Chunk, projects: Collection[int] | None) -> list[RecentRec
     for segment in segments:
         for update in segment.updates:
             if not is_tombstone(update) and (projects is None or update.project in projects):
-                records.append(_record(update, position, chunk.time_ms, segment.endpoint, segment.sdk))
+                records.append(recent_record(update, position, chunk.time_ms, segment.endpoint, segment.sdk))
             position += 1
         position += segment.event_count
     return records
 
 
-def _record(update: LoggedUpdate, position: int, time_ms: int, endpoint: str, sdk: str) -> RecentRecord:
+def recent_record(
+    update: LoggedUpdate, position: int, time_ms: int, endpoint: str, sdk: str
+) -> RecentRecord:
+    """An update of the log as it is shown."""
     return RecentRecord(
         position=position,
         time_ms=time_ms,

@@ -55,20 +55,34 @@ def events_of(chunk: Chunk, projects: Collection[int] | None) -> list[RecentEven
         at = position + len(segment.updates)
         for place, (project, raw) in enumerate(segment.events, at):
             if project and (projects is None or project in projects):
-                event = _decoder.decode(raw)
                 found.append(
-                    RecentEvent(
+                    recent_event(
+                        raw,
                         position=place,
                         time_ms=chunk.time_ms,
                         project=project,
                         endpoint=segment.endpoint,
                         sdk=segment.sdk,
-                        event=event.event,
-                        happened_ms=event.time,
-                        distinct_id=event.distinct_id,
-                        insert_id=event.insert_id,
-                        properties=event.properties,
                     )
                 )
         position += segment.records
     return found
+
+
+def recent_event(
+    raw: msgspec.Raw, *, position: int, time_ms: int, project: int, endpoint: str, sdk: str
+) -> RecentEvent:
+    """An event of the log as it is shown."""
+    event = _decoder.decode(raw)
+    return RecentEvent(
+        position=position,
+        time_ms=time_ms,
+        project=project,
+        endpoint=endpoint,
+        sdk=sdk,
+        event=event.event,
+        happened_ms=event.time,
+        distinct_id=event.distinct_id,
+        insert_id=event.insert_id,
+        properties=event.properties,
+    )

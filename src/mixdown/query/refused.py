@@ -17,18 +17,19 @@ _AT_ONCE: Final = 10
 
 
 def refusals_page(
-    refusals: Refusals, projects: Collection[int], *, before_id: int | None, limit: int
+    refusals: Refusals, projects: Collection[int] | None, *, before_id: int | None, limit: int
 ) -> tuple[list[RefusedRecord], bool]:
-    """The newest refusals of these projects older than `before_id`, at most `limit` and about 8 MiB.
+    """The newest refusals of these projects (None: of all) older than `before_id`, at most `limit` and about 8 MiB.
 
     True where the page was cut for its size: what is left is older than its last. Raises `StoreError`.
     """
     found: list[RefusedRecord] = []
+    listed = None if projects is None else list(projects)
     size = 0
     while len(found) < limit:
         patience.check()
         wanted = min(_AT_ONCE, limit - len(found))
-        some = refusals.listing(list(projects), before_id=before_id, limit=wanted)
+        some = refusals.listing(listed, before_id=before_id, limit=wanted)
         for refusal in some:
             size += refusal_bytes(refusal)
             if found and size > PAGE_LIMIT_BYTES:

@@ -70,6 +70,7 @@ class DrainingServer(uvicorn.Server):
         handshake_s: float,
         renewal: Renewal | None = None,
         on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
         metrics: Metrics,
     ) -> None:
         super().__init__(config)
@@ -77,6 +78,7 @@ class DrainingServer(uvicorn.Server):
         self._metrics = metrics
         self._handshake_s = handshake_s
         self._on_ready = on_ready
+        self._on_stop = on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept: uvicorn's own way for given sockets, but with a bound on TLS handshakes."""
@@ -105,6 +107,7 @@ class DrainingServer(uvicorn.Server):
         """Begin to drain; a second call waits for nobody."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._on_stop()  # answers without an end would hold the server up until its patience is over
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_PER_SECOND == 0:
@@ -175,6 +178,7 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
             handshake_s=settings.header_timeout_s,
             renewal=renewal,
             on_ready=inheritance.say_ready,
+            on_stop=services.close_live,
             metrics=metrics,
         )
         _set_interpreter()

@@ -35,6 +35,7 @@ from mixdown.store.protocols import (
     Appended,
     FoldResult,
     ProfileKey,
+    RefusalHead,
     RefusedRecord,
     Session,
 )
@@ -65,6 +66,15 @@ class MemoryRefusals(Part):
     def by_ids(self, ids: Sequence[int]) -> list[RefusedRecord]:
         with self._use():
             return [self._kept[number] for number in sorted(set(ids)) if number in self._kept]
+
+    def newest_id(self) -> int:
+        with self._use():
+            return max(self._kept, default=0)
+
+    def heads(self, after_id: int, *, limit: int) -> list[RefusalHead]:
+        with self._use():
+            found = [kept for kept in self._kept.values() if kept.id > after_id]
+            return [(kept.id, kept.project, kept.time_ms) for kept in found[:limit]]
 
     def remove(self, ids: Sequence[int]) -> int:
         with self._use():

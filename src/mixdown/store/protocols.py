@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 ProfileKey = tuple[int, str, str]
 """(project, group key or "" for users, id)."""
 
+RefusalHead = tuple[int, int, int]
+"""Of a refusal: (id, project, time in ms)."""
+
 PropertyChange = tuple[int, str, str, str, int]
 """(project, group key, property, kind of value, how many more profiles hold it; fewer: negative)."""
 
@@ -164,6 +167,12 @@ class Refusals(Protocol):
 
     def by_ids(self, ids: Sequence[int]) -> list[RefusedRecord]:
         """The refusals with these ids, in the order of their ids."""
+
+    def newest_id(self) -> int:
+        """The id of the newest that is kept, 0 where there is none; later ones have greater ids."""
+
+    def heads(self, after_id: int, *, limit: int) -> list[RefusalHead]:
+        """Of those behind an id, when they came and for whom: oldest first, `limit` at most."""
 
     def remove(self, ids: Sequence[int]) -> int:
         """Forget refusals (they were sent again, or dismissed); how many there were."""

@@ -13,7 +13,7 @@ import apsw
 import orjson
 
 from mixdown.store.bounds import newest_within, refusal_bounds, refusal_bytes, storable
-from mixdown.store.protocols import RefusedRecord
+from mixdown.store.protocols import RefusalHead, RefusedRecord
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.turns import LogFile
 
@@ -117,6 +117,18 @@ class SqliteRefusals:
         return self._select(
             "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id", (orjson.dumps(list(ids)).decode(),)
         )
+
+    def newest_id(self) -> int:
+        with sqlite.store_errors(self._file.what):
+            return int(sqlite.value(self._file.reader(), "SELECT coalesce(max(id), 0) FROM refusals"))
+
+    def heads(self, after_id: int, *, limit: int) -> list[RefusalHead]:
+        with sqlite.store_errors(self._file.what):
+            return sqlite.rows(
+                self._file.reader(),
+                "SELECT id, project, time_ms FROM refusals WHERE id > ? ORDER BY id LIMIT ?",
+                (after_id, limit),
+            )
 
     def remove(self, ids: Sequence[int]) -> int:
         wanted = orjson.dumps(list(ids)).decode()
