@@ -122,3 +122,21 @@ def test_texts_that_no_store_can_hold_are_mended(log: Log, refusals: Refusals) -
     append(log, appending(refused=[msgspec.structs.replace(refusal(), field="$set.\ud800", sdk="a\0b")]))
     [kept] = refusals.listing(None)
     assert (kept.field, kept.sdk) == ("$set.\ufffd", "a\ufffdb")
+
+
+def test_heads_come_oldest_first_from_behind_an_id_and_tell_the_newest(log: Log, refusals: Refusals) -> None:
+    assert refusals.newest_id() == 0
+    assert refusals.heads(0, limit=10) == []
+    append(log, appending(refused=[refusal(1, 0), refusal(0, 1)]))
+    append(log, appending(refused=[refusal(2, 2)]), now_ms=NOW_MS + 5)
+    heads = refusals.heads(0, limit=10)
+    assert [(project, time_ms) for _, project, time_ms in heads] == [
+        (1, NOW_MS),
+        (0, NOW_MS),
+        (2, NOW_MS + 5),
+    ]
+    assert refusals.newest_id() == heads[-1][0]
+    assert refusals.heads(heads[0][0], limit=1) == heads[1:2]
+    refusals.remove([heads[-1][0]])
+    append(log, appending(refused=[refusal(3, 3)]))
+    assert refusals.newest_id() > heads[-1][0], "an id is never used again"

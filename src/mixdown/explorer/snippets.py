@@ -1,7 +1,7 @@
 """How each SDK is pointed at this server: the snippets of the start page.
 
-An address and a token enter; text to paste leaves. What stands here stands in README.md or docs/sdks.md word for
-word, with the addresses and the token of an example, and a test compares them: there is one truth.
+An address and a token enter; text to paste leaves. What stands here stands in README.md or docs/sdks.md word
+for word, with the addresses and the token of an example, and a test compares them: there is one truth.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ _RUBY: Final = """\
 require "mixpanel-ruby"
 
 server = "https://mixdown.example.com"
-consumer = Mixpanel::Consumer.new("#{server}/track", "#{server}/engage", "#{server}/groups", "#{server}/import")
+consumer = Mixpanel::Consumer.new(
+  "#{server}/track", "#{server}/engage", "#{server}/groups", "#{server}/import"
+)
 mp = Mixpanel::Tracker.new("YOUR_TOKEN") { |type, message| consumer.send!(type, message) }
 mp.track("ada", "Signed in", { "plan" => "pro" })
 mp.people.set("ada", { "plan" => "pro" })
@@ -151,7 +153,8 @@ SNIPPETS: Final = (
         "Ruby",
         "gem install mixpanel-ruby",
         _RUBY,
-        plain_http="The SDK switches TLS on for http as well: say Mixpanel.config_http { |http| http.use_ssl = false } first.",
+        plain_http="The SDK switches TLS on for http as well: first say "
+        "Mixpanel.config_http { |http| http.use_ssl = false }.",
     ),
     Snippet("php", "PHP", "composer require mixpanel/mixpanel-php", _PHP),
     Snippet("java", "Java", "com.mixpanel:mixpanel-java", _JAVA),
@@ -167,7 +170,11 @@ SNIPPETS: Final = (
     ),
     Snippet("flutter", "Flutter", "flutter pub add mixpanel_flutter", _FLUTTER, plain_http=_ON_PHONES),
     Snippet(
-        "react-native", "React Native", "npm install mixpanel-react-native", _REACT_NATIVE, plain_http=_ON_PHONES
+        "react-native",
+        "React Native",
+        "npm install mixpanel-react-native",
+        _REACT_NATIVE,
+        plain_http=_ON_PHONES,
     ),
 )
 

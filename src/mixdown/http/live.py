@@ -1,8 +1,8 @@
-"""What arrives, as it arrives: `/api/mixdown/live` (server-sent events), the newest of it, and counts by kind.
+"""What arrives, as it arrives: `/api/mixdown/live` (server-sent events), the newest of it, counts by kind.
 
-Requests with a service account or a project secret enter; a stream that does not end by itself leaves, or JSON.
-Everything that was refused stands beside what was stored. Nothing here is of use to writers: a stream costs a
-record's way to the log nothing. How it is found: `query.live`.
+Requests with a service account or a project secret enter; a stream without an end leaves, or JSON. Everything
+that was refused stands beside what was stored. It must never cost a record's way to the log anything. How it
+is found: `query.live`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from mixdown.http.auth import READERS, Caller, authenticate, project_of, require
+from mixdown.http.auth import READERS, Caller, project_of, require
 from mixdown.http.own import NO_PROJECT, PREFIX, event_view, record_view, refusal_view
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import in_scan_thread, in_thread, ok_response, project_id_of
+from mixdown.http.reading import in_scan_thread, in_thread, ok_response, project_id_of, sender_of
 from mixdown.http.services import Services
 from mixdown.model.errors import AuthError, QueryError
 from mixdown.model.times import iso_seconds
@@ -68,37 +68,28 @@ def routes(services: Services) -> list[Route]:
     """The routes of this family."""
 
     async def live(request: Request) -> Response:
-        return await stream(request, services, await asked_by(request, services, _sender(request, services)))
+        return await stream(request, services, await asked_by(request, services))
 
     async def newest(request: Request) -> Response:
-        asked = await asked_by(request, services, _sender(request, services))
+        asked = await asked_by(request, services)
         return ok_response(await newest_of(services, asked))
 
     async def arrivals(request: Request) -> Response:
-        asked = await asked_by(request, services, _sender(request, services))
+        asked = await asked_by(request, services)
         return ok_response(await arrivals_of(services, asked))
 
     endpoints = (("live", live), ("live/recent", newest), ("arrivals", arrivals))
     return [Route(f"{PREFIX}/{name}", answering(endpoint), methods=["GET"]) for name, endpoint in endpoints]
 
 
-def _sender(request: Request, services: Services) -> Who:
-    header = request.headers.get("authorization", "")
-
-    def who() -> tuple[Caller, CatalogView]:
-        view = services.catalog.current()
-        return authenticate(header, view, now_ms=services.now_ms()), view
-
-    return who
-
-
-async def asked_by(request: Request, services: Services, who: Who) -> Asked:
+async def asked_by(request: Request, services: Services) -> Asked:
     """What a request asks for, of what its sender may see. Raises `AuthError` and `QueryError`."""
+    who = sender_of(request, services)
     caller, view = await in_thread(services, who)
     require(caller, READERS, "read")
     parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
     kinds = parameters.strings("kind", limit=len(KINDS))
-    chosen = kinds_of(kinds) if kinds else frozenset(KINDS)
+    chosen = kinds_of([name for text in kinds for name in text.split(",")]) if kinds else frozenset(KINDS)
     if chosen is None:
         raise QueryError(f"kind, must be of {', '.join(KINDS)}", status=400)
     wanted = Wanted(
@@ -181,9 +172,9 @@ class _Live(Response):
             await _send(send, self._first())
             while not gone.done() and (left_s := end_s - loop.time()) > 0:
                 found = await listener.take(min(HEARTBEAT_S, left_s))
-                await _send(send, found or b": nothing new\n\n")
                 if listener.ended and not found:
                     break
+                await _send(send, found or b": nothing new\n\n")
             if not gone.done():
                 why = listener.ended or "as long as was asked"
                 await _send(send, _message("end", {"why": why}), more=False)
@@ -288,7 +279,7 @@ async def newest_of(services: Services, asked: Asked) -> dict[str, Any]:
 
     def look() -> dict[str, Any]:
         items, cursor = recent(services.store, asked.wanted, limit=limit)
-        records = []
+        records: list[dict[str, Any]] = []
         size = 0
         for item in reversed(items):
             view = {"kind": item.kind, **arrived_view(arrived_of(item))}

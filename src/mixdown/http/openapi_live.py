@@ -32,8 +32,9 @@ data: {"resumed":false,"gap":false}
 
 id: 13-3
 event: event
-data: {"position":12,"time":"2026-01-15T12:00:00","project_id":1,"endpoint":"track","sdk":"web","event":"Signed in",\
-"distinct_id":"ada","properties":{"time":1768478400000,"$insert_id":"x1","plan":"pro"},"time_ms":1768478400000}
+data: {"position":12,"time":"2026-01-15T12:00:00","project_id":1,"endpoint":"track","sdk":"web",\
+"event":"Signed in","distinct_id":"ada","properties":{"time":1768478400000,\
+"$insert_id":"x1","plan":"pro"},"time_ms":1768478400000}
 
 """
 
@@ -67,7 +68,8 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         PROJECT,
         parameter(
             "unknown_tokens",
-            "With refused records whose token no project has: for owners, who get them without `project_id` anyway.",
+            "With refused records whose token no project has: for owners, who get them anyway where they "
+            "name no project.",
             {"type": "boolean"},
         ),
     )
@@ -91,7 +93,8 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
                 "liveRecent",
                 "Mixdown",
                 "The newest records of every kind, newest first",
-                "Updates, events, links of identities and refused records, with the place from which a stream goes on.",
+                "Updates, events, links of identities and refused records, and the place from which a stream "
+                "goes on.",
                 read_errors(newest)
                 | {"200": response("As asked.", content(ref("LiveRecentAnswer"), _RECENT))},
                 parameters=(*wanted, _limit()),
@@ -103,8 +106,8 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
                 "arrivals",
                 "Mixdown",
                 "How many records arrived, by kind",
-                f"For each {INTERVAL_S} seconds of the last {INTERVAL_S * INTERVALS // 60} minutes; the last of "
-                "them is not over. Counted from the log when asked for.",
+                f"For each {INTERVAL_S} seconds of the last {INTERVAL_S * INTERVALS // 60} minutes; the last "
+                "of them is not over. Counted from the log when asked for.",
                 read_errors(counts) | {"200": response("As asked.", content(ref("ArrivalsAnswer")))},
                 parameters=wanted[:3],
                 security=READERS,
@@ -123,28 +126,35 @@ def _limit() -> Operation:
 
 def _stream(path: str, wanted: tuple[Operation, ...]) -> Operation:
     text = (
-        "Server-sent events, from now on or from where a listener was before. The events `update`, `event`, `link` "
-        "and `refusal` are records; `begin` comes first and says whether something before was lost (`gap`); "
-        "`sample` says at most once a second how many records `matched`, how many of them were `shown`, at how "
-        "many nobody looked because too many came at once (`unread`), and how many were `dropped` because the "
-        "listener did not take them; `end` comes last and says why. Above `rate` records a second it sends an "
-        "even sample. It ends when the credentials do. A record of more than "
+        "Server-sent events, from now on or from where a listener was before. The events `update`, `event`, "
+        "`link` and `refusal` are records; `begin` comes first and says whether something before was lost "
+        "(`gap`); `sample` says at most once a second how many records `matched`, how many of them were "
+        "`shown`, at how many nobody looked because too many came at once (`unread`), and how many were "
+        "`dropped` because the listener did not take them; `end` comes last and says why. Above `rate` "
+        "records a second it sends an even sample. It ends when the credentials do. A record of more than "
         f"{live.MESSAGE_LIMIT_BYTES // 1024} KiB is `cut`. At most {LISTENERS_LIMIT} may listen to a worker."
     )
     place = {"type": "string", "maxLength": 40, "pattern": r"^\d{1,18}-\d{1,18}$"}
     own_parameters = (
-        parameter("after", "The id of the last message seen: what came since comes first, as far as it can.", place),
-        parameter("Last-Event-ID", "The same, as browsers send it; it counts before `after`.", place, "header"),
+        parameter(
+            "after", "The id of the last message seen: what came since comes first, as far as it can.", place
+        ),
+        parameter(
+            "Last-Event-ID", "The same, as browsers send it; it counts before `after`.", place, "header"
+        ),
         parameter(
             "rate",
-            f"How many stored records a second at most, and as many refused ones; {live.DEFAULT_RATE} by default.",
+            f"How many stored records a second, and as many refused ones; {live.DEFAULT_RATE} by default.",
             {"type": "integer", "minimum": 1, "maximum": live.RATE_LIMIT},
         ),
-        parameter(
-            "seconds",
-            "End after so long; by default the stream has no end.",
-            {"type": "integer", "minimum": 1, "maximum": live.SECONDS_LIMIT},
-        ),
+        {
+            **parameter(
+                "seconds",
+                "End after so long; by default the stream has no end.",
+                {"type": "integer", "minimum": 1, "maximum": live.SECONDS_LIMIT},
+            ),
+            "example": 1,
+        },
     )
     return operation(
         "live",

@@ -107,6 +107,11 @@ async def authenticated(request: Request, services: Services) -> tuple[Caller, C
     What a page of this server asks in process names its caller in the scope. The explorer's cookie counts
     for Mixdown's own API alone, and only beside its CSRF token (DESIGN §7).
     """
+    return await in_thread(services, sender_of(request, services))
+
+
+def sender_of(request: Request, services: Services) -> Callable[[], tuple[Caller, CatalogView]]:
+    """What finds the caller, by the catalog as it stands when that is called. Blocks; raises as above."""
     header = request.headers.get("authorization", "")
     inside = caller_inside(request.scope)
 
@@ -118,7 +123,7 @@ async def authenticated(request: Request, services: Services) -> tuple[Caller, C
             caller = caller_of_cookie(request, services.store.catalog, view, now_ms=now_ms)
         return caller or authenticate(header, view, now_ms=now_ms), view
 
-    return await in_thread(services, look)
+    return look
 
 
 async def begin_read(

@@ -106,9 +106,7 @@ def records_of(chunk: Chunk, projects: Collection[int] | None) -> list[RecentRec
     return records
 
 
-def recent_record(
-    update: LoggedUpdate, position: int, time_ms: int, endpoint: str, sdk: str
-) -> RecentRecord:
+def recent_record(update: LoggedUpdate, position: int, time_ms: int, endpoint: str, sdk: str) -> RecentRecord:
     """An update of the log as it is shown."""
     return RecentRecord(
         position=position,

@@ -19,7 +19,7 @@ _AT_ONCE: Final = 10
 def refusals_page(
     refusals: Refusals, projects: Collection[int] | None, *, before_id: int | None, limit: int
 ) -> tuple[list[RefusedRecord], bool]:
-    """The newest refusals of these projects (None: of all) older than `before_id`, at most `limit` and about 8 MiB.
+    """The newest refusals of these projects (None: all) older than `before_id`: `limit` of them, about 8 MiB.
 
     True where the page was cut for its size: what is left is older than its last. Raises `StoreError`.
     """

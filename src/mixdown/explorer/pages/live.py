@@ -1,7 +1,7 @@
 """The live view: the newest records of a project, and others as they arrive.
 
-The newest come with the page, readable without JavaScript; `static/live.js` then listens to the API's own stream
-from where they end. Both say the same of a record: what is said here is said in `static/live-rows.js` too.
+The newest come with the page, readable without JavaScript; `static/live.js` then listens to the API's own
+stream from where they end. Both say the same of a record: what is said here, `static/live-rows.js` says too.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ async def build(visit: Visit) -> Mapping[str, Any]:
     if chosen and set(chosen) != set(KINDS):
         asked["kind"] = chosen
     params = {name: value for name, value in asked.items() if value is not None}
-    found = (
-        await visit.ask("GET", "/api/mixdown/live/recent", params={**asked, "limit": SHOWN})
-    ).good()["results"]
+    found = (await visit.ask("GET", "/api/mixdown/live/recent", params={**asked, "limit": SHOWN})).good()[
+        "results"
+    ]
     names = {project.id: project.name for project in visit.projects} if tokens != _PROJECT else {}
     return {
         "records": [_row(record, names) for record in found["records"]],

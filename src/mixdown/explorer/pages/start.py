@@ -1,8 +1,8 @@
 """The start page of a project: what has arrived, how to send something, and the first record as it comes.
 
 A visit enters; counts, a chart of the last ten minutes and snippets for this very address leave. The first
-record lights up by itself: where none is there yet the page asks once a second, and is answered without a body
-until there is one.
+record lights up by itself: where none is there yet the page asks once a second, and is answered without a
+body until there is one.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ async def _newest(visit: Visit) -> dict[str, Any]:
     """The newest record that was stored and the newest refusal, None where there is none in reach."""
     params: dict[str, Any] = {"limit": _LOOKED_AT, "unknown_tokens": visit.caller.is_owner}
     found = (await visit.ask("GET", "/api/mixdown/live/recent", params=params)).good()["results"]["records"]
-    stored = [record for record in found if record["kind"] in (UPDATE, EVENT) and record["endpoint"] != "erase"]
+    stored = [
+        record for record in found if record["kind"] in (UPDATE, EVENT) and record["endpoint"] != "erase"
+    ]
     refused = [record for record in found if record["kind"] == REFUSAL]
     record, refusal = stored[0] if stored else None, refused[0] if refused else None
     return {
@@ -117,14 +119,16 @@ def _told(visit: Visit, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _any_lately(visit: Visit) -> bool:
-    """Whether anything arrived in the last ten minutes: a count that is kept, and costs nothing to ask for."""
+    """Whether anything arrived in the last ten minutes: a count that is kept, and cheap to ask for."""
     found = await _counts(visit)
     return any(any(found[kind]) for kind in (UPDATE, EVENT, REFUSAL))
 
 
 async def _counts(visit: Visit) -> Mapping[str, Any]:
     params = {"unknown_tokens": visit.caller.is_owner}
-    found: Mapping[str, Any] = (await visit.ask("GET", "/api/mixdown/arrivals", params=params)).good()["results"]
+    found: Mapping[str, Any] = (await visit.ask("GET", "/api/mixdown/arrivals", params=params)).good()[
+        "results"
+    ]
     return found
 
 

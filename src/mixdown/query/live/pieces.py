@@ -1,13 +1,15 @@
 """The segments of a chunk, looked at twice: first what they hold of which project, then, where wanted, all.
 
-A chunk enters; pieces leave, counted by their envelopes alone, at the speed at which JSON can be skipped. Their
-records become `Item`s only when somebody may be shown them, and are decoded to the end only when somebody is.
+A chunk enters; pieces leave, counted by their envelopes alone, at the speed at which JSON can be skipped.
+Their records become `Item`s only when somebody may be shown them, and are decoded to the end only when
+somebody is.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import msgspec
@@ -153,8 +155,10 @@ def items_of(piece: Piece) -> list[Item]:
         links.setdefault(link.index, []).append(link)
     first = piece.first + len(segment.updates)
     for index, (project, raw) in enumerate(segment.events):
-        for link in links.get(index, ()):
-            items.append(Item(LINK, link.project, first + index, time_ms, endpoint, sdk, b"", link))
+        items += [
+            Item(LINK, link.project, first + index, time_ms, endpoint, sdk, b"", link)
+            for link in links.get(index, ())
+        ]
         if project:
             items.append(Item(EVENT, project, first + index, time_ms, endpoint, sdk, raw))
     return items
@@ -217,10 +221,8 @@ def _searched(item: Item) -> str:
     """All that a search looks through, in lower case."""
     raw = bytes(item.raw)
     if b"\\u" in raw:  # a client may have written its letters as escapes
-        try:
+        with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):  # a refused body may be no JSON
             raw = orjson.dumps(orjson.loads(raw))
-        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-            pass  # a refused body that is no JSON is searched as it came
     text = raw.decode("utf-8", "replace")
     source = item.source
     if isinstance(source, LoggedUpdate):

@@ -1,7 +1,7 @@
 """The one reader of the log for all listeners of a worker: reads each chunk once, decodes what may be shown.
 
 A store enters; for each listener, the bytes of what it is sent leave. Everything here blocks and belongs in
-one thread. It holds nothing open between two looks, and looks at a bounded number of records and bytes at once.
+one thread. It holds nothing open between two looks, and looks at so many records and bytes at once.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Hearing(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """What was found at one look: the records decoded, the counts of those that were not, and where it ends."""
+    """What was found at one look: records decoded, the counts of those that were not, and where it ends."""
 
     items: list[Item]
     unread: Counts
@@ -143,9 +143,7 @@ class TailReader:
     def _stretch(self, begin: Cursor, end: Cursor, shares: Sequence[Share], *, records: int) -> Stretch:
         """What lies between two places, as far as one look goes."""
         pieces, position = self._pieces(begin.position, end.position)
-        wanted = [
-            piece for piece in pieces if any(share.wanted.counted(piece.counts) for share in shares)
-        ]
+        wanted = [piece for piece in pieces if any(share.wanted.counted(piece.counts) for share in shares)]
         read = _within(wanted, records)
         chosen = {piece.first for piece in read}
         unread: Counts = Counts()

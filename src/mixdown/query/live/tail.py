@@ -1,7 +1,8 @@
 """Those who listen to what arrives at one worker, and the task that tells them.
 
-Listeners come and go on one event loop; a thread of their own reads the log for all of them, ten times a second,
-and rests when nobody listens. Each has a bounded queue: who does not take what it is sent loses it, and is told.
+Listeners come and go on one event loop; a thread of their own reads the log for all of them, ten times a
+second, and rests when nobody listens. Each has a bounded queue: who does not take what it is sent loses it,
+and is told.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ class LiveTail:
     ) -> Listener:
         """A new listener, who hears what arrives from now on, or from `after` on; `leave` must follow.
 
-        `allowed` is asked every other second, in a thread, whether it may go on. Raises `OverloadedError` where
-        too many listen, and `StoreError`.
+        `allowed` is asked every other second, in a thread, whether it may go on. Raises `OverloadedError`
+        where too many listen, and `StoreError`.
         """
         if self._closed:
             raise OverloadedError(CLOSING, retry_after_s=1)
@@ -123,10 +124,8 @@ class LiveTail:
         except BaseException:
             self.leave(listener)
             raise
-        if self._closed:
-            listener.end(CLOSING)
-        elif self._task is None:
-            self._task = loop.create_task(self._tell())
+        if self._task is None:
+            self._task = loop.create_task(self._tell())  # which does nothing where `close` came meanwhile
         return listener
 
     def leave(self, listener: Listener) -> None:

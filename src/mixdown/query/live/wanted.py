@@ -1,4 +1,4 @@
-"""What one listener wants, and its share of what arrives: the filter, the sampling, and the count of the rest.
+"""What one listener wants, and its share of what arrives: the filter, the sampling, the count of the rest.
 
 Items enter, those to be shown leave. No I/O and no clock: the time is told.
 """
@@ -38,7 +38,7 @@ class Cursor(NamedTuple):
 class Wanted(msgspec.Struct, frozen=True):
     """Which records a listener asks for.
 
-    `projects` None means all; 0 in it stands for refusals whose token no project has. `text` is in lower case.
+    `projects` None means all; 0 in it stands for refusals whose token no project has. `text` is lower case.
     """
 
     projects: frozenset[int] | None
