@@ -92,10 +92,10 @@ def test_each_id_is_the_place_behind_its_message(world: World) -> None:
     listener.leave()
     for place, message in enumerate(heard):
         rest = Listener(world, query(after=message.id))
-        ours = [(m.kind, m.data.get("position"), m.data.get("index")) for m in heard[place + 1 :]]
-        if ours:
-            rest.hear(len(ours))
-        assert [(m.kind, m.data.get("position"), m.data.get("index")) for m in rest.records] == ours
+        left = heard[place + 1 :]
+        if left:
+            rest.hear(len(left))
+        assert sorted(map(str, (m.data for m in rest.records))) == sorted(map(str, (m.data for m in left)))
         rest.leave()
 
 
