@@ -63,11 +63,17 @@ class Settings:
     internal_port: Annotated[
         int,
         _About(
-            help="Serve the page at `/`, `/api` and `/metrics` on this port of their own, and only "
+            help="Serve the explorer, `/api` and `/metrics` on this port of their own, and only "
             "ingestion and health on `port`; 0 serves all on `port`.",
             high=65535,
         ),
     ] = 0
+    explorer: Annotated[
+        bool,
+        _About(
+            help="The web explorer at `/`, and the page `/docs`. Off, `/` answers everyone as Mixpanel does."
+        ),
+    ] = True
     database_url: Annotated[
         str, _About(help="PostgreSQL to keep data in. Comes with a later release and is refused for now.")
     ] = ""
@@ -329,7 +335,8 @@ class Settings:
 class Setting:
     """One setting as documentation and the command line see it.
 
-    `flag` is "" where a secret would show in the list of processes. `low` and `high` bound whole
+    `flag` is "" where a secret would show in the list of processes, and `--no-…` for what is on unless it is
+    switched off. `low` and `high` bound whole
     numbers; `choices` are the values allowed, if they are few.
     """
 
@@ -346,6 +353,12 @@ class Setting:
     choices: tuple[str, ...]
 
 
+def _flag(name: str, *, is_on: bool, secret: bool) -> str:
+    if secret:
+        return ""
+    return ("--no-" if is_on else "--") + name.replace("_", "-")
+
+
 def _declared() -> Iterable[Setting]:
     hints = get_type_hints(Settings, include_extras=True)
     for field in dataclasses.fields(Settings):
@@ -358,7 +371,7 @@ def _declared() -> Iterable[Setting]:
             default=field.default,  # type: ignore[arg-type]  # dataclasses types a default as Any or MISSING
             help=about.help,
             env=ENV_PREFIX + field.name.upper(),
-            flag="" if about.secret else "--" + field.name.replace("_", "-"),
+            flag=_flag(field.name, is_on=field.default is True, secret=about.secret),
             advanced=about.advanced,
             secret=about.secret,
             low=about.low,

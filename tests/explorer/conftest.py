@@ -1,4 +1,4 @@
-"""A server in process, with the page at `/` and a browser's habits; and a real browser."""
+"""A server in process, with the explorer at `/` and a browser's habits; and a real browser."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from mixdown.explorer import session
 from mixdown.store.sqlite.store import open_store
 from tests.explorer.browser import Browser
+from tests.explorer.support import Site, plain_pages
 from tests.reads.support import World
 from tests.sdk.npm import NO_CHROMIUM, clean_environment, find_chromium, npm_install
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "FAILURE_PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -32,3 +39,11 @@ def browser() -> Browser:
     if not chromium:
         pytest.skip(NO_CHROMIUM)
     return Browser(chromium, clean_environment())
+
+
+@pytest.fixture
+def site(world: World) -> Iterator[Site]:
+    """The same with pages of the tests' own."""
+    made = Site(world, plain_pages)
+    yield made
+    made.close()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from mixdown.explorer import session
 from mixdown.explorer.site import Explorer
-from mixdown.http.app import make_app
+from mixdown.http.app import App, make_app
 from mixdown.http.cookies import COOKIE_NAME
+from mixdown.server.worker import application
 from mixdown.store.credentials import secret_hash
+from mixdown.store.sqlite.store import open_store
+from tests.explorer.support import BROWSER, SIGN_IN, SIGN_OUT, tags_of
 from tests.reads.support import (
     IMPORTER,
     PASSWORD,
@@ -23,15 +25,6 @@ from tests.reads.support import (
     TOKEN,
     World,
 )
-
-BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-SIGN_IN, SIGN_OUT = "/explorer/sign-in", "/explorer/sign-out"
-NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-
-
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "FAILURE_PAUSE_S", 0.0)
 
 
 def look(world: World, **options: Any) -> httpx.Response:
@@ -49,23 +42,6 @@ def csrf_of(reply: httpx.Response) -> str:
     found = re.search(r'name="csrf" value="([0-9a-f]{64})"', reply.text)
     assert found
     return found[1]
-
-
-class _Tags(HTMLParser):
-    """Every tag with its attributes, in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-
-def tags_of(reply: httpx.Response) -> list[tuple[str, dict[str, str | None]]]:
-    parser = _Tags()
-    parser.feed(reply.text)
-    return parser.tags
 
 
 def test_signed_out_the_page_gives_nothing_away(world: World) -> None:
@@ -221,3 +197,22 @@ def test_signing_in_sets_a_strict_cookie_and_leads_to_the_first_project(world: W
     assert "secure" not in cookie, "this request came over plain HTTP"
     reply = world.get("/", user=None, headers={"Accept": BROWSER})
     assert (reply.status_code, reply.headers["location"]) == (303, f"/explorer/{world.project.id}")
+
+
+def test_without_the_explorer_there_is_no_page_for_anybody(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "data", role="worker", create=True)
+    plain = World(store, explorer=False)
+    try:
+        served = application(plain.services, internal_port=0)
+        assert isinstance(served, App)
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app=served), base_url="http://mixdown.test")
+        headers = {"Accept": BROWSER}
+        targets = ("/", "/explorer", "/explorer/1", SIGN_IN, "/static/app.css", "/docs", "/openapi.json")
+        welcome, *missing, described = plain.at_once(*(client.get(to, headers=headers) for to in targets))
+        assert welcome.json()["error"].startswith("Welcome.")
+        assert [reply.status_code for reply in missing] == [404] * 5
+        assert not {path for path in described.json()["paths"] if path.startswith(("/explorer", "/static"))}
+        posted = plain.run(client.post(SIGN_IN, data={"username": READER, "password": PASSWORD}))
+        assert posted.status_code == 404
+    finally:
+        plain.close()

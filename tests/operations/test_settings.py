@@ -28,7 +28,8 @@ def test_a_flag_wins_over_its_variable_and_an_empty_variable_counts_as_not_set()
 def test_every_setting_has_help_a_variable_and_a_default_that_is_allowed(setting: Setting) -> None:
     assert setting.help.endswith(".")
     assert setting.env == f"MIXDOWN_{setting.name.upper()}"
-    assert setting.flag == ("" if setting.secret else f"--{setting.name.replace('_', '-')}")
+    switch = "--no-" if setting.default is True else "--"
+    assert setting.flag == ("" if setting.secret else switch + setting.name.replace("_", "-"))
     assert isinstance(setting.default, setting.type)
     if setting.type is int:
         assert setting.low <= int(str(setting.default)) <= setting.high

@@ -71,7 +71,7 @@ def default_text(setting: Setting) -> str:
 def _option(setting: Setting, about: str = "") -> Callable[[F], F]:
     is_flag = setting.type is bool
     kind: dict[str, Any] = (
-        {"is_flag": True, "flag_value": True}
+        {"is_flag": True, "flag_value": not setting.default}
         if is_flag
         else {"type": _click_type(setting), "metavar": _metavar(setting)}
     )

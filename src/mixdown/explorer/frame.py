@@ -260,10 +260,13 @@ class Frame:
     async def error_page(self, request: Request, visit: Visit | None, problem: Problem) -> Response:
         """What went wrong, as a page."""
         values = {"title": title_of(problem.status), "section": "", "problem_text": problem.text}
-        if visit is None:
-            html = self.environment.get_template("error_bare.html").render(values)
-            return page_response(html, server_host(request, self.services.settings), status=problem.status)
-        return await self._page(visit, "error.html", values, status=problem.status)
+        if visit is not None:
+            try:
+                return await self._page(visit, "error.html", values, status=problem.status)
+            except Exception:  # noqa: BLE001 - what is wrong may be wrong with the navigation too
+                _log.exception("the page of an error failed", path=request.scope["path"])
+        html = self.environment.get_template("error_bare.html").render(values)
+        return self._respond(request, html, status=problem.status)
 
     async def _page(
         self, visit: Visit, template: str, values: Mapping[str, Any], *, status: int = 200

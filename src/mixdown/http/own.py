@@ -2,7 +2,8 @@
 
 Requests with a service account or a project secret enter, JSON leaves, in the envelope
 `{"status": "ok", "results": ...}`. A caller meets its own project only; the owner meets all of them,
-and alone the refusals whose token no project has. The explorer's cookie counts for nothing here.
+and alone the refusals whose token no project has. The explorer's cookie counts here too, beside its CSRF
+token.
 """
 
 from __future__ import annotations

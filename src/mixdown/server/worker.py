@@ -225,12 +225,13 @@ class _ByPort:
 
 def application(services: Services, *, internal_port: int) -> App | _ByPort:
     """The whole application, or the two halves of it by the port that a request came to."""
-    explorer = Explorer(services)
-    routes = explorer.routes()
+    explorer = Explorer(services) if services.settings.explorer else None
+    routes = explorer.routes() if explorer else []
+    page = explorer.page if explorer else None
     if not internal_port:
-        return make_app(services, extra_routes=routes, page=explorer.page)
+        return make_app(services, extra_routes=routes, page=page)
     public = make_app(services, part="public")
-    internal = make_app(services, extra_routes=routes, page=explorer.page, part="internal")
+    internal = make_app(services, extra_routes=routes, page=page, part="internal")
     return _ByPort(public, internal, internal_port)
 
 
