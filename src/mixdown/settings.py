@@ -71,7 +71,8 @@ class Settings:
     explorer: Annotated[
         bool,
         _About(
-            help="The web explorer at `/`, and the page `/docs`. Off, `/` answers everyone as Mixpanel does."
+            help="Serve the web explorer, and the page `/docs`; without it `/` answers browsers as it answers "
+            "everyone else."
         ),
     ] = True
     database_url: Annotated[

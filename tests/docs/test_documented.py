@@ -87,7 +87,9 @@ def test_every_setting_is_in_the_configuration_page(setting: Setting) -> None:
     assert setting.help in rows[0]
     if setting.flag:
         assert f"`{setting.flag}`" in rows[0]
-    if setting.default not in ("", False):
+    if setting.type is bool:
+        assert f" | {'on' if setting.default else 'off'} | " in rows[0]
+    elif setting.default != "":
         assert f"`{setting.default}`" in rows[0]
 
 

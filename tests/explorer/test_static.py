@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import sys
 from pathlib import Path
 
 import httpx
@@ -13,13 +12,12 @@ import pytest
 
 from mixdown.explorer import static_files
 from mixdown.explorer.static_files import FOLDER, asset, files
+from scripts import vendor
 from tests.explorer.support import SIGN_IN, Site, tags_of
 from tests.reads.support import READER
 
 ROOT = Path(__file__).parents[2]
 VENDOR = FOLDER / "vendor"
-sys.path.insert(0, str(ROOT / "scripts"))
-import vendor  # noqa: E402 - the script that is tested stands outside the packages
 
 
 def fetch(site: Site, target: str, **headers: str) -> httpx.Response:
