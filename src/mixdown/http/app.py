@@ -35,6 +35,7 @@ from mixdown.http import (
     own,
     own_lookup_tables,
     privacy,
+    profiles,
     reports,
     sql,
     undo,
@@ -94,7 +95,7 @@ def make_app(
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
         routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]
         routes += live.routes(services)
-        routes += [*sql.routes(services), *own_lookup_tables.routes(services)]
+        routes += [*sql.routes(services), *own_lookup_tables.routes(services), *profiles.routes(services)]
     handlers: dict[int | type[Exception], Handler] = {
         404: _not_found,
         405: _method_not_allowed,

@@ -25,6 +25,7 @@ from mixdown.http import (
     openapi_lookup_tables,
     openapi_own,
     openapi_privacy,
+    openapi_profiles,
     openapi_reading,
     openapi_reports,
     openapi_site,
@@ -92,6 +93,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         openapi_live.operations,
         openapi_admin.operations,
         openapi_privacy.operations,
+        openapi_profiles.operations,
         openapi_sql.operations,
         openapi_site.operations,
     )

@@ -133,7 +133,7 @@ class ProfileQueries:
             raise QueryError(AS_OF_NAMED, status=400)
         require_reach(state, time_ms, "as_of")
         group_key = group_key_of(state, query.project, query.filters.data_group_id)
-        render = _renderer(query.output_properties)
+        render = renderer(query.output_properties)
         ids = set(query.distinct_ids)
         if not query.ignore_alias:
             ids = owners_at(state, query.project, group_key, ids, time_ms)
@@ -162,7 +162,7 @@ class ProfileQueries:
         rows: list[bytes] = []
         if page * session.page_size < session.total:
             ids = self._store.sessions.page_ids(session.id, page)
-            render = _renderer(session.output_properties)
+            render = renderer(session.output_properties)
             rows = [
                 render(profile_id, document or _NO_DOCUMENT)
                 for profile_id, document in self._documents(session.project, session.group_key, ids)
@@ -177,7 +177,7 @@ class ProfileQueries:
         reused = self._page_of_reusable(query, rules, 0, watermark, now_ms)
         if reused is not None:
             return reused
-        ids = self._matching(query, choice)
+        ids = self.matching(query, choice)
         first = list(islice(ids, size + 1))
         if len(first) <= size:
             rows = self._rows(query, choice, first)
@@ -213,7 +213,7 @@ class ProfileQueries:
             frozen = self._page_of_reusable(query, rules, query.page, watermark, now_ms)
             if frozen is not None:  # what page 0 froze is what is there now
                 return msgspec.structs.replace(frozen, session_id=live_id(query.project))
-            ids = self._matching(query, choice)
+            ids = self.matching(query, choice)
             before = sum(1 for _ in islice(ids, offset))
             wanted = list(islice(ids, size))
             total = before + len(wanted) + sum(1 for _ in ids)
@@ -222,7 +222,7 @@ class ProfileQueries:
             total = self._store.state.count(query.project, choice.group_key)
             total = min(total, query.limit) if query.limit else total
             if offset < total:
-                render = _renderer(query.output_properties)
+                render = renderer(query.output_properties)
                 last = offset + min(size, total - offset)
                 found = self._live(query.project, choice.group_key, offset, last)
                 rows = [render(profile_id, document) for profile_id, document in _bounded(found)]
@@ -238,7 +238,7 @@ class ProfileQueries:
             yield from some
             begin += len(some)
 
-    def _matching(self, query: ProfileQuery, choice: Choice) -> Iterator[str]:
+    def matching(self, query: ProfileQuery, choice: Choice) -> Iterator[str]:
         """The ids of the result set in its order, cut at `limit`."""
         asked = query.distinct_ids
         if asked is not None and not query.ignore_alias:
@@ -274,7 +274,7 @@ class ProfileQueries:
 
     def _rows(self, query: ProfileQuery, choice: Choice, ids: Sequence[str]) -> list[bytes]:
         """A row for each id that has a profile, or is chosen without one."""
-        render = _renderer(query.output_properties)
+        render = renderer(query.output_properties)
         return [
             render(profile_id, document or _NO_DOCUMENT)
             for profile_id, document in self._documents(query.project, choice.group_key, ids)
@@ -371,7 +371,7 @@ def _row(profile_id: str, document: bytes) -> bytes:
     return b'{"$distinct_id":%b,"$properties":%b}' % (orjson.dumps(profile_id), document)
 
 
-def _renderer(output_properties: tuple[str, ...] | None) -> Callable[[str, bytes], bytes]:
+def renderer(output_properties: tuple[str, ...] | None) -> Callable[[str, bytes], bytes]:
     """How a row is written: the document as it is stored, or what is asked of it, values untouched."""
     if output_properties is None:
         return _row

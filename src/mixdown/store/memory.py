@@ -39,7 +39,7 @@ from mixdown.store.protocols import (
     RefusedRecord,
     Session,
 )
-from mixdown.store.selection import Selection, judge, sort_key_of
+from mixdown.store.selection import Looked, Selection, judge, sort_key_of
 
 
 class MemoryRefusals(Part):
@@ -342,6 +342,21 @@ class MemoryState(Part, MemoryProperties, MemoryIdentities):
         with self._use():
             wanted = [each for each in self._ids(project, group_key) if each > after][:limit]
             return [(profile_id, self._documents[project, group_key, profile_id]) for profile_id in wanted]
+
+    def look(
+        self, project: int, group_key: str, selection: Selection, *, after: str, limit: int, rows: int
+    ) -> Looked:
+        wants = judge(selection)
+        with self._use():
+            ahead = [each for each in self._ids(project, group_key) if each > after]
+            found: list[tuple[str, bytes]] = []
+            for place, profile_id in enumerate(ahead[:rows]):
+                document = self._documents[project, group_key, profile_id]
+                if wants(profile_id, document):
+                    found.append((profile_id, document))
+                if len(found) == limit or place + 1 == rows:
+                    return Looked(found, place + 1, profile_id if place + 1 < len(ahead) else None)
+            return Looked(found, len(ahead), None)
 
     def group_keys(self, project: int) -> dict[str, int]:
         with self._use():

@@ -18,7 +18,7 @@ from mixdown.store import accounts, projects
 from mixdown.store.chunk import FOR_ALL, FOR_PROFILES, Chunk, Outcome
 from mixdown.store.history import HistoryFeed, HistoryRange, HistoryReach, HistorySize
 from mixdown.store.identities import IdentityReads, IdentityWrites
-from mixdown.store.selection import Selection
+from mixdown.store.selection import Looked, Selection
 from mixdown.store.zones import DEFAULT
 
 if TYPE_CHECKING:
@@ -286,6 +286,15 @@ class State(IdentityReads, Protocol):
 
         `limit` of them, fewer (but one) where they are tens of MiB, none where there are no more. To read
         all, ask again with the last id: no snapshot is held in between.
+        """
+
+    def look(
+        self, project: int, group_key: str, selection: Selection, *, after: str, limit: int, rows: int
+    ) -> Looked:
+        """The first profiles behind the id `after` that a selection wants, ascending by id.
+
+        At most `limit` of them (fewer, but one, where they are tens of MiB), found among at most `rows`.
+        To go on, ask again with `Looked.last`.
         """
 
     def group_keys(self, project: int) -> dict[str, int]:

@@ -50,6 +50,18 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         return not self.where and not self.search
 
 
+class Looked(msgspec.Struct, frozen=True):
+    """What a look through some profiles found: (id, document) of those that are wanted, ascending by id.
+
+    `looked_at` is how many there were to look at, `last` the id of the last of them: None where there are no
+    more behind it.
+    """
+
+    profiles: list[tuple[str, bytes]]
+    looked_at: int
+    last: str | None
+
+
 def judge(selection: Selection) -> Judge:
     """A function from a profile's id and stored document to whether it is wanted; made once for many."""
     context = selection.context

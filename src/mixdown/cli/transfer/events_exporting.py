@@ -15,7 +15,7 @@ import msgspec
 from mixdown.cli.folder import find_project, opened, settle_and_tell
 from mixdown.cli.transfer.events_asked import EventsAsked, events_flags
 from mixdown.cli.transfer.export_run import Output, Page, output_flags, refuse_data_folder, write_out
-from mixdown.cli.transfer.shapes import EventShape
+from mixdown.query.files.shapes import EventShape
 from mixdown.cli.transfer.unfinished import Progress
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from mixdown.cli.transfer.import_run import (
     input_flags,
     run_import,
 )
-from mixdown.cli.transfer.shapes import EventReader
+from mixdown.query.files.shapes import EventReader
 from mixdown.model.events import IDENTITY_EVENTS
 from mixdown.settings import SETTINGS, Settings
 

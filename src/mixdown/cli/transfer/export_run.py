@@ -19,11 +19,11 @@ from mixdown.cli.flags import data_dir_flag, json_flag
 from mixdown.cli.output import Failure, emit, note, printable
 from mixdown.cli.progress import ProgressBar, size_text
 from mixdown.cli.transfer import unfinished as files
-from mixdown.cli.transfer.forms import COMPRESSIONS, FORMATS, LAYOUTS, STANDARD, Form, Packer, form_of
-from mixdown.cli.transfer.shapes import Shape
+from mixdown.cli.transfer.forms import COMPRESSIONS, FORMATS, LAYOUTS, STANDARD, Packer, form_of
+from mixdown.query.files.shapes import Shape
 
 if TYPE_CHECKING:
-    from mixdown.cli.transfer.writing import RowWriter
+    from mixdown.query.files.writing import RowWriter
     from mixdown.settings import Settings
 
 SAVE_EVERY_S: Final = 2.0
@@ -147,7 +147,7 @@ class _Run:
         held: files.Unfinished,
         out: IO[bytes] | None,
     ) -> None:
-        from mixdown.cli.transfer.writing import RowWriter
+        from mixdown.query.files.writing import RowWriter
 
         self._exported = exported
         self._form = form
@@ -185,7 +185,7 @@ class _Run:
             return held.rows
         columns = self._rows.table()
         if form.format == "parquet":
-            from mixdown.cli.transfer.parquet import write_parquet
+            from mixdown.query.files.parquet import write_parquet
 
             held.close()
             if held.progress.rows >= MANY_ROWS:
@@ -194,7 +194,7 @@ class _Run:
                 held.rows, columns, held.made, count=held.progress.rows, compression=form.compression
             )
             return held.made
-        from mixdown.cli.transfer.writing import csv_table
+        from mixdown.query.files.writing import csv_table
 
         with held.made.open("wb", buffering=0) as file:
             packer = Packer(file, form.compression)

@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any, Final, Protocol
 
-import msgspec
-
 from mixdown.cli.output import Failure
-from mixdown.model.errors import MixdownError
+from mixdown.query.files.forms import Form, FormError
 
 STANDARD: Final = "-"
 FORMATS: Final = ("ndjson", "csv", "parquet")
@@ -30,17 +28,6 @@ _WAITING: Final = 4
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _ZSTD_WINDOW_BYTES: Final = 128 * 1024 * 1024
 _ZSTD_AT_ONCE_BYTES: Final = 4096  # whose worst case unfolds to 128 MiB
-
-
-class Form(msgspec.Struct, frozen=True):
-    """`format` of `FORMATS`; `compression` of `COMPRESSIONS`: of the stream, for Parquet of its pages."""
-
-    format: str
-    compression: str
-
-
-class FormError(MixdownError):
-    """A file that is not what its name or a flag says."""
 
 
 class Writable(Protocol):

@@ -20,7 +20,7 @@ import orjson
 
 from mixdown.cli.transfer.asking import Asker, MixpanelError, keep_place
 from mixdown.cli.transfer.reading import Batch
-from mixdown.cli.transfer.shapes import ProfileReader
+from mixdown.query.files.shapes import ProfileReader
 from mixdown.ingest.rows import Row
 from mixdown.model.updates import Unreadable
 

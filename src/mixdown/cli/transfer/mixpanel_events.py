@@ -21,7 +21,7 @@ import msgspec
 from mixdown.cli.transfer.asking import Asker, CutOffError, MixpanelError, keep_place
 from mixdown.cli.transfer.forms import READ_BYTES, unpacked
 from mixdown.cli.transfer.reading import Batch, Lines
-from mixdown.cli.transfer.shapes import EventReader
+from mixdown.query.files.shapes import EventReader
 
 REGIONS: Final = {
     "us": "https://data.mixpanel.com",

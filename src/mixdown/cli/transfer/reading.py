@@ -18,10 +18,10 @@ from typing import Any, Final, Protocol
 import msgspec
 import orjson
 
-from mixdown.cli.transfer.cells import ABSENT, value_of
-from mixdown.cli.transfer.columns import REST_COLUMN, Column
-from mixdown.cli.transfer.forms import FormError
-from mixdown.cli.transfer.shapes import Lead, RowReader
+from mixdown.query.files.cells import ABSENT, value_of
+from mixdown.query.files.columns import REST_COLUMN, Column
+from mixdown.query.files.forms import FormError
+from mixdown.query.files.shapes import Lead, RowReader
 from mixdown.ingest.rows import BATCH_BYTES, BATCH_ROWS, ROW_LIMIT_BYTES
 from mixdown.model.updates import Unreadable
 
@@ -242,7 +242,7 @@ class ParquetTable(Table):
         self._json: frozenset[int] = frozenset()
 
     def _rows(self) -> Iterator[tuple[int, Any, bytes]]:
-        from mixdown.cli.transfer.parquet import read_parquet
+        from mixdown.query.files.parquet import read_parquet
 
         number = 0
         for columns, rows in read_parquet(self._path, self._scratch):
@@ -262,7 +262,7 @@ class ParquetTable(Table):
 
     def row(self, raw: Any) -> Any:
         """A row of values."""
-        from mixdown.cli.transfer.parquet import json_like
+        from mixdown.query.files.parquet import json_like
 
         values: list[Any] = []
         try:
@@ -283,7 +283,7 @@ class ParquetTable(Table):
 
     def record(self, raw: Any) -> Any:
         """The values by the names of their columns."""
-        from mixdown.cli.transfer.parquet import json_like
+        from mixdown.query.files.parquet import json_like
 
         return {name: json_like(value) for name, value in zip(self.columns, raw, strict=True)}
 

@@ -120,7 +120,7 @@ class Scanner:
     def values(self, project: int, group_id: int, selection: Selection) -> Iterator[list[Any]]:
         """What `selection.sort_key` is for each profile that is wanted, in no order, many at a time."""
         assert selection.sort_key is not None
-        known = _filter_of(selection)
+        known = filter_of(selection)
         path = _path_of(selection.sort_key)
         if known.exact and path:
             sql = _PAIRS.replace("{value}", _VALUE).replace("{filter}", known.sql)
@@ -134,7 +134,7 @@ class Scanner:
 
     def tally(self, project: int, group_id: int, selections: Sequence[Selection]) -> list[int]:
         """How many profiles each selection wants; those that SQL can tell are counted in one pass."""
-        filters = [_filter_of(selection) for selection in selections]
+        filters = [filter_of(selection) for selection in selections]
         counts = [0] * len(selections)
         exact = [place for place, each in enumerate(filters) if each.exact]
         for places in _at_once(exact, filters):
@@ -160,7 +160,7 @@ class Scanner:
         self._readers.close()
 
     def _by_id(self, project: int, group_id: int, selection: Selection) -> Iterator[str]:
-        known = _filter_of(selection)
+        known = filter_of(selection)
         sorter = Sorter[str](str, self._folder)
         try:
             if known.exact:
@@ -179,7 +179,7 @@ class Scanner:
             sorter.close()
 
     def _by_key(self, project: int, group_id: int, selection: Selection) -> Iterator[str]:
-        known = _filter_of(selection)
+        known = filter_of(selection)
         sorter = Sorter[Keyed](Keyed, self._folder)
         try:
             path = _path_of(selection.sort_key)
@@ -199,7 +199,7 @@ class Scanner:
             sorter.close()
 
     def _wanted(
-        self, project: int, group_id: int, selection: Selection, known: _Filter, value: str
+        self, project: int, group_id: int, selection: Selection, known: Filter, value: str
     ) -> Iterator[list[tuple[str, bytes]]]:
         """(id, `value`) of what is wanted, in no order; Python decides where SQL does not.
 
@@ -330,7 +330,7 @@ class _Pace:
         self.rows = min(self.rows, self._most)
 
 
-class _Filter(NamedTuple):
+class Filter(NamedTuple):
     """A condition over `p`. Where it is not exact, it lets through more than is wanted.
 
     `undecided` is then the document of what Python must decide, and `null` for what is surely wanted.
@@ -343,7 +343,8 @@ class _Filter(NamedTuple):
     undecided_bindings: tuple[Any, ...]
 
 
-def _filter_of(selection: Selection) -> _Filter:
+def filter_of(selection: Selection) -> Filter:
+    """A selection as a condition over `p`."""
     parts: list[str] = []
     bindings: list[Any] = []
     sure: list[str] = []
@@ -370,10 +371,10 @@ def _filter_of(selection: Selection) -> _Filter:
             )
             bindings += [wanted, wanted]
     undecided = f"CASE WHEN {' AND '.join(sure) or 'true'} THEN 'null' ELSE p.document END"
-    return _Filter(" AND ".join(parts) or "true", tuple(bindings), exact, undecided, tuple(sure_bindings))
+    return Filter(" AND ".join(parts) or "true", tuple(bindings), exact, undecided, tuple(sure_bindings))
 
 
-def _at_once(places: Sequence[int], filters: Sequence[_Filter]) -> Iterator[list[int]]:
+def _at_once(places: Sequence[int], filters: Sequence[Filter]) -> Iterator[list[int]]:
     """Places of filters that one statement can count: SQLite takes 32,766 bindings."""
     some: list[int] = []
     bindings = 0

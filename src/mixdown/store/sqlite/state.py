@@ -22,10 +22,10 @@ from mixdown.store.chunk import Outcome
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.history import HistoryFeed, HistoryRange, HistoryReach, HistorySize, change_of
 from mixdown.store.protocols import FoldResult, ProfileKey, PropertyCounts, PropertyIndex
-from mixdown.store.selection import Selection
+from mixdown.store.selection import Looked, Selection
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import documents as stored
-from mixdown.store.sqlite import history, history_upkeep, identities, indexes, properties
+from mixdown.store.sqlite import history, history_upkeep, identities, indexes, looking, properties
 from mixdown.store.sqlite.checkpoints import Checkpoints, Pace
 from mixdown.store.sqlite.keys import find_keys, key_window, redact_outcomes, write_keys
 from mixdown.store.sqlite.scanning import Scanner
@@ -214,6 +214,16 @@ class SqliteState(identities.SqliteIdentities):
             " AND id > ? ORDER BY id LIMIT ?",
             (project, group_id, after, limit),
         )
+
+    def look(
+        self, project: int, group_key: str, selection: Selection, *, after: str, limit: int, rows: int
+    ) -> Looked:
+        group_id = self._group_id(project, group_key)
+        if group_id is None:
+            return Looked([], 0, None)
+        with sqlite.store_errors(self._what):
+            asked = looking.Asked((project, group_id), selection, after, limit, rows)
+            return looking.look(self._readers.get(), asked, indexes.narrow)
 
     def _rows(self, sql: str, bindings: tuple[int | str | None, ...]) -> list[tuple[str, bytes]]:
         """Rows of (id, document), up to the bound in bytes."""

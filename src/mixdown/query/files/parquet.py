@@ -14,8 +14,8 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mixdown.cli.transfer.columns import Column
-from mixdown.cli.transfer.forms import FormError
+from mixdown.query.files.columns import Column
+from mixdown.query.files.forms import FormError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

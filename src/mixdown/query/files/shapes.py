@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from mixdown.cli.transfer.columns import REST_COLUMN, Column
+from mixdown.query.files.columns import REST_COLUMN, Column
 
 Lead = tuple[Any, ...]
 """The values of a row's first columns."""

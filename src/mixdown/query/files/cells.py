@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 ABSENT: Final = object()
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _MAY_BE_JSON: Final = frozenset('-0123456789tfn"[{ \t\n\r')
 
 
@@ -22,6 +23,16 @@ def cell_of(value: Any) -> str:
     if kind is str and not _reads_as_json(value):
         return value  # type: ignore[no-any-return]
     return orjson.dumps(value).decode()
+
+
+def safe_cell(value: Any) -> str:
+    """The same for a spreadsheet: a text that it would run as a formula gets an apostrophe in front."""
+    return safe_text(cell_of(value)) if type(value) is str else cell_of(value)
+
+
+def safe_text(text: str) -> str:
+    """A plain text likewise."""
+    return "'" + text if text.startswith(_FORMULA) else text
 
 
 def value_of(cell: str) -> Any:

@@ -10,22 +10,33 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
-from mixdown.cli.transfer.cells import cell_of
-from mixdown.cli.transfer.columns import REST, REST_KEY, Column, Columns
-from mixdown.cli.transfer.forms import Form
-from mixdown.cli.transfer.shapes import Shape
-from mixdown.cli.transfer.unfinished import Progress
+from mixdown.query.files.cells import cell_of, safe_cell, safe_text
+from mixdown.query.files.columns import REST, REST_KEY, Column, Columns
+from mixdown.query.files.forms import Form
+from mixdown.query.files.shapes import Shape
 
 Rows = Sequence[Any]
 BLOCK_BYTES: Final = 1 << 20
 
 
+class Learnt(Protocol):
+    """What is kept of the columns from page to page (`columns.Columns`)."""
+
+    names: list[str]
+    bits: list[int]
+    rest: bool
+
+
 class RowWriter:
-    """Turns pages into blocks. `direct`: the blocks are the file; otherwise they are rows for `tables`."""
+    """Turns pages into blocks. `direct`: the blocks are the file; otherwise they are rows for `tables`.
+
+    `layout` is "columns" (those that the rows turn out to have, by name), "json", or for CSV "chosen": the
+    columns are `properties`, in that order. `safe`: no cell of a CSV is a formula.
+    """
 
     def __init__(
         self,
@@ -33,23 +44,31 @@ class RowWriter:
         form: Form,
         layout: str,
         properties: Sequence[str] | None,
-        progress: Progress,
+        learnt: Learnt,
+        *,
+        safe: bool = False,
     ) -> None:
         self._shape = shape
         self._wanted = None if properties is None else frozenset(properties)
+        self._chosen = tuple(properties or ())
+        self._safe = safe
         self.columns: Columns | None = None
         self.head = b""
         self.direct = form.format != "parquet"
         self._rows: Callable[[Rows], bytes] = self._ndjson
-        if form.format != "ndjson" and layout == "columns":
+        if form.format == "csv" and layout == "chosen":
+            names = [*(column.name for column in shape.lead), *self._chosen]
+            self.head = _csv_bytes([_csv_head(names, safe=safe)])
+            self._rows = self._csv_of_chosen
+        elif form.format != "ndjson" and layout in ("columns", "chosen"):
             self.direct = False
             self.columns = Columns(
                 lead=shape.lead,
                 fold_case=form.format == "parquet",
                 null_apart=form.format == "parquet",
-                names=progress.names,
-                bits=progress.bits,
-                rest=progress.rest,
+                names=learnt.names,
+                bits=learnt.bits,
+                rest=learnt.rest,
             )
             self._rows = self._columns
         elif form.format == "csv":
@@ -62,11 +81,11 @@ class RowWriter:
         """These rows as they stand in the file, or in the file of rows."""
         return self._rows(rows)
 
-    def note(self, progress: Progress) -> None:
-        """Note in `progress` what was learnt of the columns."""
+    def note(self, learnt: Learnt) -> None:
+        """Note what was learnt of the columns."""
         if self.columns is not None:
-            progress.names, progress.bits = self.columns.names, self.columns.bits
-            progress.rest = self.columns.rest
+            learnt.names, learnt.bits = self.columns.names, self.columns.bits
+            learnt.rest = self.columns.rest
 
     def table(self) -> list[Column]:
         """The columns of the rows written."""
@@ -87,6 +106,15 @@ class RowWriter:
         found = (self._shape.document(row, self._wanted) for row in rows)
         return _csv_bytes((*lead, document.decode()) for lead, document in found)
 
+    def _csv_of_chosen(self, rows: Rows) -> bytes:
+        cell, plain = _cell_kinds(safe=self._safe)
+        parse, names, wanted = self._shape.properties, self._chosen, self._wanted
+        found = (parse(row, wanted) for row in rows)
+        return _csv_bytes(
+            [*map(plain, lead), *[cell(has[name]) if name in has else "" for name in names]]
+            for lead, has in found
+        )
+
     def _columns(self, rows: Rows) -> bytes:
         assert self.columns is not None
         row_of, parse, wanted = self.columns.row, self._shape.properties, self._wanted
@@ -97,17 +125,34 @@ def _lines(lines: Iterable[bytes]) -> bytes:
     return b"\n".join([*lines, b""])
 
 
-def csv_table(rows: Path, columns: Sequence[Column], lead: int) -> Iterator[bytes]:
+def _cell_kinds(*, safe: bool) -> tuple[Callable[[Any], str], Callable[[str], str]]:
+    """How a value and a plain text become cells."""
+    return (safe_cell, safe_text) if safe else (cell_of, _as_it_is)
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _csv_head(names: Sequence[str], *, safe: bool) -> list[str]:
+    """The first row."""
+    return [*map(safe_text, names)] if safe else [*names]
+
+
+def csv_table(
+    rows: Path, columns: Sequence[Column], lead: int, *, safe: bool = False
+) -> Iterator[bytes]:
     """A file of rows as blocks of CSV, the names of the columns first; `lead` of them hold plain text."""
-    yield _csv_bytes([[column.name for column in columns]])
+    yield _csv_bytes([_csv_head([column.name for column in columns], safe=safe)])
+    cell, plain = _cell_kinds(safe=safe)
     first = [column.key for column in columns[:lead]]
     keys = [column.key for column in columns[lead:]]
     size, held = 0, []
     with rows.open("rb") as file:
         for line in file:
             row = orjson.loads(line)
-            cells = [cell_of(row[key]) if key in row else "" for key in keys]
-            held.append([row[key] for key in first] + cells)
+            cells = [cell(row[key]) if key in row else "" for key in keys]
+            held.append([plain(row[key]) for key in first] + cells)
             size += len(line)
             if size >= BLOCK_BYTES:
                 yield _csv_bytes(held)
