@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mixdown.cli.transfer import asking, columns, mixpanel, parquet
+from mixdown.cli.transfer import asking, mixpanel
 from mixdown.fold import identity as fold_identity
 from mixdown.http import compression, exchange, ingestion, own, room
 from mixdown.http.jsontext import DEAR_PARTS
 from mixdown.ingest import commit, rows
 from mixdown.model import identity, limits
 from mixdown.query import choosing, engage, identities, recent, refused
+from mixdown.query.files import columns, parquet
 from mixdown.server import protocol, worker
 from mixdown.settings import SETTINGS, Setting
 from mixdown.store import bounds, sorting

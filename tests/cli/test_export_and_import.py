@@ -16,7 +16,7 @@ import zstandard
 from click.testing import CliRunner
 
 from mixdown.cli.root import root
-from mixdown.cli.transfer import columns, parquet
+from mixdown.query.files import columns, parquet
 from tests.cli.support import Cli, continued_after_a_kill, group, user
 
 SEEN = "2026-01-15T12:00:00"

@@ -16,7 +16,18 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from mixdown.model.expression import PROFILE_ACCESSORS, Expression
-from mixdown.model.expression_nodes import Access, Binary, Call, Items, Literal, Logical, Negative, Node, Not, Now
+from mixdown.model.expression_nodes import (
+    Access,
+    Binary,
+    Call,
+    Items,
+    Literal,
+    Logical,
+    Negative,
+    Node,
+    Not,
+    Now,
+)
 
 ROWS_LIMIT: Final = 50
 DAY_S: Final = 24 * 3600
@@ -45,7 +56,7 @@ class Conditions(msgspec.Struct, frozen=True):
 
 
 class Operator(NamedTuple):
-    """`label` as people read it, for values of a `kind`; `takes` text, number, time, days, list or nothing."""
+    """`label` as people read it, for values of a `kind`; `takes` text, number, time, days, list, nothing."""
 
     label: str
     kind: str
@@ -89,7 +100,13 @@ OPERATORS: Final = {
     "set": Operator("is set", "Any", "nothing", "defined({p})"),
     "unset": Operator("is not set", "Any", "nothing", "not defined({p})"),
 }
-KINDS: Final = {"string": "Text", "number": "Number", "datetime": "Time", "boolean": "True or false", "list": "List"}
+KINDS: Final = {
+    "string": "Text",
+    "number": "Number",
+    "datetime": "Time",
+    "boolean": "True or false",
+    "list": "List",
+}
 """Types of properties, and the kind of operators that fits them best."""
 _COMPARED: Final = {
     "==": ("is", "eq"),
@@ -113,10 +130,11 @@ def rows_of(expression: Expression) -> Conditions | None:
     if expression.is_blank:
         return Conditions(())
     tree = expression.tree
-    joined, parts = ALL, (tree,)
-    if isinstance(tree, Logical):
-        joined, parts = (ANY if tree.operator == "or" else ALL), tree.operands
-    found = [_row(part, expression) for part in parts[: ROWS_LIMIT + 1]]
+    joined = ANY if isinstance(tree, Logical) and tree.operator == "or" else ALL
+    parts: tuple[Node, ...] = tree.operands if isinstance(tree, Logical) else (tree,)
+    if len(parts) > ROWS_LIMIT:
+        return None
+    found = [_row(part, expression) for part in parts]
     rows = tuple(row for row in found if row is not None)
     return Conditions(rows, joined) if len(rows) == len(parts) else None
 
@@ -145,13 +163,17 @@ def _number_written(text: str) -> str:
 def _time_written(text: str) -> str:
     wanted = text.strip()
     whole = f"{wanted}:00" if _MINUTES.fullmatch(wanted) else wanted
-    try:
-        if not _TIME.fullmatch(whole):
-            raise ValueError
-        datetime.fromisoformat(whole)
-    except ValueError:
-        raise ValueError("this is no time: write one such as 2026-01-31 or 2026-01-31T12:00:00") from None
+    if not _TIME.fullmatch(whole) or not _is_time(whole):
+        raise ValueError("this is no time: write one such as 2026-01-31 or 2026-01-31T12:00:00")
     return _quoted(whole)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _days_written(text: str) -> str:
@@ -256,7 +278,8 @@ def _call_row(node: Call, expression: Expression) -> Row | None:
         return Row(name, "set")
     if node.function in ("has_prefix", "has_suffix"):
         affix = _literal(node.arguments[1])
-        return Row(name, "begins" if node.function == "has_prefix" else "ends", affix) if type(affix) is str else None
+        operator = "begins" if node.function == "has_prefix" else "ends"
+        return Row(name, operator, affix) if type(affix) is str else None
     return None
 
 

@@ -35,7 +35,7 @@ _FIRST: Final = {"Text": "is", "Number": "eq", "Time": "since", "True or false":
 
 
 class Filtering(msgspec.Struct, frozen=True):
-    """A filter as it was read: `conditions` None where rows cannot say it; `bad_row` is the row with a fault."""
+    """A filter as it was read: `conditions` None where rows cannot say it, `bad_row` a row with a fault."""
 
     text: str
     conditions: Conditions | None
@@ -106,9 +106,7 @@ def _type(name: str, properties: Mapping[str, Any]) -> str:
     return str(told["type"]) if told else ""
 
 
-def filter_view(
-    visit: Visit, asked: Asked, read: Filtering, properties: Mapping[str, Any]
-) -> dict[str, Any]:
+def filter_view(visit: Visit, asked: Asked, read: Filtering, properties: Mapping[str, Any]) -> dict[str, Any]:
     """What the two forms show; the last row is empty, for one more condition."""
     rows = read.conditions.rows if read.conditions is not None else ()
     shown = [*rows, Row("", "is")]

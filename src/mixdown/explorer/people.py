@@ -31,7 +31,10 @@ _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z?", re.
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a list shows. `columns` None: nobody has chosen any. `after`, `session` and `page` say where it begins."""
+    """What a list shows, and where it begins (`after`, `session`, `page`).
+
+    `columns` None: nobody has chosen any.
+    """
 
     group_key: str = ""
     search: str = ""
@@ -98,7 +101,9 @@ def address(visit: Visit, asked: Asked, rest: str = "", **more: Any) -> str:
     for name, value in asked.state:
         params.setdefault(name, []).append(value)
     place = f"{asked.place}/{rest}" if rest else asked.place
-    return visit.path(place, **params, **{name: value for name, value in more.items() if value not in (None, "")})
+    return visit.path(
+        place, **params, **{name: value for name, value in more.items() if value not in (None, "")}
+    )
 
 
 def changed(asked: Asked, **changes: Any) -> Asked:
@@ -110,7 +115,9 @@ def default_columns(properties: Mapping[str, Any]) -> tuple[str, ...]:
     """What a list shows until somebody chooses: what is usually asked for, then what most profiles hold."""
     own = {ID, EMAIL, LAST_SEEN, *NAMES}
     there = [name for name in PREFERRED if name in properties]
-    others = [name for name in properties if name not in own and name not in there and not name.startswith("$")]
+    others = [
+        name for name in properties if name not in own and name not in there and not name.startswith("$")
+    ]
     return tuple([*there, *others][:DEFAULT_COLUMNS])
 
 
@@ -121,7 +128,10 @@ def sort_key(name: str) -> str:
 
 def api_params(asked: Asked, columns: Sequence[str]) -> dict[str, Any]:
     """What the API is asked about a list."""
-    return {**filter_params(asked), "output_properties": list(dict.fromkeys([*NAMES, EMAIL, LAST_SEEN, *columns]))}
+    return {
+        **filter_params(asked),
+        "output_properties": list(dict.fromkeys([*NAMES, EMAIL, LAST_SEEN, *columns])),
+    }
 
 
 def filter_params(asked: Asked) -> dict[str, Any]:
@@ -150,7 +160,11 @@ def row_view(visit: Visit, asked: Asked, result: Mapping[str, Any], columns: Seq
         "hue": sum(profile_id.encode()) % _HUES,
         "last_seen": time_ms(properties.get(LAST_SEEN)),
         "cells": [
-            {"has": column in properties, "value": properties.get(column), "ms": time_ms(properties.get(column))}
+            {
+                "has": column in properties,
+                "value": properties.get(column),
+                "ms": time_ms(properties.get(column)),
+            }
             for column in columns
         ],
     }

@@ -1,8 +1,8 @@
 """Rows of a list, as far as they can be had in the time that there is.
 
-An `Asked` enters; rows leave, with how the list goes on: the address of the next part, for htmx and as a plain
-link. A list in the order of ids looks through profiles a bounded time at once (`/api/mixdown/profiles`); a
-sorted one pages through a result that the query API has frozen.
+An `Asked` enters; rows leave, with how the list goes on: the address of the next part, for htmx and as a
+plain link. A list in the order of ids looks through profiles a bounded time at once
+(`/api/mixdown/profiles`); a sorted one pages through a result that the query API has frozen.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ def _shared() -> tuple[dict[str, Any], ...]:
 
 def _listing() -> Operation:
     answer = response(
-        "A page of profiles, in the order of their ids.", content(ref("ProfileList"), _PAGE), X_Mixdown_Behind=_BEHIND
+        "A page of profiles, in the order of their ids.",
+        content(ref("ProfileList"), _PAGE),
+        X_Mixdown_Behind=_BEHIND,
     )
     own = (
         parameter("after", "`next` of the page before.", _TEXT),
@@ -89,7 +91,9 @@ def _listing() -> Operation:
 
 def _file() -> Operation:
     media = {
-        mime.partition(";")[0]: {"schema": {"type": "string"} | ({} if name != "parquet" else {"format": "binary"})}
+        mime.partition(";")[0]: {
+            "schema": {"type": "string"} | ({} if name != "parquet" else {"format": "binary"})
+        }
         for name, mime in profiles.TYPES.items()
     }
     own = (
@@ -107,8 +111,8 @@ def _file() -> Operation:
         "Mixdown",
         "Export profiles as a file",
         "CSV, lines of JSON, or Parquet. With `output_properties` a CSV has these columns in this order; "
-        "without it, a column for each property, by name. A text that a spreadsheet would run as a formula gets "
-        "an apostrophe in front, in CSV alone. Sent while it is made, with gzip where accepted; if it "
+        "without it, a column for each property, by name. A text that a spreadsheet would run as a formula "
+        "gets an apostrophe in front, in CSV alone. Sent while it is made, with gzip where accepted; if it "
         "cannot be finished the connection breaks.",
         figure_errors(profiles.FILE_PATH) | {"200": answer},
         parameters=(*_shared(), *own, WAIT),

@@ -42,9 +42,7 @@ TYPES: Final = {
     "ndjson": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
 }
-UNSORTED: Final = (
-    "sort_key, this list goes by ids: /api/query/engage and /api/mixdown/profiles/export sort"
-)
+UNSORTED: Final = "sort_key, this list goes by ids: /api/query/engage and /api/mixdown/profiles/export sort"
 
 
 def routes(services: Services) -> list[Route]:

@@ -92,9 +92,7 @@ def _look(store: Store, query: ListQuery, choice: Choice, clock: Callable[[], fl
         rows = max(1, min(2 * rows, _MOST_ROWS, int(rows * STRETCH_S / max(now - begun, 1e-6))))
 
 
-def _look_at_listed(
-    store: Store, query: ListQuery, choice: Choice, clock: Callable[[], float]
-) -> Looked:
+def _look_at_listed(store: Store, query: ListQuery, choice: Choice, clock: Callable[[], float]) -> Looked:
     """The same in a cohort that lists ids."""
     wants = judge(choice.selection)
     began, room = clock(), _ROOM_BYTES

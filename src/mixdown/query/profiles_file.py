@@ -1,8 +1,8 @@
 """Profiles as a file that is sent while it is made: what a list shows, filtered and sorted as the list is.
 
-Enters: filters, columns and a form. Leaves: pieces of bytes, made by the same code as an export of the command
-line. It holds one page at a time; what cannot be written in one pass (columns that are learnt on the way,
-Parquet) goes through a private folder beside the store, which is gone when the pieces end or are closed.
+Enters: filters, columns and a form. Leaves: pieces of bytes, made by the same code as an export of the
+command line. It holds one page at a time; what cannot be written in one pass (columns that are learnt on the
+way, Parquet) goes through a private folder beside the store, gone when the pieces end or are closed.
 """
 
 from __future__ import annotations

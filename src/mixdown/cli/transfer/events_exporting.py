@@ -15,8 +15,8 @@ import msgspec
 from mixdown.cli.folder import find_project, opened, settle_and_tell
 from mixdown.cli.transfer.events_asked import EventsAsked, events_flags
 from mixdown.cli.transfer.export_run import Output, Page, output_flags, refuse_data_folder, write_out
-from mixdown.query.files.shapes import EventShape
 from mixdown.cli.transfer.unfinished import Progress
+from mixdown.query.files.shapes import EventShape
 
 if TYPE_CHECKING:
     from mixdown.query.events.export import ExportQuery

@@ -31,8 +31,8 @@ from mixdown.cli.transfer.import_run import (
     input_flags,
     run_import,
 )
-from mixdown.query.files.shapes import EventReader
 from mixdown.model.events import IDENTITY_EVENTS
+from mixdown.query.files.shapes import EventReader
 from mixdown.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:

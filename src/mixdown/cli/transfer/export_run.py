@@ -20,6 +20,7 @@ from mixdown.cli.output import Failure, emit, note, printable
 from mixdown.cli.progress import ProgressBar, size_text
 from mixdown.cli.transfer import unfinished as files
 from mixdown.cli.transfer.forms import COMPRESSIONS, FORMATS, LAYOUTS, STANDARD, Packer, form_of
+from mixdown.query.files.forms import Form
 from mixdown.query.files.shapes import Shape
 
 if TYPE_CHECKING:

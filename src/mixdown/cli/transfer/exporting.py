@@ -16,10 +16,10 @@ from mixdown.cli.flags import group_key_flag, project_flag
 from mixdown.cli.folder import find_project, opened, settle_and_tell
 from mixdown.cli.output import Failure, printable
 from mixdown.cli.transfer.export_run import Output, Page, output_flags, refuse_data_folder, write_out
-from mixdown.query.files.forms import Form
-from mixdown.query.files.shapes import ProfileShape
 from mixdown.cli.transfer.unfinished import Progress
 from mixdown.model.values import clean_text
+from mixdown.query.files.forms import Form
+from mixdown.query.files.shapes import ProfileShape
 
 if TYPE_CHECKING:
     from mixdown.query.export import Keep

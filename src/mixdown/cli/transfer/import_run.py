@@ -26,10 +26,10 @@ from mixdown.cli.folder import opened, running_server, settle, settle_and_tell
 from mixdown.cli.output import Failure, emit, json_text, note, printable
 from mixdown.cli.progress import ProgressBar
 from mixdown.cli.transfer.forms import COMPRESSIONS, FORMATS, STANDARD, form_of, unpacked
-from mixdown.query.files.shapes import RowReader
 from mixdown.model import texts
 from mixdown.model.errors import OverloadedError
 from mixdown.model.updates import Unreadable, Update
+from mixdown.query.files.shapes import RowReader
 from mixdown.settings import Settings
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from mixdown.cli.transfer.import_run import (
     input_flags,
     run_import,
 )
-from mixdown.query.files.shapes import ProfileReader
 from mixdown.model.operators import LAST_SEEN
 from mixdown.model.values import clean_text
+from mixdown.query.files.shapes import ProfileReader
 from mixdown.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ import orjson
 
 from mixdown.cli.transfer.asking import Asker, MixpanelError, keep_place
 from mixdown.cli.transfer.reading import Batch
-from mixdown.query.files.shapes import ProfileReader
 from mixdown.ingest.rows import Row
 from mixdown.model.updates import Unreadable
+from mixdown.query.files.shapes import ProfileReader
 
 REGIONS: Final = {
     "us": "https://mixpanel.com",

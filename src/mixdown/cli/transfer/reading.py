@@ -18,12 +18,12 @@ from typing import Any, Final, Protocol
 import msgspec
 import orjson
 
+from mixdown.ingest.rows import BATCH_BYTES, BATCH_ROWS, ROW_LIMIT_BYTES
+from mixdown.model.updates import Unreadable
 from mixdown.query.files.cells import ABSENT, value_of
 from mixdown.query.files.columns import REST_COLUMN, Column
 from mixdown.query.files.forms import FormError
 from mixdown.query.files.shapes import Lead, RowReader
-from mixdown.ingest.rows import BATCH_BYTES, BATCH_ROWS, ROW_LIMIT_BYTES
-from mixdown.model.updates import Unreadable
 
 _KEPT_CHARS: Final = 1024
 _REFUSED_SHAPE: Final = frozenset({"row", "field", "message", "record"})

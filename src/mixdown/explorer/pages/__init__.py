@@ -6,6 +6,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
-from mixdown.explorer.pages import live, start
+from mixdown.explorer.pages import live, start, users
 
-PAGES: Final[Sequence[ModuleType]] = (start, live)
+PAGES: Final[Sequence[ModuleType]] = (start, live, users)

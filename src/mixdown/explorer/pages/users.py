@@ -91,9 +91,7 @@ async def _about_groups(visit: Visit) -> Asked | None:
     return asked_of(visit, key or min(keys)) if keys else None
 
 
-def _with(
-    about: _About, answer: Callable[[Visit, Asked], Awaitable[_T]]
-) -> Callable[[Visit], Awaitable[_T]]:
+def _with(about: _About, answer: Callable[[Visit, Asked], Awaitable[_T]]) -> Callable[[Visit], Awaitable[_T]]:
     async def build(visit: Visit) -> _T:
         asked = await about(visit)
         if asked is None:
@@ -169,10 +167,8 @@ def _heading(visit: Visit, asked: Asked, name: str, label: str) -> dict[str, str
     """A column's heading: a link that sorts by it, the other way round where it is sorted so already."""
     by_id = name == ID
     is_sorted = asked.sort == name or (by_id and not asked.sort)
-    if is_sorted:
-        descending = not asked.descending
-    else:
-        descending = name == LAST_SEEN  # whoever looks for times wants the newest
+    # whoever looks for times wants the newest
+    descending = not asked.descending if is_sorted else name == LAST_SEEN
     plain = by_id and not descending
     url = address(visit, changed(asked, sort="" if plain else name, descending=descending))
     order = ("descending" if asked.descending else "ascending") if is_sorted else ""
@@ -198,7 +194,12 @@ async def totals(visit: Visit, asked: Asked) -> Mapping[str, Any]:
             matching = answer.good()["results"]
         except Problem as error:
             problem = error.text
-    return {"all": everyone, "matching": matching, "noun": asked.group_key or "users", "problem_text": problem}
+    return {
+        "all": everyone,
+        "matching": matching,
+        "noun": asked.group_key or "users",
+        "problem_text": problem,
+    }
 
 
 async def filtering(visit: Visit, asked: Asked) -> Mapping[str, Any]:
@@ -214,7 +215,9 @@ async def apply(visit: Visit, asked: Asked) -> Response:
     try:
         where = text_of(conditions_in(visit))
     except RowError as error:
-        return see_other(address(visit, changed(asked)), problem=f"The filter was not applied: {error.message}.")
+        return see_other(
+            address(visit, changed(asked)), problem=f"The filter was not applied: {error.message}."
+        )
     return see_other(address(visit, changed(asked, where=where)))
 
 
@@ -281,7 +284,9 @@ async def save(visit: Visit, asked: Asked) -> Response:
             raise
         return see_other(address(visit, changed(asked), "cohort"), problem=error.text)
     count, noun = made["count"], asked.group_key or "users"
-    return see_other(visit.path("cohorts"), f"The cohort “{made['name']}” is saved. It has {count} {noun} now.")
+    return see_other(
+        visit.path("cohorts"), f"The cohort “{made['name']}” is saved. It has {count} {noun} now."
+    )
 
 
 async def download(visit: Visit, asked: Asked) -> Response:

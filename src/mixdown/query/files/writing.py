@@ -139,9 +139,7 @@ def _csv_head(names: Sequence[str], *, safe: bool) -> list[str]:
     return [*map(safe_text, names)] if safe else [*names]
 
 
-def csv_table(
-    rows: Path, columns: Sequence[Column], lead: int, *, safe: bool = False
-) -> Iterator[bytes]:
+def csv_table(rows: Path, columns: Sequence[Column], lead: int, *, safe: bool = False) -> Iterator[bytes]:
     """A file of rows as blocks of CSV, the names of the columns first; `lead` of them hold plain text."""
     yield _csv_bytes([_csv_head([column.name for column in columns], safe=safe)])
     cell, plain = _cell_kinds(safe=safe)

@@ -16,7 +16,7 @@ from mixdown.store import patience
 from mixdown.store.selection import Judge, Looked, Selection, judge
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import documents as stored
-from mixdown.store.sqlite.scanning import Filter, Narrow, filter_of
+from mixdown.store.sqlite.scanning import Narrow, filter_of
 
 CANDIDATES_LIMIT: Final = 5_000
 """So many that an index on a property names are looked at one by one; beyond, the index by id is as good."""
@@ -26,6 +26,7 @@ _STRETCH: Final = (
     f" WHERE {_KIND} ORDER BY p.id LIMIT ?4)"
 )
 _BEFORE: Final = f"SELECT count(*) FROM profiles AS p WHERE {_KIND} AND p.id <= ?4"  # noqa: S608 - likewise
+_MORE: Final = f"SELECT 1 FROM profiles AS p WHERE {_KIND} LIMIT 1"  # noqa: S608 - likewise
 _WANTED: Final = (
     "SELECT p.id, CAST(p.document AS BLOB) FROM profiles AS p"
     " WHERE p.project_id = ? AND p.data_group_id = ? AND p.id > ? AND p.id <= ? AND ({filter}) ORDER BY p.id"
@@ -64,10 +65,14 @@ def look(connection: apsw.Connection, asked: Asked, narrow: Narrow) -> Looked:
     if not count:
         return Looked([], 0, None)
     sql = _WANTED.replace("{filter}", known.sql)
-    found, last = _found(connection, sql, (*asked.kind, asked.after, end, *known.bindings), asked.limit, wants)
+    found, last = _found(
+        connection, sql, (*asked.kind, asked.after, end, *known.bindings), asked.limit, wants
+    )
     if last is not None and last != end:
         return Looked(found, sqlite.value(connection, _BEFORE, (*asked.kind, asked.after, last)), last)
-    return Looked(found, count, end if count == rows else None)
+    # there are more behind a stretch that is as long as it may be, or else it ended with the last of them
+    is_more = count == rows and sqlite.value(connection, _MORE, (*asked.kind, end)) is not None
+    return Looked(found, count, end if is_more else None)
 
 
 def _found(
