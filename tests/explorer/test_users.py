@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from mixdown.explorer import people_rows, session
+from mixdown.explorer.people import PAGE_ROWS
 from mixdown.store.sqlite.store import open_store
 from tests.explorer.test_session import csrf_of, sign_in
 from tests.reads.support import ADMIN, IMPORTER, OWNER, PASSWORD, READER, World, group, user
@@ -58,7 +59,7 @@ def _signed_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     sign_in(world, ADMIN)
 
 
-def look(world: World, target: str, status: int = 200, **parameters: Any) -> httpx.Response:
+def look(world: World, target: str, status: int = 200, /, **parameters: Any) -> httpx.Response:
     if parameters:
         target = f"{target}?{httpx.QueryParams(parameters)}"
     reply = world.get(f"/explorer/{world.project.id}/{target}", user=None, headers={"Accept": "text/html"})
@@ -95,7 +96,7 @@ def all_shown(world: World, target: str, **parameters: Any) -> list[str]:
 def test_the_first_page_shows_who_is_there_and_each_row_leads_to_its_profile(world: World) -> None:
     reply = look(world, "users")
     ids = shown(reply)
-    assert len(ids) == people_rows.PAGE_ROWS
+    assert len(ids) == PAGE_ROWS
     assert ids == sorted(ids)
     assert "p7@example.com" in reply.text
     assert ">P7<" in reply.text
@@ -120,7 +121,7 @@ def test_without_scripts_a_link_leads_to_the_next_page(world: World) -> None:
         link = re.search(r'class="btn btn-small" href="/explorer/\d+/([^"]+)">More', reply.text)
         assert link
         second = look(world, html.unescape(link[1]))
-        assert len(shown(second)) == people_rows.PAGE_ROWS
+        assert len(shown(second)) == PAGE_ROWS
         assert not set(shown(second)) & set(shown(reply))
         assert "Back to the start" in second.text
 
@@ -299,10 +300,10 @@ def test_a_slow_order_comes_after_the_page(world: World, monkeypatch: pytest.Mon
     assert 'hx-trigger="load"' in reply.text
     rest = following(reply)
     assert rest is not None
-    assert len(shown(look(world, rest))) == people_rows.PAGE_ROWS
+    assert len(shown(look(world, rest))) == PAGE_ROWS
     waiting = look(world, "users", sort="plan", wait="1")
-    assert len(shown(waiting)) == people_rows.PAGE_ROWS
-    assert len(twin(world, "users", sort="plan")["list"]["rows"]) == people_rows.PAGE_ROWS
+    assert len(shown(waiting)) == PAGE_ROWS
+    assert len(twin(world, "users", sort="plan")["list"]["rows"]) == PAGE_ROWS
 
 
 def test_a_session_that_is_gone_says_what_to_do(world: World) -> None:
