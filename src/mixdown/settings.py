@@ -71,8 +71,8 @@ class Settings:
     explorer: Annotated[
         bool,
         _About(
-            help="Serve the web explorer, and the page `/docs`; without it `/` answers browsers as it answers "
-            "everyone else."
+            help="Serve the web explorer, and the page `/docs`; without it `/` answers browsers as it "
+            "answers everyone else."
         ),
     ] = True
     database_url: Annotated[

@@ -41,7 +41,7 @@ class Site:
         assert loader is not None
         self.frame.environment.loader = ChoiceLoader([DictLoader(TEMPLATES), loader])
         session = Session(self.frame)
-        routes = [*session.routes(), *static_files.routes(), *made(self.frame), not_found(self.frame)]
+        routes = [*session.routes(), *static_files.routes(), *made(self.frame), *not_found(self.frame)]
         self.app = make_app(world.services, extra_routes=routes, page=session.home)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=self.app, client=("192.0.2.7", 4711)),

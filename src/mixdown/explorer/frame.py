@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 import structlog
@@ -38,7 +39,7 @@ from mixdown.explorer.problems import (
 from mixdown.explorer.static_files import asset
 from mixdown.explorer.visit import Form, Visit
 from mixdown.http.auth import READERS, Caller, authenticate, caller_of
-from mixdown.http.cookies import COOKIE_NAME, SignedIn, signed_in
+from mixdown.http.cookies import COOKIE_NAME, signed_in
 from mixdown.http.read_errors import error_response, read_error
 from mixdown.http.reading import in_thread
 from mixdown.http.services import Services
@@ -50,7 +51,6 @@ from mixdown.model.errors import (
     RequestError,
     StoreError,
 )
-from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.protocols import Account
 
 __all__ = ["Answer", "Build", "Form", "Frame", "Problem", "Visit", "see_other"]
@@ -194,18 +194,25 @@ class Frame:
         header = request.headers.get("authorization", "") if takes_header else ""
         now_ms = self.services.now_ms()
 
-        def look() -> tuple[CatalogView, Caller | None, SignedIn | None]:
+        def look() -> Visit | None:
             view = self.services.catalog.current()
+            found = None
             if header:
-                return view, authenticate(header, view, now_ms=now_ms), None
-            found = signed_in(cookie, self.services.store.catalog, view, now_ms=now_ms)
-            return view, caller_of(found.account) if found else None, found
+                caller = authenticate(header, view, now_ms=now_ms)
+                account = view.accounts.get(caller.name) or _account_of(caller)
+            else:
+                found = signed_in(cookie, self.services.store.catalog, view, now_ms=now_ms)
+                if found is None:
+                    return None
+                caller, account = caller_of(found.account), found.account
+            if not caller.roles & READERS:
+                return None
+            visit = Visit(request, self.services, view, caller=caller, account=account, signed_in=found)
+            if visit.has_project:
+                visit.group_keys = sorted(self.services.store.state.group_keys(visit.project.id).items())
+            return visit
 
-        view, caller, found = await in_thread(self.services, look)
-        if caller is None or not caller.roles & READERS:
-            return None
-        account = found.account if found else view.accounts.get(caller.name) or _account_of(caller)
-        return Visit(request, self.services, view, caller=caller, account=account, signed_in=found)
+        return await in_thread(self.services, look)
 
     def _guarded(
         self,
@@ -248,6 +255,8 @@ class Frame:
         is_htmx = request.headers.get("hx-request") == "true"
         if is_data and not is_htmx and "text/html" not in request.headers.get("accept", ""):
             return error_response(request.scope, AuthError("sign in, or send a service account", status=401))
+        if not is_action and comes_from_elsewhere(request):
+            return self.once_more(request)
         current = request.headers.get("hx-current-url", "") if is_htmx else ""
         wanted = "/" + current.partition("://")[2].partition("/")[2] if current else _path_and_query(request)
         target = SIGN_IN if is_action and not is_htmx else notices.sign_in_path(wanted)
@@ -255,11 +264,23 @@ class Frame:
             return Response(status_code=401, headers={**data_headers(), "HX-Redirect": target})
         return RedirectResponse(target, status_code=303, headers={"Cache-Control": "no-store"})
 
+    def once_more(self, request: Request) -> Response:
+        """Who follows a link of another site brings no cookie: this page asks again, and brings it."""
+        html = self.environment.get_template("once_more.html").render(
+            title="Opening", next=notices.safe_next(_path_and_query(request))
+        )
+        return self._respond(request, html)
+
     # --- answers ----------------------------------------------------------------------------------
 
     async def error_page(self, request: Request, visit: Visit | None, problem: Problem) -> Response:
         """What went wrong, as a page."""
-        values = {"title": title_of(problem.status), "section": "", "problem_text": problem.text}
+        values = {
+            "title": title_of(problem.status),
+            "section": "",
+            "problem_text": problem.text,
+            "problem_status": problem.status,
+        }
         if visit is not None:
             try:
                 return await self._page(visit, "error.html", values, status=problem.status)
@@ -272,16 +293,6 @@ class Frame:
         self, visit: Visit, template: str, values: Mapping[str, Any], *, status: int = 200
     ) -> Response:
         """A whole page, with navigation and the message that was kept for it."""
-
-        def keys() -> list[tuple[str, int]]:
-            if not visit.has_project:
-                return []
-            return sorted(self.services.store.state.group_keys(visit.project.id).items())
-
-        try:
-            visit.group_keys = await in_thread(self.services, keys)
-        except StoreError:
-            _log.exception("the group keys for a page's navigation cannot be read")
         kept = notices.kept(visit.request)
         html = await asyncio.to_thread(self._html, visit, template, {**values, **kept})
         response = self._respond(visit.request, html, status=status)
@@ -340,6 +351,13 @@ def problem_of(error: Exception) -> Problem:
     return Problem(INTERNAL, status=500)
 
 
+def comes_from_elsewhere(request: Request) -> bool:
+    """Whether a browser follows another site's link, and so may hold back a cookie that it has."""
+    site = request.headers.get("sec-fetch-site", "none")
+    is_page = request.headers.get("sec-fetch-dest", "") == "document"
+    return is_page and site in ("cross-site", "same-site") and COOKIE_NAME not in request.cookies
+
+
 def _data_error(request: Request, error: Exception) -> Response:
     """As the API answers an error."""
     if isinstance(error, (RequestError, OverloadedError, RateLimitedError, StoreError)):
@@ -372,23 +390,26 @@ def _account_of(caller: Caller) -> Account:
 
 def _path_and_query(request: Request) -> str:
     query = request.scope["query_string"].decode("latin-1")
-    path = request.scope["path"].removesuffix(".json") if query == "" else request.scope["path"]
-    return f"{path}?{query}" if query else str(path)
+    path = quote(request.scope["path"])
+    return f"{path}?{query}" if query else path
 
 
 def _json_bytes(values: Mapping[str, Any]) -> bytes:
     return orjson.dumps(dict(values), option=orjson.OPT_NON_STR_KEYS)
 
 
-def not_found(frame: Frame) -> Route:
-    """What every other path below /explorer gets: the page that says so. It comes last."""
+def not_found(frame: Frame) -> list[Route]:
+    """What every other path below /explorer gets: the page that says so. They come last."""
 
     async def answer(visit: Visit) -> Response:
         del visit
         raise Problem(NOT_FOUND, status=404)
 
-    guarded = frame._guarded(answer, READERS, server=True)  # noqa: SLF001 - it is the frame's own route
-    return Route(f"{PREFIX}/{{rest:elsewhere}}", guarded, methods=["GET"], include_in_schema=False)
+    def route(path: str) -> Route:
+        guarded = frame._guarded(answer, READERS, server=True)  # noqa: SLF001 - these are the frame's own
+        return Route(path, guarded, methods=["GET"], include_in_schema=False)
+
+    return [route(f"{PROJECT}/{{rest:path}}"), route(f"{PREFIX}/{{rest:elsewhere}}"), route(PREFIX)]
 
 
 def _environment() -> Environment:

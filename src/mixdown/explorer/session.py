@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from mixdown.explorer.attempts import Attempts
-from mixdown.explorer.frame import SIGN_IN, Frame
+from mixdown.explorer.frame import SIGN_IN, Frame, comes_from_elsewhere
 from mixdown.explorer.notices import safe_next, secure
 from mixdown.explorer.policy import PREFIX, page_response, server_address, server_host
 from mixdown.explorer.problems import FORM_EXPIRED, STORE_DOWN, Problem
@@ -59,7 +59,7 @@ class Session:
         except StoreError:
             return self._page(request, problem=STORE_DOWN, status=503)
         if visit is None:
-            return self._page(request)
+            return self._frame.once_more(request) if comes_from_elsewhere(request) else self._page(request)
         projects = visit.projects
         target = f"{PREFIX}/{projects[0].id}" if projects else f"{PREFIX}/projects"
         return RedirectResponse(target, 303, {"Cache-Control": "no-store", "Vary": "Accept, Cookie"})

@@ -31,7 +31,7 @@ class Explorer:
             *static_files.routes(),
             *docs.routes(self._frame.services),
             *pages,
-            not_found(self._frame),
+            *not_found(self._frame),
         ]
 
     async def page(self, request: Request) -> Response:

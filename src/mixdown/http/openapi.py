@@ -27,6 +27,7 @@ from mixdown.http.ingestion import ENDPOINTS
 from mixdown.http.lookup_tables import LISTING, REPLACING, LookupPath
 from mixdown.http.openapi_operations import TAGS, operations
 from mixdown.http.openapi_pieces import path_parameter
+from mixdown.http.reading import COOKIE_PREFIX
 from mixdown.settings import Settings
 
 PATH: Final = "/openapi.json"
@@ -90,6 +91,8 @@ def document(settings: Settings, served: Served) -> Document:
         kept = {method: told for method, told in item.items() if method.upper() in served.get(path, ())}
         if "HEAD" in served.get(path, ()) and "get" in kept:
             kept["head"] = _head(kept["get"])
+        if path.startswith(COOKIE_PREFIX):
+            kept = {method: _with_cookie(told) for method, told in kept.items()}
         if kept:
             paths[path] = {**_path_parameters(path), **kept}
     used = {
@@ -133,7 +136,18 @@ SECURITY_SCHEMES: Final[Mapping[str, Any]] = {
         "description": "The explorer's cookie. It opens the explorer and, beside the header `X-CSRF-Token`, "
         "`/api/mixdown`; nothing else.",
     },
+    "csrfToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-CSRF-Token",
+        "description": "The token of the explorer's session, as its pages have it; beside the cookie.",
+    },
 }
+
+
+def _with_cookie(told: Mapping[str, Any]) -> dict[str, Any]:
+    """An operation of Mixdown's own API, which scripts of the explorer may ask too."""
+    return {**told, "security": [*told["security"], {"cookie": [], "csrfToken": []}]}
 
 
 def _share_responses(paths: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def _facts(
     everywhere = settings.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
     yield "Address", f"{address} (and every other address of this machine)" if everywhere else address
     if internal_address:
-        yield "Explorer, API", internal_address
+        yield "Explorer, API" if settings.explorer else "API", internal_address
+    elif settings.explorer:
+        yield "Explorer", f"{address}/, in a browser"
     if settings.ephemeral:
         yield "Data", f"{settings.data_dir} (temporary: removed at the end)"
     else:

@@ -87,7 +87,7 @@ function theme() {
 
 function showTheme(button) {
   const name = theme();
-  button.querySelector("[data-theme-label]").textContent = { system: "Theme: system", light: "Theme: light", dark: "Theme: dark" }[name];
+  button.querySelector("[data-theme-label]").textContent = { system: "System", light: "Light", dark: "Dark" }[name];
 }
 
 function setTheme(name) {
