@@ -52,6 +52,9 @@ TABLE: Final[dict[str, frozenset[str]]] = {
     "/api/mixdown/refusals": READERS,
     "/api/mixdown/refusals/resend": ADMINS,
     "/api/mixdown/sql": READERS,
+    "/api/mixdown/health": READERS,
+    "/api/mixdown/backup": OWNERS,
+    "/api/mixdown/projects/{project_id}/storage": READERS,
     "/api/mixdown/history": READERS,
     "/api/mixdown/activity": READERS,
     "/api/mixdown/identity": READERS,
@@ -94,6 +97,8 @@ TABLE: Final[dict[str, frozenset[str]]] = {
 """Each path, or method and path where methods differ, and the roles that may call it."""
 ABOUT_THE_CALLER: Final = {
     "/metrics",
+    "/api/mixdown/health",
+    "/api/mixdown/backup",
     "/api/mixdown/projects",
     "/api/mixdown/accounts",
     "/api/app/me",

@@ -10,6 +10,7 @@ import gzip
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +51,7 @@ def backup(*, file: str, force: bool, as_json: bool, data_dir: str | None) -> No
       mixdown backup /backups/mixdown-monday.tar.gz
       mixdown backup - | ssh store 'cat > mixdown.tar'
     """
+    from mixdown.store.backups import LastBackup, note_backup
     from mixdown.store.sqlite.backup import folder_bytes, write_backup
 
     settings = settings_from({"data_dir": data_dir})
@@ -79,12 +81,13 @@ def backup(*, file: str, force: bool, as_json: bool, data_dir: str | None) -> No
         if not to_stdout:
             _publish(unfinished, target, force=force)
     line.clear()
-    _tell(manifest, file, target, to_stdout=to_stdout, as_json=as_json)
-
-
-def _tell(manifest: Manifest, file: str, target: Path, *, to_stdout: bool, as_json: bool) -> None:
-    waiting = manifest.head - manifest.watermark
     size = sum(member.size_bytes for member in manifest.members) if to_stdout else target.stat().st_size
+    note_backup(folder, LastBackup(time.time_ns() // 1_000_000, size, manifest.head, manifest.version))
+    _tell(manifest, file, size, to_stdout=to_stdout, as_json=as_json)
+
+
+def _tell(manifest: Manifest, file: str, size: int, *, to_stdout: bool, as_json: bool) -> None:
+    waiting = manifest.head - manifest.watermark
     told = (
         f"{size_text(size)}: the log up to position {manifest.head}, {waiting} records of it not yet folded"
     )

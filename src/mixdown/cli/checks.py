@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import shutil
 import ssl
-import stat
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,15 +18,16 @@ from typing import Any, Final
 import apsw
 
 from mixdown.cli.event_checks import check_events, check_parquet, has_events
-from mixdown.cli.findings import Finding, reading
+from mixdown.cli.findings import reading
 from mixdown.cli.folder import running_server
 from mixdown.cli.progress import size_text
 from mixdown.model.errors import MixdownError, StoreError
+from mixdown.query.findings import Finding, check_disk, check_modes, check_versions
 from mixdown.server.first_start import SHORT_SECRET_CHARS, short_presets
 from mixdown.settings import Settings, unknown_variables
 from mixdown.store.chunk import CHUNK_VERSION, checksum
 from mixdown.store.sqlite.connection import CATALOG, EVENTS, LOG, STATE, Kind, migrations
-from mixdown.store.sqlite.folder import FILE_MODE, FOLDER_MODE, RESTORING, unfinished_restore
+from mixdown.store.sqlite.folder import RESTORING, unfinished_restore
 from mixdown.store.sqlite.rebuild import integrity_faults
 from mixdown.store.sqlite.rewriting import kinds_of_file
 from mixdown.store.sqlite.store import wal_lost
@@ -37,8 +35,6 @@ from mixdown.store.sqlite.store import wal_lost
 Tell = Callable[[str], None]
 """Told how far a long check is, in words for people."""
 
-OLDEST_SQLITE: Final = (3, 51, 3)
-"""Before it, two connections at a WAL that starts anew could damage the database."""
 LATE_RECORDS: Final = 100_000
 ANSWER_TIMEOUT_S: Final = 5.0
 DAMAGE_SHOWN: Final = 5
@@ -48,18 +44,6 @@ WHOLE_READS: Final = ("pages", "chunks", "parquet")
 def kinds_of(folder: Path) -> tuple[Kind, ...]:
     """The databases that a folder must have."""
     return (LOG, CATALOG, STATE, EVENTS) if has_events(folder) else (LOG, CATALOG, STATE)
-
-
-def check_versions() -> Iterator[Finding]:
-    """Python's and SQLite's versions."""
-    sqlite = apsw.sqlite_lib_version()
-    message = f"Python {platform.python_version()}, SQLite {sqlite}, apsw {apsw.apsw_version()}"
-    if tuple(int(part) for part in sqlite.split(".")[:3]) < OLDEST_SQLITE:
-        oldest = ".".join(str(part) for part in OLDEST_SQLITE)
-        hint = f"Mixdown needs SQLite {oldest} or newer: install a newer apsw."
-        yield Finding("versions", "fail", message, hint)
-    else:
-        yield Finding("versions", "ok", message)
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
@@ -91,31 +75,6 @@ def check_geo(settings: Settings) -> Iterator[Finding]:
         yield Finding("geo", "fail", error.message, error.hint)
     else:
         yield Finding("geo", "ok", settings.geo_database or "the built-in database: countries only")
-
-
-def check_modes(settings: Settings) -> Iterator[Finding]:
-    """Whether the folder is this user's to write, and nobody else's to read."""
-    folder = settings.data_dir
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        yield Finding(
-            "modes", "fail", f"this user may not write to {folder}", f"sudo chown -R $USER {folder}"
-        )
-        return
-    wrong = [] if stat.S_IMODE(folder.stat().st_mode) == FOLDER_MODE else [folder.name or str(folder)]
-    wrong += [
-        path.name
-        for path in sorted(folder.iterdir())
-        if path.is_file() and stat.S_IMODE(path.stat().st_mode) & ~FILE_MODE & 0o077
-    ]
-    if wrong:
-        yield Finding(
-            "modes",
-            "warn",
-            f"open to other users: {', '.join(wrong)}",
-            f"chmod 700 {folder} && chmod 600 {folder}/*.db*",
-        )
-    else:
-        yield Finding("modes", "ok", f"{folder} is closed to other users")
 
 
 def check_files(settings: Settings) -> Iterator[Finding]:
@@ -274,24 +233,6 @@ def _chunk_fault(connection: apsw.Connection, first: int) -> str:
     if checksum(first, count, time_ms, version, id_filter, body, kinds) != seal:
         return "its checksum does not match"
     return f"its format {version} is newer than this Mixdown" if version > CHUNK_VERSION else ""
-
-
-def check_disk(settings: Settings) -> Iterator[Finding]:
-    """Whether there is more free space than the reserve, below which writes are refused."""
-    usage = shutil.disk_usage(settings.data_dir)
-    reserve = max(settings.disk_reserve_bytes, usage.total * settings.disk_reserve_percent // 100)
-    message = f"{_gib(usage.free)} free, and writes stop below {_gib(reserve)}"
-    if usage.free < reserve:
-        hint = "Free some space, or lower disk_reserve_bytes and disk_reserve_percent: writes get 503."
-        yield Finding("disk", "fail", message, hint)
-    elif usage.free < 2 * reserve:
-        yield Finding("disk", "warn", message, "Free some space before it gets short.")
-    else:
-        yield Finding("disk", "ok", message)
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.1f} GiB"
 
 
 def check_server(settings: Settings) -> Iterator[Finding]:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from mixdown.cli.findings import Finding, reading
+from mixdown.cli.findings import reading
+from mixdown.query.findings import Finding
 from mixdown.settings import Settings
 from mixdown.store.duck.sql import parquet
 from mixdown.store.sqlite.connection import EVENTS, LOG

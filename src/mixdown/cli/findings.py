@@ -1,25 +1,14 @@
-"""What the checks of `mixdown doctor` give, and how they open the folder's databases: for reading alone."""
+"""How the checks of `mixdown doctor` open the folder's databases: for reading alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
 
 import apsw
-import msgspec
 
 from mixdown.store.sqlite.connection import Kind, store_errors
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """What one check found; `hint` says what to do where something is wrong."""
-
-    check: str
-    status: Literal["ok", "warn", "fail"]
-    message: str
-    hint: str = ""
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from mixdown.http.services import Services
 from mixdown.model.errors import CatalogError, QueryError
 from mixdown.model.names import ID_MERGE, checked_credential, checked_project_name
 from mixdown.model.times import iso_seconds
+from mixdown.query.storage import storage_of
 from mixdown.store.credentials import new_password, new_secret, new_token, secret_hash
 from mixdown.store.protocols import Account, Catalog, Project
 from mixdown.store.zones import DEFAULT as DEFAULT_ZONE
@@ -101,8 +102,15 @@ def _project_routes(services: Services) -> list[Route]:
         await change(services, lambda catalog: catalog.delete_project(project_id))
         return ok_response({"id": project_id, "deleted": True})
 
+    async def storage(request: Request) -> Response:
+        asked = await ask(request, services, READERS, "read")
+        project_id = number_in_path(request, "project_id")
+        project = project_of(asked.caller, project_id, asked.view, roles=READERS, what="read")
+        return ok_response(await in_thread(services, storage_of, services.store, project.id))
+
     return [
         _route("projects", listed, "GET"),
+        _route("projects/{project_id}/storage", storage, "GET"),
         _route("projects", create, "POST"),
         _route("projects/{project_id}", show, "GET"),
         _route("projects/{project_id}", modify, "PATCH"),

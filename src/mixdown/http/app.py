@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Match, Route
 from mixdown.http import (
     admin,
     app_api,
+    backups,
     cohorts,
     engage,
     engage_properties,
@@ -33,6 +34,7 @@ from mixdown.http import (
     live,
     openapi,
     own,
+    own_health,
     own_lookup_tables,
     privacy,
     profiles,
@@ -96,6 +98,7 @@ def make_app(
         routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]
         routes += live.routes(services)
         routes += [*sql.routes(services), *own_lookup_tables.routes(services), *profiles.routes(services)]
+        routes += [*own_health.routes(services), *backups.routes(services)]
     handlers: dict[int | type[Exception], Handler] = {
         404: _not_found,
         405: _method_not_allowed,

@@ -1,9 +1,11 @@
 """SQL over HTTP as OpenAPI has it.
 
-Settings enter, for the limits; the operation leaves.
+Settings enter, for the limits; the operations leave.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from mixdown.http import sql
 from mixdown.http.openapi_pieces import (
@@ -49,7 +51,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         "One SELECT over `users`, `groups`, `refusals` and `history` of a project, or with `events` over its "
         "events, in a process of its own. "
         f"It may take {settings.sql_timeout_s} s and {settings.sql_memory_bytes} bytes of memory, and answer "
-        f"{settings.sql_rows} rows of {ANSWER_LIMIT_BYTES} bytes together.",
+        f"{settings.sql_rows} rows of {ANSWER_LIMIT_BYTES} bytes together. To hang up ends it.",
         read_errors(sql.PATH)
         | {
             "200": response(
@@ -58,14 +60,43 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
                 X_Mixdown_Behind="How many records the answer is behind; absent when it is not.",
                 X_Mixdown_More="true where there were more rows than an answer may have.",
             ),
-            "429": response(
-                "The project is past its limit of queries, if the server or the project has one.",
-                content(ref("ReadError"), {"request": sql.PATH, "error": limited, "status": "error"}),
-                Retry_After=RETRY_AFTER,
-            ),
+            "429": _limited(limited),
         },
         parameters=(PROJECT, WAIT, ENCODING),
         body=request_body(content(ref("SqlQuery"), query) | content(fields, form, FORM)),
         security=READERS,
     )
-    return {sql.PATH: {"post": told}}
+    return {sql.PATH: {"post": told, "get": _schema(limited)}}
+
+
+def _schema(limited: str) -> Operation:
+    """What an editor of queries shows beside them."""
+    return operation(
+        "sqlSchema",
+        "Reading",
+        "What a query in SQL may name",
+        "The views with their columns, for profiles (SQLite) and for events (DuckDB), and the limits.",
+        read_errors(sql.PATH)
+        | {
+            "200": response("As asked.", content(_envelope("SqlSchema"))),
+            "429": _limited(limited),
+        },
+        parameters=({**PROJECT, "example": 1},),
+        security=READERS,
+    )
+
+
+def _envelope(name: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"status": {"const": "ok"}, "results": ref(name)},
+        "required": ["status", "results"],
+    }
+
+
+def _limited(text: str) -> dict[str, Any]:
+    return response(
+        "The project is past its limit of queries, if the server or the project has one.",
+        content(ref("ReadError"), {"request": sql.PATH, "error": text, "status": "error"}),
+        Retry_After=RETRY_AFTER,
+    )

@@ -1,16 +1,19 @@
-"""`POST /api/mixdown/sql`: SQL over the views of one project, for every role that reads.
+"""`/api/mixdown/sql`: SQL over the views of one project, for every role that reads.
 
 A query with its parameters enters; rows leave as JSON, lines of JSON, or CSV. What a query may see and do is
-decided in `query.sql` and the process that it starts: nothing of SQL is looked at here.
+decided in `query.sql` and the process that it starts: nothing of SQL is looked at here. GET tells of the
+views and the limits. A client that hangs up ends its query.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -18,10 +21,12 @@ from mixdown.http.auth import refuse_other_sites
 from mixdown.http.own import PREFIX
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import BEHIND_HEADER, admitted, wait_bound_ms
+from mixdown.http.reading import BEHIND_HEADER, admitted, ok_response, wait_bound_ms
 from mixdown.http.services import Services
+from mixdown.http.streaming import until_gone
 from mixdown.model.errors import QueryError
 from mixdown.query.sql import FORMATS, SqlAnswer, SqlLimits, SqlProcesses, SqlQuery
+from mixdown.query.sql_schema import schema_view
 from mixdown.store.chunk import FOR_ALL, FOR_PROFILES
 
 PATH: Final = f"{PREFIX}/sql"
@@ -33,11 +38,13 @@ MEDIA: Final = {
     "ndjson": "application/x-ndjson",
     "csv": "text/csv; charset=utf-8",
 }
+ROWS_LIMIT: Final = 10_000_000
 _SCALARS: Final = (str, int, float, bool, type(None))
+_T = TypeVar("_T")
 
 
 def routes(services: Services) -> list[Route]:
-    """The route of this file."""
+    """The routes of this file."""
     settings = services.settings
     folder: Path | None = getattr(services.store, "folder", None)
     limits = SqlLimits(settings.sql_timeout_s, settings.sql_memory_bytes, settings.sql_rows)
@@ -51,9 +58,34 @@ def routes(services: Services) -> list[Route]:
         behind = await services.watch.wait(bound_ms, FOR_ALL if query.over_events else FOR_PROFILES)
         if processes is None:
             raise QueryError("query, this server's data is not in files", status=400)
-        return _response(await processes.answer(query), query.form, behind)
+        answer = await while_there(request, processes.answer(query))
+        return _response(answer, query.form, behind)
 
-    return [Route(PATH, answering(sql), methods=["POST"])]
+    async def schema(request: Request) -> Response:
+        await admitted(request, services)
+        return ok_response(schema_view(limits, available=processes is not None))
+
+    return [
+        Route(PATH, answering(sql), methods=["POST"]),
+        Route(PATH, answering(schema), methods=["GET"]),
+    ]
+
+
+async def while_there(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """What `work` gives; it is cancelled when the client hangs up. Its body must have been read.
+
+    Raises what `work` raises, and `ClientDisconnect`.
+    """
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(until_gone(request.receive))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        gone.cancel()
 
 
 def sql_query(project_id: int, parameters: Parameters) -> SqlQuery:
@@ -66,9 +98,13 @@ def sql_query(project_id: int, parameters: Parameters) -> SqlQuery:
     form = parameters.text("format") or FORMATS[0]
     if form not in FORMATS:
         raise QueryError(f"format, must be one of {', '.join(FORMATS)}", status=400)
-    over_events = parameters.boolean("events", default=False)
     return SqlQuery(
-        project_id, text.encode("utf-8", "replace").decode(), _params(parameters), form, over_events
+        project_id,
+        text.encode("utf-8", "replace").decode(),
+        _params(parameters),
+        form,
+        over_events=parameters.boolean("events", default=False),
+        rows=parameters.integer("limit", 0, low=1, high=ROWS_LIMIT) or None,
     )
 
 

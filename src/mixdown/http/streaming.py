@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Final
@@ -79,13 +79,23 @@ class _Pieces:
 
 
 async def streamed(
-    request: Request, services: Services, pieces: Iterator[bytes], media_type: str, *, behind: int = 0
+    request: Request,
+    services: Services,
+    pieces: Iterator[bytes],
+    media_type: str,
+    *,
+    behind: int = 0,
+    headers: Mapping[str, str] | None = None,
+    compresses: bool = True,
 ) -> Response:
     """The response that sends these pieces; it has taken the first of them, and has a place among exports.
 
+    `headers` come besides. `compresses`: where the client allows it.
     Raises what the pieces raise before their first byte, and `OverloadedError` where there is no place.
     """
-    headers = {"Cache-Control": "no-store", "Content-Type": media_type, "Vary": "Accept-Encoding"}
+    headers = {"Cache-Control": "no-store", "Content-Type": media_type, **(headers or {})}
+    if compresses:
+        headers["Vary"] = "Accept-Encoding"
     if behind:
         headers[BEHIND_HEADER] = str(behind)
     if request.method == "HEAD":
@@ -99,7 +109,7 @@ async def streamed(
     begun = False
     try:
         head, begun = await _head(request, source)
-        gzip = len(head) > GZIP_FROM_BYTES and takes_gzip(request)
+        gzip = compresses and len(head) > GZIP_FROM_BYTES and takes_gzip(request)
         if gzip:
             headers["Content-Encoding"] = "gzip"
         if begun:
@@ -150,7 +160,7 @@ class _Streaming(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it. Raises what the pieces raise; the server then breaks the connection."""
         del scope
-        gone = asyncio.ensure_future(_gone(receive))
+        gone = asyncio.ensure_future(until_gone(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             piece: bytes | None = self._head
@@ -169,7 +179,7 @@ class _Streaming(Response):
                 self._places.release()
 
 
-async def _gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
     """Returns when the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -2,7 +2,7 @@
 
 A query enters; its answer leaves, or `QueryError` with what SQLite says of it. `store/sqlite/guarded.py` is
 what runs there and keeps a query within its project. At most so many processes run at a time, and at most a
-few queries wait for one.
+few queries wait for one. Who stops waiting for an answer ends the query.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,8 @@ class SqlQuery(NamedTuple):
     params: Sequence[Any] | dict[str, Any]
     form: str
     over_events: bool = False
+    rows: int | None = None
+    """Fewer rows than the limits allow, where that is enough."""
 
 
 class SqlAnswer(NamedTuple):
@@ -61,6 +64,34 @@ class SqlAnswer(NamedTuple):
     rows: int
     more: bool
     body: bytes
+
+
+class _Running:
+    """The process of one query, for a thread that runs it and another that may end it."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._ended
+
+    def begun(self, process: subprocess.Popen[bytes]) -> None:
+        """It has a process."""
+        with self._guard:
+            self._process = process
+            if self._ended:
+                process.kill()
+
+    def end(self) -> None:
+        """Kill the process, or the one that it would have had."""
+        with self._guard:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
 
 
 class SqlProcesses:
@@ -73,21 +104,35 @@ class SqlProcesses:
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="sql")
 
     async def answer(self, query: SqlQuery) -> SqlAnswer:
-        """The answer. Raises `QueryError` (400), and `ReadTimeoutError` where no process was free in time."""
+        """The answer. Raises `QueryError` (400), and `ReadTimeoutError` where no process was free in time.
+
+        Cancelling it ends the query's process at once.
+        """
         if not self._room:
             raise ReadTimeoutError(BUSY)
         self._room -= 1
-        asked = time.monotonic()
+        running = _Running()
+        done = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._run, query, time.monotonic(), running
+        )
+        done.add_done_callback(self._leave)
         try:
-            loop = asyncio.get_running_loop()
-            done = await loop.run_in_executor(self._threads, self._run, query, asked)
-        finally:
-            self._room += 1
-        return _answer(done)
+            return _answer(await asyncio.shield(done))
+        except asyncio.CancelledError:
+            running.end()
+            raise
 
-    def _run(self, query: SqlQuery, asked: float) -> bytes:
+    def _leave(self, done: asyncio.Future[bytes]) -> None:
+        """Give back a place: not before the thread is free, however soon somebody stopped waiting for it."""
+        self._room += 1
+        if not done.cancelled():
+            done.exception()  # taken note of, whether or not anyone waits
+
+    def _run(self, query: SqlQuery, asked: float, running: _Running) -> bytes:
         """What the process writes, b"" where it was ended. Blocks."""
         limits = self._limits
+        if running.ended:
+            return b""
         if time.monotonic() - asked > limits.timeout_s:
             raise ReadTimeoutError(BUSY)
         job = {
@@ -98,7 +143,7 @@ class SqlProcesses:
             "format": query.form,
             "timeout_s": limits.timeout_s,
             "memory_bytes": limits.memory_bytes,
-            "rows": limits.rows,
+            "rows": limits.rows if query.rows is None else min(query.rows, limits.rows),
             "bytes": limits.answer_bytes,
         }
         # exec'd anew, with none of this process's descriptors, threads or variables
@@ -110,6 +155,7 @@ class SqlProcesses:
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             cwd="/",
         ) as process:
+            running.begun(process)
             try:
                 return process.communicate(orjson.dumps(job), limits.timeout_s + _GRACE_S)[0]
             except subprocess.TimeoutExpired:

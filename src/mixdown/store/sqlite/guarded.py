@@ -265,7 +265,7 @@ class Guard:
 
     def run(self, query: str, params: Sequence[Any] | dict[str, Any]) -> tuple[list[str], Iterator[Any]]:
         """The columns of a query, and its rows as they are read. Raises `RefusedError`."""
-        with _errors(self._timeout_s, self._memory_bytes):
+        with _errors(self._timeout_s, self._memory_bytes, query):
             if not self._is_searched_by_project(query, params):
                 self._make_views(apart=True)
             columns: list[str] = []
@@ -378,6 +378,14 @@ FROM temp.refusals_{tag}""",
 )
 
 
+def place_in(query: str, offset: int) -> str:
+    """Where in a query that many bytes from its start are, in words to put behind an error; "" below 0."""
+    if offset < 0:
+        return ""
+    lines = query.encode("utf-8", "replace")[:offset].decode("utf-8", "replace").split("\n")
+    return f" (line {len(lines)}, column {len(lines[-1]) + 1})"
+
+
 class Limited:
     """A block under the limits of a query: subclasses turn what ends it into `RefusedError`s."""
 
@@ -390,7 +398,11 @@ class Limited:
 
 
 class _errors(Limited):  # noqa: N801 - read as a word: with _errors(...)
-    """Turn what SQLite raises into `RefusedError`s that tell nothing of the files."""
+    """Turn what SQLite raises into `RefusedError`s that tell nothing of the files, and where in `query`."""
+
+    def __init__(self, timeout_s: float, memory_bytes: int, query: str = "") -> None:
+        super().__init__(timeout_s, memory_bytes)
+        self._query = query
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         del kind, trace
@@ -407,7 +419,9 @@ class _errors(Limited):  # noqa: N801 - read as a word: with _errors(...)
         if isinstance(error, OverflowError | ValueError | TypeError):
             raise RefusedError(f"{BAD_PARAMS}: {error}") from error
         if isinstance(error, apsw.SQLError | apsw.TooBigError | apsw.MismatchError | apsw.BindingsError):
-            raise RefusedError(str(error)) from error
+            raise RefusedError(
+                str(error) + place_in(self._query, getattr(error, "error_offset", -1))
+            ) from error
         if isinstance(error, apsw.Error):
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             raise RefusedError(UNREADABLE) from error
