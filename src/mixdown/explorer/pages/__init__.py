@@ -6,6 +6,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
-from mixdown.explorer.pages import live, start, users
+from mixdown.explorer.pages import accounts, health, live, projects, settings, sql, start, users
 
-PAGES: Final[Sequence[ModuleType]] = (start, live, users)
+PAGES: Final[Sequence[ModuleType]] = (start, live, users, sql, settings, projects, accounts, health)
