@@ -23,7 +23,12 @@ const SERVER = [
 ];
 
 /** Pages that are there; the others come with their work. */
-const THERE = ["start"];
+const THERE = [
+  "start",
+  "live",
+  "users",
+  "groups",
+];
 
 /** The pages for someone of the seeded people; `only` names some of them. */
 export function pages(people, only) {

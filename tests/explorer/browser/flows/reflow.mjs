@@ -6,10 +6,14 @@ const SIZES = [{ width: 640, height: 400 }, { width: 320, height: 568 }];
 export default async function reflow(site) {
   for (const size of SIZES) {
     await site.page.setViewportSize(size);
-    const awkward = [["hostile", "profile", { id: site.people.hostile }], ["wide", "profile", { id: site.people.wide }]];
-    for (const [, path, params] of [...pages(site.people), ...awkward]) {
+    for (const [name, path, params] of pages(site.people)) {
       await site.go(path, params);
       await site.fits();
+      if (name !== "profile") continue;
+      for (const id of [site.people.hostile, site.people.wide]) {
+        await site.go(path, { id });
+        await site.fits();
+      }
     }
   }
 }
