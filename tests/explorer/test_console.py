@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import httpx
 import pytest
@@ -24,7 +25,7 @@ SPARE: Final = "spare.mp-service-account"
 ROLES: Final = {READER: "consumer", ANALYST: "analyst", ADMIN: "admin", OWNER: "owner"}
 NASTY: Final = "<script>alert(1)</script>"
 HEX: Final = re.compile(r'<code class="mono" id="once"[^>]*>([0-9a-f]{64})</code>')
-_sessions: dict[tuple[int, str], str] = {}
+_sessions: WeakKeyDictionary[World, dict[str, str]] = WeakKeyDictionary()
 _csrf_tokens: dict[str, str] = {}
 
 
@@ -53,14 +54,14 @@ def _staffed(made: World) -> Iterator[World]:
 
 def cookie(world: World, username: str, password: str = PASSWORD) -> dict[str, str]:
     """The header of a browser in which somebody has signed in."""
-    key = (id(world), f"{username}:{password}")
-    if key not in _sessions:
+    sessions, key = _sessions.setdefault(world, {}), f"{username}:{password}"
+    if key not in sessions:
         form = {"username": username, "password": password}
         reply = world.post("/explorer/sign-in", user=None, data=form)
         assert reply.status_code == 303, reply.text
-        _sessions[key] = SimpleCookie(reply.headers["set-cookie"])[COOKIE_NAME].value
+        sessions[key] = SimpleCookie(reply.headers["set-cookie"])[COOKIE_NAME].value
     world.http.cookies.clear()
-    return {"Cookie": f"{COOKIE_NAME}={_sessions[key]}"}
+    return {"Cookie": f"{COOKIE_NAME}={sessions[key]}"}
 
 
 def see(world: World, path: str, by: str = OWNER, **options: Any) -> httpx.Response:
