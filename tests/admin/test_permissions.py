@@ -9,6 +9,7 @@ import pytest
 from starlette.routing import Route
 
 from mixdown.http.auth import ADMINS, ANALYSTS, OWNERS, READERS
+from mixdown.http.openapi import path_of
 from tests.reads.support import (
     ADMIN,
     IMPORTER,
@@ -44,12 +45,17 @@ _READS: Final = (
     "funnels/list",
     "annotations",
 )
+_SCHEMAS: Final = tuple(
+    f"/api/app/projects/{{project_id}}/schemas{rest}"
+    for rest in ("", "/{entity_type}", "/{entity_type}/{entity_name}")
+)
 TABLE: Final[dict[str, frozenset[str]]] = {
     **{f"{prefix}/{name}": READERS for prefix in ("/api/query", "/api/2.0") for name in _READS},
     "/metrics": ANYBODY,
     "/api/mixdown/status": READERS,
     "/api/mixdown/records": READERS,
     "/api/mixdown/refusals": READERS,
+    "/api/mixdown/refusals/reasons": READERS,
     "/api/mixdown/refusals/resend": ADMINS,
     "/api/mixdown/sql": READERS,
     "/api/mixdown/health": READERS,
@@ -61,7 +67,12 @@ TABLE: Final[dict[str, frozenset[str]]] = {
     "/api/mixdown/identity/unmerge": ADMINS,
     "GET /api/mixdown/cohorts": READERS,
     "POST /api/mixdown/cohorts": ANALYSTS,
+    "PATCH /api/mixdown/cohorts": ANALYSTS,
     "DELETE /api/mixdown/cohorts": ANALYSTS,
+    "/api/mixdown/dictionary": READERS,
+    **{f"GET {path}": READERS for path in _SCHEMAS},
+    **{f"DELETE {path}": ANALYSTS for path in _SCHEMAS},
+    **{f"{method} {path}": ANALYSTS for path in (_SCHEMAS[0], _SCHEMAS[2]) for method in ("POST", "PATCH")},
     "GET /api/mixdown/lookup-tables": READERS,
     "POST /api/mixdown/lookup-tables": ADMINS,
     "GET /api/mixdown/lookup-tables/{table_id}": READERS,
@@ -121,7 +132,7 @@ def routes(world: World) -> list[tuple[str, str]]:
     found = set()
     for route in world.app._rest.routes:  # type: ignore[attr-defined]
         assert isinstance(route, Route)
-        path = route.path.rstrip("/")
+        path = path_of(route)
         if path.startswith("/api/") or path == "/metrics":
             found |= {(method, path) for method in route.methods or ()}
     return sorted(found - {(method, path) for method, path in found if method == "HEAD"})

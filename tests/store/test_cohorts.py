@@ -107,3 +107,28 @@ def test_forgotten_ids_leave_the_lists_of_their_group_key(cohorts: Cohorts, proj
     assert cohorts.forget(project, "", ["a", "b", "nobody"]) == 3
     assert [list(cohorts.ids(each.id)) for each in (users, more, groups)] == [["c"], [], ["a", "b"]]
     assert cohorts.forget(project + 1, "", ["c"]) == 0
+
+
+def test_a_cohort_is_renamed_described_and_given_another_expression(cohorts: Cohorts, project: int) -> None:
+    made = cohorts.create(Cohort(project, "one", "first", "", "true", 5))
+    assert cohorts.change(project, made.id, name="two").name == "two"
+    assert cohorts.change(project, made.id, description="") == msgspec.structs.replace(
+        made, name="two", description=""
+    )
+    changed = cohorts.change(project, made.id, name="two", expression="false")
+    assert changed.expression == "false"
+    assert cohorts.get(project, made.id) == changed
+    assert (changed.id, changed.created_ms) == (made.id, 5)
+
+
+def test_a_cohort_that_cannot_be_changed_stays(store: Store, cohorts: Cohorts, project: int) -> None:
+    one = cohorts.create(Cohort(project, "one", expression="true"))
+    listed = cohorts.create(Cohort(project, "listed"), ["a"])
+    with pytest.raises(CatalogError, match="taken by another cohort"):
+        cohorts.change(project, one.id, name="listed")
+    with pytest.raises(CatalogError, match="is a list of ids"):
+        cohorts.change(project, listed.id, name="other", expression="true")
+    for number, of in ((one.id, a_project(store, "two")), (one.id + 99, project)):
+        with pytest.raises(CatalogError, match="no cohort"):
+            cohorts.change(of, number, name="x")
+    assert cohorts.listing(project) == [one, listed]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from mixdown.store import bounds
-from mixdown.store.protocols import Log, Refusals
+from mixdown.store.protocols import Log, RefusalFilter, Refusals, RefusedRecord
 from tests.store.support import NOW_MS, append, appending, refusal
 
 
@@ -140,3 +142,46 @@ def test_heads_come_oldest_first_from_behind_an_id_and_tell_the_newest(log: Log,
     refusals.remove([heads[-1][0]])
     append(log, appending(refused=[refusal(3, 3)]))
     assert refusals.newest_id() > heads[-1][0], "an id is never used again"
+
+
+def filtered(refusals: Refusals, **wanted: Any) -> list[int]:
+    """The indexes of the refusals that a filter wants, newest first."""
+    return [kept.index for kept in refusals.listing([1], wanted=RefusalFilter(**wanted))]
+
+
+def test_refusals_are_chosen_by_what_is_known_of_them(log: Log, refusals: Refusals) -> None:
+    def kept(index: int, **fields: Any) -> RefusedRecord:
+        return msgspec.structs.replace(refusal(1, index), **fields)
+
+    told = [
+        kept(0, message="a, missing", field="a", record='{"x":"100% É_"}'),
+        kept(1, message="b, missing", field="b", record='{"x":"Straße"}'),
+        kept(2, message="a, missing", field="a", endpoint="groups", record="{}"),
+    ]
+    for number, each in enumerate(told):
+        append(log, appending(refused=[each]), now_ms=NOW_MS + number * 1000)
+    assert filtered(refusals) == [2, 1, 0]
+    assert filtered(refusals, messages=("a, missing",)) == [2, 0]
+    assert filtered(refusals, messages=()) == []
+    assert filtered(refusals, endpoint="groups") == [2]
+    assert filtered(refusals, field="b") == [1]
+    assert filtered(refusals, since_ms=NOW_MS + 1000) == [2, 1]
+    assert filtered(refusals, until_ms=NOW_MS + 1000) == [0]
+    for text, found in (("100% é_", []), ("100% É_", [0]), ("B, MISS", [1]), ("straß", [1]), ("%", [0])):
+        assert filtered(refusals, text=text) == found, text
+    assert filtered(refusals, messages=("a, missing",), endpoint="groups", text="{}") == [2]
+
+
+def test_reasons_are_counted_by_message_and_endpoint(log: Log, refusals: Refusals) -> None:
+    one = refusal(1, 0)
+    others = [msgspec.structs.replace(one, index=index, endpoint="groups") for index in (1, 2)]
+    append(log, appending(refused=[one, *others, refusal(2, 3)]))
+    ids = [kept.id for kept in refusals.listing([1])]
+    found = sorted(refusals.reasons([1]), key=lambda count: count.endpoint)
+    assert [(each.endpoint, each.count, each.newest_id) for each in found] == [
+        (one.endpoint, 1, ids[2]),
+        ("groups", 2, ids[0]),
+    ]
+    assert {each.message for each in found} == {one.message}
+    assert sum(each.count for each in refusals.reasons([1, 2])) == 4
+    assert refusals.reasons([]) == []

@@ -22,6 +22,7 @@ from mixdown.http import (
     app_api,
     backups,
     cohorts,
+    dictionary,
     engage,
     engage_properties,
     engage_stats,
@@ -39,6 +40,7 @@ from mixdown.http import (
     privacy,
     profiles,
     reports,
+    schemas,
     sql,
     undo,
 )
@@ -99,6 +101,7 @@ def make_app(
         routes += live.routes(services)
         routes += [*sql.routes(services), *own_lookup_tables.routes(services), *profiles.routes(services)]
         routes += [*own_health.routes(services), *backups.routes(services)]
+        routes += [*schemas.routes(services), *dictionary.routes(services)]
     handlers: dict[int | type[Exception], Handler] = {
         404: _not_found,
         405: _method_not_allowed,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import orjson
+from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -30,7 +31,15 @@ from mixdown.http.reading import (
 from mixdown.http.services import Services
 from mixdown.model.errors import CatalogError, QueryError, ReadTimeoutError, RequestError
 from mixdown.query.choosing import group_key_of
-from mixdown.query.cohorts import Counted, checked_ids, cohort_view, counted, new_cohort
+from mixdown.query.cohorts import (
+    CohortChange,
+    Counted,
+    checked_change,
+    checked_ids,
+    cohort_view,
+    counted,
+    new_cohort,
+)
 from mixdown.store.bounds import COHORT_IDS
 from mixdown.store.protocols import Cohort, Project, Store
 
@@ -38,6 +47,7 @@ LIST_PATHS: Final = ("/api/query/cohorts/list", "/api/2.0/cohorts/list")
 OWN_PATH: Final = "/api/mixdown/cohorts"
 ID_LIMIT: Final = 2**53
 TOO_LONG: Final = "cohorts, counting them took longer than {limit} s: make their expressions simpler"
+FIXED: Final = "distinct_ids and data_group_id, these stay as they are: make another cohort"
 ONE_OF_TWO: Final = "where, give either an expression or distinct_ids"
 _T = TypeVar("_T")
 
@@ -46,7 +56,7 @@ def routes(services: Services) -> list[Route]:
     """The routes of this family."""
     return [
         *(Route(path, answering(_as_mixpanel(services)), methods=["GET", "POST"]) for path in LIST_PATHS),
-        Route(OWN_PATH, answering(_own(services)), methods=["GET", "POST", "DELETE"]),
+        Route(OWN_PATH, answering(_own(services)), methods=["GET", "POST", "PATCH", "DELETE"]),
     ]
 
 
@@ -64,8 +74,12 @@ def _as_mixpanel(services: Services) -> Callable[[Request], Any]:
 def _own(services: Services) -> Callable[[Request], Any]:
     async def listing(request: Request) -> Response:
         read = await begin_read(request, services)
-        found = await _counts(services, read.project)
-        return ok_response([cohort_view(each) for each in found], behind=read.behind)
+        if read.parameters.boolean("counts", default=True):
+            found = await _counts(services, read.project)
+            return ok_response([cohort_view(each) for each in found], behind=read.behind)
+        listed = await in_thread(services, services.store.cohorts.listing, read.project.id)
+        uncounted = [{**cohort_view(Counted(cohort, 0)), "count": None} for cohort in listed]
+        return ok_response(uncounted, behind=read.behind)
 
     async def create(request: Request) -> Response:
         project, parameters = await _writing(request, services)
@@ -84,20 +98,59 @@ def _own(services: Services) -> Callable[[Request], Any]:
             raise _took_too_long(services) from None
         return ok_response(cohort_view(found[0]))
 
+    async def change(request: Request) -> Response:
+        project, parameters = await _writing(request, services)
+        number = _number(parameters)
+        wanted = await in_thread(services, _change_of, services.store, project.id, parameters)
+        held = await in_thread(services, services.store.cohorts.get, project.id, number)
+        if held is not None and held.expression is not None and wanted.expression is not None:
+            # counted before it is kept: one that cannot be would keep all of them from being listed
+            trial = structs.replace(held, expression=wanted.expression)
+            try:
+                await in_scan_thread(services, counted, services.store, [trial], now_ms=services.now_ms())
+            except ReadTimeoutError:
+                raise _took_too_long(services) from None
+
+        def call() -> Cohort:
+            return services.store.cohorts.change(project.id, number, **wanted._asdict())
+
+        changed = await _changed(services, call, status=404 if held is None else 400)
+        found = await in_scan_thread(services, counted, services.store, [changed], now_ms=services.now_ms())
+        return ok_response(cohort_view(found[0]))
+
     async def delete(request: Request) -> Response:
         project, parameters = await _writing(request, services)
-        number = parameters.integer("id", 0, low=1, high=ID_LIMIT)
-        if not number:
-            raise QueryError("id, missing: name the cohort to delete", status=400)
+        number = _number(parameters)
         await _changed(services, lambda: services.store.cohorts.delete(project.id, number), status=404)
         return ok_response({"id": number})
 
-    by_method = {"GET": listing, "HEAD": listing, "POST": create, "DELETE": delete}
+    by_method = {"GET": listing, "HEAD": listing, "POST": create, "PATCH": change, "DELETE": delete}
 
     async def own(request: Request) -> Response:
         return await by_method[request.method](request)
 
     return own
+
+
+def _number(parameters: Parameters) -> int:
+    number = parameters.integer("id", 0, low=1, high=ID_LIMIT)
+    if not number:
+        raise QueryError("id, missing: name the cohort", status=400)
+    return number
+
+
+def _change_of(store: Store, project: int, parameters: Parameters) -> CohortChange:
+    """What is to change: an empty text says nothing (contract query §1.3), a blank clears a description."""
+    if parameters.given("distinct_ids") or parameters.given("data_group_id"):
+        raise QueryError(FIXED, status=400)
+    wanted = CohortChange(
+        name=parameters.text("name") or None,
+        description=parameters.text("description") or None,
+        expression=parameters.text("where") or None,
+    )
+    if not any(wanted):
+        raise QueryError("name, description, where: give what is to change", status=400)
+    return checked_change(store, project, wanted)
 
 
 async def _writing(request: Request, services: Services) -> tuple[Project, Parameters]:

@@ -69,7 +69,12 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
     """The operations of this family."""
     del settings
     found = {path: _listing(path, number) for number, path in enumerate(cohorts.LIST_PATHS)}
-    found[cohorts.OWN_PATH] = {"get": _own_listing(), "post": _create(), "delete": _delete()}
+    found[cohorts.OWN_PATH] = {
+        "get": _own_listing(),
+        "post": _create(),
+        "patch": _change(),
+        "delete": _delete(),
+    }
     return found
 
 
@@ -108,8 +113,33 @@ def _own_listing() -> Operation:
         "List cohorts with their expressions",
         _COUNTS,
         figure_errors(cohorts.OWN_PATH) | {"200": answer},
-        parameters=(PROJECT | {"example": 1}, WAIT),
+        parameters=(
+            PROJECT | {"example": 1},
+            parameter("counts", "False lists them at once, without counting.", {"type": "boolean"}),
+            WAIT,
+        ),
         security=READERS,
+    )
+
+
+def _change() -> Operation:
+    path = cohorts.OWN_PATH
+    missing = {"request": path, "error": "cohort, there is no cohort 7", "status": "error"}
+    example = {"id": 2, "name": "payers"}
+    return operation(
+        "changeCohort",
+        "Mixdown",
+        "Rename or describe a cohort, or change its expression",
+        "What is not named stays; a description of one blank clears it. A list of ids stays as it is. "
+        "Needs the role analyst, admin or owner.",
+        figure_errors(path)
+        | {
+            "200": response("The cohort as it is now.", content(ref("OwnCohortAnswer"), _ok(_OWN))),
+            "404": response("The project has no such cohort.", content(ref("ReadError"), missing)),
+        },
+        parameters=(PROJECT | {"example": 1}, ENCODING),
+        body=request_body(content(ref("CohortChange"), example)),
+        security=[{"account": []}],
     )
 
 

@@ -186,13 +186,14 @@ def _fetch() -> Operation:
     found["200"] = response(
         "The rows as they were sent; nothing where none were.", content({"type": "string"}, _CSV, "text/csv")
     )
+    first = {"type": "integer", "minimum": 1, "maximum": own.FIRST_ROWS_LIMIT}
     return operation(
         "fetchLookupTable",
         _TAG,
         "Fetch a lookup table as CSV",
         "For every role that reads.",
         found,
-        parameters=(PROJECT | {"example": 1},),
+        parameters=(PROJECT | {"example": 1}, parameter("limit", "The first rows alone, so many.", first)),
         security=READERS,
     )
 

@@ -22,6 +22,7 @@ from mixdown.http import (
     openapi_health,
     openapi_history,
     openapi_identity,
+    openapi_lexicon,
     openapi_live,
     openapi_lookup_tables,
     openapi_own,
@@ -69,6 +70,10 @@ TAGS: Final = (
         "name": "Administration",
         "description": "Projects, service accounts and their roles; who asks, as clients look for it.",
     },
+    {
+        "name": "Data dictionary",
+        "description": "What properties and events mean: Mixpanel's Lexicon schemas, and what is observed.",
+    },
     {"name": "Privacy", "description": "Erasing people, and handing out what is kept of them."},
     {"name": "Operations", "description": "Health, metrics, and this description."},
     {"name": "Page", "description": "The page for browsers, with its forms."},
@@ -96,6 +101,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         openapi_admin.operations,
         openapi_privacy.operations,
         openapi_profiles.operations,
+        openapi_lexicon.operations,
         openapi_sql.operations,
         openapi_site.operations,
     )

@@ -5,6 +5,8 @@ Settings enter; operations by path and method leave.
 
 from __future__ import annotations
 
+from typing import Final
+
 from mixdown.http import own
 from mixdown.http.openapi_pieces import (
     ENCODING,
@@ -20,7 +22,25 @@ from mixdown.http.openapi_pieces import (
     request_body,
     response,
 )
+from mixdown.http.refused import TEXT_LIMIT_CHARS
 from mixdown.settings import Settings
+
+_UNKNOWN: Final = parameter(
+    "unknown_token", "For owners: only records whose token no project has.", {"type": "boolean"}
+)
+_REFUSAL_FILTERS: Final = (
+    _UNKNOWN,
+    parameter("reason", "A reason, as `refusals/reasons` names it.", {"type": "string"}),
+    parameter("endpoint", "Only those that were sent there.", {"type": "string"}),
+    parameter("field", "Only those about this field.", {"type": "string"}),
+    parameter(
+        "text",
+        "A text in the record, the message or the field; ASCII letters in either case.",
+        {"type": "string", "maxLength": TEXT_LIMIT_CHARS},
+    ),
+    parameter("since", "From this time on: ISO 8601, or seconds since 1970.", {"type": "string"}),
+    parameter("until", "Before this time.", {"type": "string"}),
+)
 
 
 def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
@@ -41,7 +61,13 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
             "refusals",
             "Refused records with their reasons, newest first",
             "RefusalsAnswer",
-            (PROJECT, limit, before),
+            (PROJECT, limit, before, *_REFUSAL_FILTERS),
+        ),
+        (
+            "refusals/reasons",
+            "How many refused records there are for each reason, and what to do",
+            "RefusalReasonsAnswer",
+            (PROJECT, _UNKNOWN),
         ),
     )
     found: dict[str, dict[str, Operation]] = {}
@@ -50,7 +76,7 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         answer = response("As asked.", content(ref(schema)))
         found[path] = {
             "get": operation(
-                name,
+                name.replace("refusals/reasons", "refusalReasons"),
                 "Mixdown",
                 summary,
                 "A caller meets its own project; an owner meets all of them.",
@@ -68,8 +94,9 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
             "resendRefusals",
             "Mixdown",
             "Send refused records again",
-            f"Up to {own.RESEND_LIMIT} of them; or one with `record`, the mended one. What is stored leaves "
-            "the refusals. Needs the role admin or owner.",
+            f"Up to {own.RESEND_LIMIT} of them; or one with `record`, the mended one. With `to_project` they "
+            "get the token of this project. What is stored leaves the refusals. "
+            "Needs the role admin or owner.",
             read_errors(path)
             | {
                 "200": response("What came of each.", content(ref("ResendAnswer"), sent)),

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mixdown.http.read_errors import UNAUTHENTICATED
 from mixdown.model import texts
+from mixdown.model.dictionary import ALL_EVENTS, ENTITY_TYPES, USERS
 
 Operation = dict[str, Any]
 JSON: Final = "application/json"
@@ -167,6 +168,15 @@ _PATH_PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any], Any]]] = {
     "organization_id": ("The organization; there is one, 1.", _NUMBER, 1),
     "table_id": ("A lookup table's id.", _WORD, "x"),
     "tracking_id": ("A job's `task_id`.", _WORD, "x"),
+    "entity_type": (
+        (
+            f"`profile` has the schemas `{USERS}` (of users) and those named as group keys; of `event`, "
+            f"`{ALL_EVENTS}` has the properties that events share."
+        ),
+        {"type": "string", "enum": list(ENTITY_TYPES)},
+        "event",
+    ),
+    "entity_name": ("An entity's name.", {"type": "string", "minLength": 1, "maxLength": 255}, "bought"),
 }
 """What stands in braces in paths: description, schema, an example that a server with one project knows."""
 

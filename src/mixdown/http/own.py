@@ -17,20 +17,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mixdown.http.auth import ADMINS, READERS, project_of, refuse_other_sites, require
+from mixdown.http.auth import ADMINS, READERS, Caller, project_of, refuse_other_sites, require
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering
 from mixdown.http.reading import authenticated, in_thread, json_response, project_id_of, to_its_end
+from mixdown.http.refused import reasons_view, wanted_refusals
 from mixdown.http.services import Services
 from mixdown.ingest.direct import resend
 from mixdown.ingest.pipeline import rules_of
 from mixdown.ingest.prepare import Rules
-from mixdown.model.errors import QueryError, RequestError
+from mixdown.model.errors import AuthError, QueryError, RequestError
 from mixdown.model.times import iso_seconds
 from mixdown.query.counts import profiles_of
 from mixdown.query.recent import RecentRecord, recent_records
 from mixdown.query.recent_events import RecentEvent
 from mixdown.query.refused import refusals_page
+from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.places import events_place, fold_place
 from mixdown.store.protocols import Project, RefusedRecord, Store
 
@@ -40,11 +42,14 @@ RECORDS_LIMIT: Final = 1000
 RESEND_LIMIT: Final = 100
 ID_LIMIT: Final = 2**53
 NO_PROJECT: Final = 0
+UNKNOWN_TOKENS: Final = "unknown_token, only an owner sees records whose token no project has"
 
 
 class _Asked(NamedTuple):
     """An authenticated call: its parameters, and the projects it is about."""
 
+    caller: Caller
+    view: CatalogView
     parameters: Parameters
     projects: tuple[Project, ...]
     with_unknown_tokens: bool
@@ -79,10 +84,19 @@ def routes(services: Services) -> list[Route]:
         asked = await _ask(request, services)
         limit = asked.parameters.integer("limit", DEFAULT_LIMIT, low=1, high=RECORDS_LIMIT)
         before = asked.parameters.integer("before_id", 0, low=1, high=ID_LIMIT) or None
-        found, more = await in_thread(
-            services, refusals_page, services.store.refusals, asked.ids, before_id=before, limit=limit
-        )
+
+        def call() -> tuple[list[RefusedRecord], bool]:
+            filtered = wanted_refusals(services.store, asked.ids, asked.parameters)
+            return refusals_page(
+                services.store.refusals, asked.ids, before_id=before, limit=limit, filtered=filtered
+            )
+
+        found, more = await in_thread(services, call)
         return _ok([refusal_view(refusal) for refusal in found], more=more)
+
+    async def reasons(request: Request) -> Response:
+        asked = await _ask(request, services)
+        return _ok(await in_thread(services, reasons_view, services.store, asked.ids))
 
     async def send_again(request: Request) -> Response:
         refuse_other_sites(request)
@@ -91,10 +105,11 @@ def routes(services: Services) -> list[Route]:
         record = asked.parameters.value("record")
         if record is not None and (len(ids) != 1 or type(record) is not dict):
             raise QueryError("record, must be one JSON object, for one id", status=400)
+        token = _token_of(asked)
 
         def call() -> list[tuple[int, str]]:
             _only_their_own(services.store, ids, asked.ids)
-            return resend(services.store, rules(), ids, record=record)
+            return resend(services.store, rules(), ids, record=record, token=token)
 
         answers = await to_its_end(services, call)
         return _ok(
@@ -105,6 +120,7 @@ def routes(services: Services) -> list[Route]:
         ("status", status, "GET"),
         ("records", records, "GET"),
         ("refusals", refusals, "GET"),
+        ("refusals/reasons", reasons, "GET"),
         ("refusals/resend", send_again, "POST"),
     )
     return [
@@ -188,10 +204,23 @@ async def _ask(
     require(caller, roles, what)
     parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
     project_id = project_id_of(parameters)
+    if parameters.boolean("unknown_token", default=False):
+        if not caller.is_owner:
+            raise AuthError(UNKNOWN_TOKENS, status=403)
+        return _Asked(caller, view, parameters, (), with_unknown_tokens=True)
     if caller.is_owner and not project_id:
-        return _Asked(parameters, tuple(view.projects.values()), with_unknown_tokens=True)
+        return _Asked(caller, view, parameters, tuple(view.projects.values()), with_unknown_tokens=True)
     project = project_of(caller, project_id, view, roles=roles, what=what)
-    return _Asked(parameters, (project,), with_unknown_tokens=False)
+    return _Asked(caller, view, parameters, (project,), with_unknown_tokens=False)
+
+
+def _token_of(asked: _Asked) -> str:
+    """The token that records are to be sent again with, "" for their own. Raises `AuthError`."""
+    project_id = asked.parameters.integer("to_project", 0, low=1, high=ID_LIMIT)
+    if not project_id:
+        return ""
+    what = "send refused records again"
+    return project_of(asked.caller, project_id, asked.view, roles=ADMINS, what=what).token
 
 
 def _resend_ids(parameters: Parameters) -> list[int]:

@@ -6,6 +6,7 @@ to fill one is `/lookup-tables/{id}`.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from starlette.requests import Request
@@ -25,6 +26,8 @@ from mixdown.store.protocols import Project
 
 PATH: Final = f"{PREFIX}/lookup-tables"
 ONE_PATH: Final = f"{PATH}/{{table_id}}"
+FIRST_ROWS_LIMIT: Final = 1000
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def routes(services: Services) -> list[Route]:
@@ -46,15 +49,16 @@ def routes(services: Services) -> list[Route]:
         return ok_response(table_view(made), status=201)
 
     async def fetch(request: Request) -> Response:
-        project, _ = await admitted(request, services)
+        project, parameters = await admitted(request, services)
+        limit = parameters.integer("limit", 0, low=1, high=FIRST_ROWS_LIMIT)
         found = await in_thread(services, tables.listing, project.id)
         table = _named(found, request.path_params["table_id"])
         headers = {
             "Cache-Control": "no-store",
-            "Content-Disposition": f'attachment; filename="{table.id}.csv"',
+            "Content-Disposition": f'attachment; filename="{_UNSAFE.sub("_", table.name)}.csv"',
             "X-Content-Type-Options": "nosniff",
         }
-        pieces = csv_of(services.store, table)
+        pieces = csv_of(services.store, table, limit=limit)
         return StreamingResponse(pieces, media_type="text/csv; charset=utf-8", headers=headers)
 
     async def delete(request: Request) -> Response:

@@ -123,6 +123,23 @@ async def read_parameters(request: Request, *, body_limit_bytes: int) -> Paramet
     return Parameters(await asyncio.to_thread(_merged, query, body, content_type, encoding, body_limit_bytes))
 
 
+async def read_object(request: Request, *, body_limit_bytes: int) -> dict[str, Any]:
+    """The JSON object that a body is, nulls and empty texts included; of no body, an empty one.
+
+    Raises `QueryError` (400) and `BodyError` (400, 413).
+    """
+    body = await _body(request, body_limit_bytes)
+    encoding = request.headers.get("content-encoding", "")
+
+    def decode() -> dict[str, Any]:
+        bare = decompress(body, encoding, body_limit_bytes).removeprefix(b"\xef\xbb\xbf").strip()
+        return _object(bare) if bare else {}
+
+    if len(body) < _IN_THREAD_FROM_BYTES and not encoding:
+        return decode()
+    return await asyncio.to_thread(decode)
+
+
 async def _body(request: Request, limit_bytes: int) -> bytes:
     parts: list[bytes] = []
     size = 0

@@ -149,16 +149,26 @@ async def begin_read(
 
 
 async def admitted(
-    request: Request, services: Services, *, roles: frozenset[str] = READERS, what: str = "read"
+    request: Request,
+    services: Services,
+    *,
+    roles: frozenset[str] = READERS,
+    what: str = "read",
+    read_body: Callable[[], Awaitable[None]] | None = None,
 ) -> tuple[Project, Parameters]:
     """Authenticate, decode and count a query, without waiting: for answers that no profile is part of.
 
-    A project that the path names decides over the parameter `project_id`.
+    A project that the path names decides over the parameter `project_id`. Where a body is no parameters,
+    `read_body` takes it, once the caller is known.
     Raises `AuthError`, `QueryError`, `BodyError`, `RateLimitedError`.
     """
     caller, view = await authenticated(request, services)
     require(caller, roles, what)
-    parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
+    if read_body is None:
+        parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
+    else:
+        await read_body()
+        parameters = Parameters({})
     wanted = project_in_path(request) if "project_id" in request.path_params else project_id_of(parameters)
     project = project_of(caller, wanted, view, roles=roles, what=what)
     try:

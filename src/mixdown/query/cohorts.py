@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -55,6 +55,7 @@ class _Kept(msgspec.Struct, frozen=True):
     took_s: float
     contents: frozenset[int]
     rules: Rules
+    expression: str | None
 
 
 _guard: Final = threading.Lock()
@@ -85,7 +86,8 @@ def counted(
             counts[cohort.id] = sum(1 for _ in store.cohorts.ids(cohort.id))
         elif (
             kept is not None
-            and (kept.contents, kept.rules) == (_contents(tables, cohort), rules)
+            and (kept.contents, kept.rules, kept.expression)
+            == (_contents(tables, cohort), rules, cohort.expression)
             and _is_good(kept, cohort.expression, watermark, now_s, began)
         ):
             counts[cohort.id] = kept.count
@@ -101,7 +103,7 @@ def counted(
         for cohort, count in zip(some, tallied, strict=True):
             counts[cohort.id] = count
             contents = _contents(tables, cohort)
-            known[cohort.id] = _Kept(count, watermark, now_s, began, took, contents, rules)
+            known[cohort.id] = _Kept(count, watermark, now_s, began, took, contents, rules, cohort.expression)
     return [Counted(cohort, counts[cohort.id]) for cohort in cohorts]
 
 
@@ -139,15 +141,48 @@ def new_cohort(
     now_ms: int,
 ) -> Cohort:
     """A cohort to be made, its texts checked. Raises `QueryError` (400) naming the field that is wrong."""
-    name, description = clean_text(name).strip(), clean_text(description)
+    name, description = _checked_name(name), _checked_description(description)
+    if expression is not None:
+        _check_expression(store, project, expression)
+    return Cohort(project, name, description, clean_text(group_key), expression, now_ms)
+
+
+class CohortChange(NamedTuple):
+    """What of a cohort is to change; None leaves it."""
+
+    name: str | None = None
+    description: str | None = None
+    expression: str | None = None
+
+
+def checked_change(store: Store, project: int, change: CohortChange) -> CohortChange:
+    """A change, its texts checked as those of a new cohort are. Raises `QueryError` (400)."""
+    if change.expression is not None:
+        _check_expression(store, project, change.expression)
+    return CohortChange(
+        name=None if change.name is None else _checked_name(change.name),
+        description=None if change.description is None else _checked_description(change.description),
+        expression=change.expression,
+    )
+
+
+def _checked_name(name: str) -> str:
+    name = clean_text(name).strip()
     if not name or len(name) > NAME_LIMIT_CHARS or not name.isprintable():
         raise QueryError(f"name, must be 1 to {NAME_LIMIT_CHARS} printable characters", status=400)
+    return name
+
+
+def _checked_description(description: str) -> str:
     if len(description) > DESCRIPTION_LIMIT_CHARS:
         raise QueryError(f"description, must be at most {DESCRIPTION_LIMIT_CHARS} characters", status=400)
+    return clean_text(description).strip()
+
+
+def _check_expression(store: Store, project: int, expression: str) -> None:
     tables = store.lookup_tables.tables(project)
-    if expression is not None and read_expression("where", expression, tables).is_blank:
+    if read_expression("where", expression, tables).is_blank:
         raise QueryError("where, an expression is missing", status=400)
-    return Cohort(project, name, description, clean_text(group_key), expression, now_ms)
 
 
 def checked_ids(ids: Sequence[str]) -> list[str]:

@@ -56,13 +56,18 @@ def table_view(table: LookupTable) -> dict[str, Any]:
     }
 
 
-def csv_of(store: Store, table: LookupTable) -> Iterator[bytes]:
-    """A table as CSV, in the order in which its rows were sent; nothing for one that was never filled."""
+def csv_of(store: Store, table: LookupTable, *, limit: int = 0) -> Iterator[bytes]:
+    """A table as CSV, in the order in which its rows were sent; nothing for one that was never filled.
+
+    With a `limit` its first rows alone.
+    """
     if not table.columns:
         return
+    tables = store.lookup_tables
+    rows = tables.first_rows(table, limit) if limit else tables.rows(table)
     held: list[str] = []
     chars = 0
-    for line in csv_lines(table.columns, store.lookup_tables.rows(table)):
+    for line in csv_lines(table.columns, rows):
         held.append(line)
         chars += len(line)
         if chars >= _PIECE_CHARS:

@@ -10,16 +10,23 @@ from typing import Final
 
 from mixdown.store import patience
 from mixdown.store.bounds import refusal_bytes
-from mixdown.store.protocols import Refusals, RefusedRecord
+from mixdown.store.protocols import ALL_REFUSALS, RefusalFilter, Refusals, RefusedRecord
 
 PAGE_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _AT_ONCE: Final = 10
 
 
 def refusals_page(
-    refusals: Refusals, projects: Collection[int] | None, *, before_id: int | None, limit: int
+    refusals: Refusals,
+    projects: Collection[int] | None,
+    *,
+    before_id: int | None,
+    limit: int,
+    filtered: RefusalFilter = ALL_REFUSALS,
 ) -> tuple[list[RefusedRecord], bool]:
-    """The newest refusals of these projects (None: all) older than `before_id`: `limit` of them, about 8 MiB.
+    """The newest refusals of these projects (None: all) that a filter wants, older than `before_id`.
+
+    At most `limit` of them, and about 8 MiB.
 
     True where the page was cut for its size: what is left is older than its last. Raises `StoreError`.
     """
@@ -29,7 +36,7 @@ def refusals_page(
     while len(found) < limit:
         patience.check()
         wanted = min(_AT_ONCE, limit - len(found))
-        some = refusals.listing(listed, before_id=before_id, limit=wanted)
+        some = refusals.listing(listed, before_id=before_id, limit=wanted, wanted=filtered)
         for refusal in some:
             size += refusal_bytes(refusal)
             if found and size > PAGE_LIMIT_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,7 +10,7 @@ import msgspec
 
 from mixdown.model.errors import CatalogError
 from mixdown.model.values import clean_text
-from mixdown.store.protocols import RefusedRecord
+from mixdown.store.protocols import RefusalFilter, RefusedRecord
 
 DAY_MS: Final = 24 * 3600 * 1000
 
@@ -63,6 +64,13 @@ def no_cohort(cohort_id: int) -> CatalogError:
     return CatalogError(f"there is no cohort {cohort_id}", hint="`mixdown cohort list` shows all.")
 
 
+def lists_ids(cohort_id: int) -> CatalogError:
+    """The error about an expression for a cohort that is a list."""
+    return CatalogError(
+        f"cohort {cohort_id} is a list of ids and has no expression", hint="Make another cohort."
+    )
+
+
 def refusal_bounds(project: int) -> tuple[int, int]:
     """How many refusals a project may keep, and how many bytes of them (0: no project has the token)."""
     if project == 0:
@@ -83,6 +91,26 @@ def storable(refusal: RefusedRecord) -> RefusedRecord:
     if cleaned == given:
         return refusal
     return msgspec.structs.replace(refusal, record=record, message=message, field=field, sdk=sdk)
+
+
+_ASCII_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def folded(text: str) -> str:
+    """`text` with ASCII letters in lower case, as SQLite's `lower` has it."""
+    return text.translate(_ASCII_LOWER)
+
+
+def is_wanted(refusal: RefusedRecord, wanted: RefusalFilter) -> bool:
+    """Whether a filter wants a refusal: what each store must decide likewise."""
+    if wanted.messages is not None and refusal.message not in wanted.messages:
+        return False
+    if wanted.endpoint not in ("", refusal.endpoint) or wanted.field not in ("", refusal.field):
+        return False
+    if refusal.time_ms < wanted.since_ms or 0 < wanted.until_ms <= refusal.time_ms:
+        return False
+    texts = (refusal.record, refusal.message, refusal.field)
+    return any(folded(wanted.text) in folded(text) for text in texts)
 
 
 def newest_within(refusals: Sequence[RefusedRecord]) -> list[RefusedRecord]:

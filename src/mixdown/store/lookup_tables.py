@@ -34,7 +34,7 @@ _CELLS_HELD_CHARS: Final = 1024 * 1024
 _PLACE_BYTES: Final = 8
 _SORTED_AT_ONCE: Final = 1000
 _SORTED_CHARS_AT_ONCE: Final = 1024 * 1024
-_cells_of: Final = msgspec.json.Decoder(list[str]).decode
+cells_of: Final = msgspec.json.Decoder(list[str]).decode
 
 
 class LookupTable(msgspec.Struct, frozen=True):
@@ -86,6 +86,9 @@ class LookupTables(Protocol):
 
     def rows(self, table: LookupTable) -> Iterator[list[str]]:
         """The cells of a table's rows, in the order in which they were sent."""
+
+    def first_rows(self, table: LookupTable, limit: int) -> list[list[str]]:
+        """The cells of the first rows that were sent, `limit` at most."""
 
     def tables(self, project: int) -> Tables:
         """A project's tables for expressions, each as it stands when it is asked for."""
@@ -154,7 +157,7 @@ def in_sent_order(rows: Iterable[tuple[int, str]], folder: Path | None) -> Itera
         for place, cells in rows:
             sorter.add([(place.to_bytes(_PLACE_BYTES), cells)])
         for _, cells in sorter:
-            yield _cells_of(cells)
+            yield cells_of(cells)
 
 
 class OpenTable:
@@ -187,7 +190,7 @@ class OpenTable:
         if known is not None:
             return known
         found = self._find(self._content, key)
-        cell = "" if found is None else _cells_of(found)[column]
+        cell = "" if found is None else cells_of(found)[column]
         with self._guard:
             self._chars += len(key) + len(cell)
             if len(self._some) >= _CELLS_HELD or self._chars > _CELLS_HELD_CHARS:
@@ -202,7 +205,7 @@ class OpenTable:
 
     def _whole(self) -> dict[str, list[str]]:
         if self._all is None:
-            self._all = {key: _cells_of(cells) for key, cells in self._scan(self._content)}
+            self._all = {key: cells_of(cells) for key, cells in self._scan(self._content)}
         return self._all
 
 

@@ -21,6 +21,7 @@ from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.history import HistoryRange, HistoryReach, HistorySize
 from mixdown.store.memory_catalog import MemoryCatalog
 from mixdown.store.memory_cohorts import MemoryCohorts
+from mixdown.store.memory_dictionary import MemoryDictionary
 from mixdown.store.memory_events import MemoryEvents
 from mixdown.store.memory_history import MemoryHistory
 from mixdown.store.memory_identities import MemoryIdentities
@@ -31,10 +32,13 @@ from mixdown.store.memory_privacy import MemoryPrivacyJobs
 from mixdown.store.memory_properties import MemoryProperties
 from mixdown.store.privacy import Rewritten, filter_meets
 from mixdown.store.protocols import (
+    ALL_REFUSALS,
     Append,
     Appended,
     FoldResult,
     ProfileKey,
+    RefusalCount,
+    RefusalFilter,
     RefusalHead,
     RefusedRecord,
     Session,
@@ -52,7 +56,12 @@ class MemoryRefusals(Part):
         self.newest_ms = 0
 
     def listing(
-        self, projects: Sequence[int] | None, *, before_id: int | None = None, limit: int = 100
+        self,
+        projects: Sequence[int] | None,
+        *,
+        before_id: int | None = None,
+        limit: int = 100,
+        wanted: RefusalFilter = ALL_REFUSALS,
     ) -> list[RefusedRecord]:
         with self._use():
             found = [
@@ -60,6 +69,7 @@ class MemoryRefusals(Part):
                 for refusal in reversed(self._kept.values())
                 if (projects is None or refusal.project in projects)
                 and (before_id is None or refusal.id < before_id)
+                and bounds.is_wanted(refusal, wanted)
             ]
             return found[:limit]
 
@@ -87,6 +97,14 @@ class MemoryRefusals(Part):
                 records, size = counts.get(refusal.project, (0, 0))
                 counts[refusal.project] = (records + 1, size + bounds.refusal_bytes(refusal))
             return counts
+
+    def reasons(self, projects: Sequence[int]) -> list[RefusalCount]:
+        with self._use():
+            found: dict[tuple[str, str], list[int]] = {}
+            for refusal in self._kept.values():
+                if refusal.project in projects:
+                    found.setdefault((refusal.message, refusal.endpoint), []).append(refusal.id)
+            return [RefusalCount(*key, len(ids), ids[-1]) for key, ids in found.items()]
 
     def add(self, refusals: Sequence[RefusedRecord], now_ms: int) -> None:
         with self._use():
@@ -483,6 +501,7 @@ class MemoryStore:
         self.catalog = MemoryCatalog()
         self.cohorts = MemoryCohorts(self.catalog)
         self.lookup_tables = MemoryLookupTables(self.catalog)
+        self.dictionary = MemoryDictionary(self.catalog)
         self.sessions = MemorySessions()
         self.privacy = MemoryPrivacyJobs()
         self.events = MemoryEvents()

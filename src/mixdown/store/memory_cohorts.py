@@ -48,6 +48,30 @@ class MemoryCohorts:
             self._ids[made.id] = frozenset(taken if cohort.expression is None else ())
             return made
 
+    def change(
+        self,
+        project: int,
+        cohort_id: int,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        expression: str | None = None,
+    ) -> Cohort:
+        with self._guard:
+            own = {cohort.id: cohort for cohort in self.listing(project)}
+            held = own.get(cohort_id)
+            if held is None:
+                raise bounds.no_cohort(cohort_id)
+            if name in {other.name for other in own.values() if other.id != cohort_id}:
+                raise CatalogError("this name is taken by another cohort", hint="Choose another.")
+            if expression is not None and held.expression is None:
+                raise bounds.lists_ids(cohort_id)
+            given = {"name": name, "description": description, "expression": expression}
+            changes = {field: value for field, value in given.items() if value is not None}
+            changed: Cohort = msgspec.structs.replace(held, **changes)
+            self._held[cohort_id] = changed
+            return changed
+
     def delete(self, project: int, cohort_id: int) -> None:
         with self._guard:
             if cohort_id not in {cohort.id for cohort in self.listing(project)}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
@@ -83,6 +84,9 @@ class MemoryLookupTables:
         with self._guard:
             held = self._contents.get(table.content, {})
         return in_sent_order(((row.place, row.cells) for row in held.values()), None)
+
+    def first_rows(self, table: LookupTable, limit: int) -> list[list[str]]:
+        return list(islice(self.rows(table), limit))
 
     def tables(self, project: int) -> Tables:
         def find(name: str) -> Table | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from mixdown.model.history import Change
-from mixdown.store import accounts, projects
+from mixdown.store import accounts, cohorts, projects, refusals
 from mixdown.store.chunk import FOR_ALL, FOR_PROFILES, Chunk, Outcome
 from mixdown.store.history import HistoryFeed, HistoryRange, HistoryReach, HistorySize
 from mixdown.store.identities import IdentityReads, IdentityWrites
@@ -22,6 +22,7 @@ from mixdown.store.selection import Looked, Selection
 from mixdown.store.zones import DEFAULT
 
 if TYPE_CHECKING:
+    from mixdown.store.dictionary import Dictionary
     from mixdown.store.events import Events
     from mixdown.store.lookup_tables import LookupTables
     from mixdown.store.privacy import PrivacyJobs, Rewritten
@@ -29,33 +30,16 @@ if TYPE_CHECKING:
 ProfileKey = tuple[int, str, str]
 """(project, group key or "" for users, id)."""
 
-RefusalHead = tuple[int, int, int]
-"""Of a refusal: (id, project, time in ms)."""
-
 PropertyChange = tuple[int, str, str, str, int]
 """(project, group key, property, kind of value, how many more profiles hold it; fewer: negative)."""
 
 
-class RefusedRecord(msgspec.Struct, frozen=True):
-    """A refusal as it is kept: what arrived, where, and why it was not stored.
-
-    `id` and `time_ms` are given by the log (0 before). `project` is 0 where no project has the
-    token. `record` is JSON text; `whole` is false where only its first kilobyte was kept, or where
-    a body was refused before it could be read. `request_key` makes a retried request's refusals
-    count once.
-    """
-
-    project: int
-    endpoint: str
-    index: int
-    field: str
-    message: str
-    record: str
-    whole: bool
-    sdk: str = ""
-    request_key: bytes | None = None
-    id: int = 0
-    time_ms: int = 0
+RefusedRecord = refusals.RefusedRecord
+RefusalFilter = refusals.RefusalFilter
+ALL_REFUSALS: Final = refusals.ALL_REFUSALS
+RefusalCount = refusals.RefusalCount
+RefusalHead = refusals.RefusalHead
+Refusals = refusals.Refusals
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -155,33 +139,6 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Release files. A closed log raises on use."""
-
-
-class Refusals(Protocol):
-    """Refused records, kept within bounds (10,000 and 64 MB a project; 1,000 and 8 MB without project)."""
-
-    def listing(
-        self, projects: Sequence[int] | None, *, before_id: int | None = None, limit: int = 100
-    ) -> list[RefusedRecord]:
-        """Newest first; `projects` None means all, 0 in it stands for records with an unknown token."""
-
-    def by_ids(self, ids: Sequence[int]) -> list[RefusedRecord]:
-        """The refusals with these ids, in the order of their ids."""
-
-    def newest_id(self) -> int:
-        """The id of the newest that is kept, 0 where there is none; later ones have greater ids."""
-
-    def heads(self, after_id: int, *, limit: int) -> list[RefusalHead]:
-        """Of those behind an id, when they came and for whom: oldest first, `limit` at most."""
-
-    def remove(self, ids: Sequence[int]) -> int:
-        """Forget refusals (they were sent again, or dismissed); how many there were."""
-
-    def counts(self) -> Mapping[int, tuple[int, int]]:
-        """For each project (0: none) how many are kept, and their bytes."""
-
-    def add(self, refusals: Sequence[RefusedRecord], now_ms: int) -> None:
-        """Keep refusals outside a group commit (the fold's `internal error`s)."""
 
 
 class FoldResult(msgspec.Struct, frozen=True):
@@ -468,44 +425,8 @@ class Catalog(Protocol):
         """Release files."""
 
 
-class Cohort(msgspec.Struct, frozen=True):
-    """A saved filter over a project's users (group key "") or the groups of one key.
-
-    `expression` is its text; None for a list of ids. `id` is given by the store (0 before), for good.
-    """
-
-    project: int
-    name: str
-    description: str = ""
-    group_key: str = ""
-    expression: str | None = None
-    created_ms: int = 0
-    id: int = 0
-
-
-class Cohorts(Protocol):
-    """Saved filters: at most 1,000 a project, a list of at most 100,000 ids (`store.bounds`)."""
-
-    def listing(self, project: int) -> list[Cohort]:
-        """A project's cohorts, by id."""
-
-    def get(self, project: int, cohort_id: int) -> Cohort | None:
-        """The project's cohort with this id, None where it has none such; the others are not read."""
-
-    def create(self, cohort: Cohort, ids: Iterable[str] = ()) -> Cohort:
-        """Keep a cohort, and its ids where it has no expression; returns it with its id.
-
-        Raises `CatalogError`: no such project, a name that another cohort of the project has, too many.
-        """
-
-    def delete(self, project: int, cohort_id: int) -> None:
-        """Raises `CatalogError` where the project has no such cohort."""
-
-    def ids(self, cohort_id: int) -> Iterator[str]:
-        """The ids of a cohort that is a list, ascending by code point."""
-
-    def forget(self, project: int, group_key: str, ids: Sequence[str]) -> int:
-        """Take ids out of all lists of a project's cohorts over this group key; how many places they had."""
+Cohort = cohorts.Cohort
+Cohorts = cohorts.Cohorts
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -573,6 +494,10 @@ class Store(Protocol):
     @property
     def lookup_tables(self) -> LookupTables:
         """Lookup tables."""
+
+    @property
+    def dictionary(self) -> Dictionary:
+        """What people write of events and profiles."""
 
     @property
     def sessions(self) -> Sessions:

@@ -6,6 +6,32 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
-from mixdown.explorer.pages import accounts, health, live, projects, settings, sql, start, users
+from mixdown.explorer.pages import (
+    accounts,
+    cohorts,
+    dictionary,
+    health,
+    live,
+    lookup_tables,
+    projects,
+    refusals,
+    settings,
+    sql,
+    start,
+    users,
+)
 
-PAGES: Final[Sequence[ModuleType]] = (start, live, users, sql, settings, projects, accounts, health)
+PAGES: Final[Sequence[ModuleType]] = (
+    start,
+    live,
+    users,
+    sql,
+    settings,
+    projects,
+    accounts,
+    health,
+    cohorts,
+    dictionary,
+    lookup_tables,
+    refusals,
+)

@@ -68,6 +68,30 @@ class SqliteCohorts:
                 _insert_ids(connection, number, ids)
         return msgspec.structs.replace(cohort, id=number)
 
+    def change(
+        self,
+        project: int,
+        cohort_id: int,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        expression: str | None = None,
+    ) -> Cohort:
+        with self._catalog.change() as connection:
+            row = sqlite.value(
+                connection,
+                "UPDATE cohorts SET name = coalesce(?, name), description = coalesce(?, description),"  # noqa: S608 - our columns
+                " expression = iif(expression IS NULL, NULL, coalesce(?, expression))"
+                f" WHERE id = ? AND project_id = ? RETURNING {_COHORT}",
+                (name, description, expression, cohort_id, project),
+            )
+            if row is None:
+                raise bounds.no_cohort(cohort_id)
+            changed = Cohort(*row)
+            if expression is not None and changed.expression is None:
+                raise bounds.lists_ids(cohort_id)
+        return changed
+
     def delete(self, project: int, cohort_id: int) -> None:
         with self._catalog.change() as connection:
             gone = sqlite.value(

@@ -23,6 +23,7 @@ from mixdown.store.lookup_tables import (
     LookupTable,
     OpenTables,
     StoredRow,
+    cells_of,
     check_tables,
     in_sent_order,
     no_table,
@@ -99,6 +100,12 @@ class SqliteLookupTables:
 
     def rows(self, table: LookupTable) -> Iterator[list[str]]:
         return in_sent_order(((place, cells) for _, place, cells in self._all(table.content)), self._folder)
+
+    def first_rows(self, table: LookupTable, limit: int) -> list[list[str]]:
+        rows = self._rows(
+            "SELECT cells FROM lookup_rows WHERE content = ? ORDER BY place LIMIT ?", (table.content, limit)
+        )
+        return [cells_of(cells) for (cells,) in rows]
 
     def tables(self, project: int) -> Tables:
         def find(name: str) -> Table | None:

@@ -6,14 +6,20 @@ see. What goes over a bound goes oldest first, in the transaction that went over
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import apsw
 import orjson
 
-from mixdown.store.bounds import newest_within, refusal_bounds, refusal_bytes, storable
-from mixdown.store.protocols import RefusalHead, RefusedRecord
+from mixdown.store.bounds import folded, newest_within, refusal_bounds, refusal_bytes, storable
+from mixdown.store.protocols import (
+    ALL_REFUSALS,
+    RefusalCount,
+    RefusalFilter,
+    RefusalHead,
+    RefusedRecord,
+)
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.turns import LogFile
 
@@ -96,6 +102,25 @@ def _evict(connection: apsw.Connection, project: int) -> None:
         )
 
 
+def _wanted(wanted: RefusalFilter) -> Iterator[tuple[str, list[Any]]]:
+    """The conditions of a filter, those that look at the record itself last."""
+    if wanted.endpoint:
+        yield "endpoint = ?", [wanted.endpoint]
+    if wanted.field:
+        yield "field = ?", [wanted.field]
+    if wanted.messages is not None:
+        yield "message IN (SELECT value FROM json_each(?))", [orjson.dumps(wanted.messages).decode()]
+    if wanted.since_ms:
+        yield "time_ms >= ?", [wanted.since_ms]
+    if wanted.until_ms:
+        yield "time_ms < ?", [wanted.until_ms]
+    if wanted.text:
+        yield (
+            "(instr(lower(message), ?) OR instr(lower(field), ?) OR instr(lower(record), ?))",
+            [folded(wanted.text)] * 3,
+        )
+
+
 class SqliteRefusals:
     """`Refusals` in `log.db`."""
 
@@ -103,15 +128,23 @@ class SqliteRefusals:
         self._file = file
 
     def listing(
-        self, projects: Sequence[int] | None, *, before_id: int | None = None, limit: int = 100
+        self,
+        projects: Sequence[int] | None,
+        *,
+        before_id: int | None = None,
+        limit: int = 100,
+        wanted: RefusalFilter = ALL_REFUSALS,
     ) -> list[RefusedRecord]:
-        before = _NO_ID_BEYOND if before_id is None else before_id
-        if projects is None:
-            return self._select("WHERE id < ? ORDER BY id DESC LIMIT ?", (before, limit))
-        return self._select(
-            "WHERE project IN (SELECT value FROM json_each(?)) AND id < ? ORDER BY id DESC LIMIT ?",
-            (orjson.dumps(list(projects)).decode(), before, limit),
-        )
+        conditions = ["id < ?"]
+        bindings: list[Any] = [_NO_ID_BEYOND if before_id is None else before_id]
+        if projects is not None:
+            conditions.insert(0, "project IN (SELECT value FROM json_each(?))")
+            bindings.insert(0, orjson.dumps(list(projects)).decode())
+        for condition, given in _wanted(wanted):
+            conditions.append(condition)
+            bindings += given
+        where = f"WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
+        return self._select(where, (*bindings, limit))
 
     def by_ids(self, ids: Sequence[int]) -> list[RefusedRecord]:
         return self._select(
@@ -155,6 +188,16 @@ class SqliteRefusals:
         with sqlite.store_errors(self._file.what):
             found = sqlite.rows(self._file.reader(), "SELECT * FROM refusal_counts WHERE records > 0")
         return {project: (records, size) for project, records, size in found}
+
+    def reasons(self, projects: Sequence[int]) -> list[RefusalCount]:
+        with sqlite.store_errors(self._file.what):
+            found = sqlite.rows(
+                self._file.reader(),
+                "SELECT message, endpoint, count(*), max(id) FROM refusals"
+                " WHERE project IN (SELECT value FROM json_each(?)) GROUP BY message, endpoint",
+                (orjson.dumps(list(projects)).decode(),),
+            )
+        return [RefusalCount(*row) for row in found]
 
     def add(self, refusals: Sequence[RefusedRecord], now_ms: int) -> None:
         with self._file.turn() as connection, self._file.transaction(connection):

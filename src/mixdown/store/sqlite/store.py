@@ -14,6 +14,7 @@ from mixdown.model.errors import CorruptStoreError, StoreError
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.catalog import SqliteCatalog
 from mixdown.store.sqlite.cohorts import SqliteCohorts
+from mixdown.store.sqlite.dictionary import SqliteDictionary
 from mixdown.store.sqlite.event_files import EVENTS_FOLDER
 from mixdown.store.sqlite.events import SqliteEvents
 from mixdown.store.sqlite.folder import (
@@ -57,6 +58,7 @@ class SqliteStore:
         self.catalog = SqliteCatalog(folder)
         self.cohorts = SqliteCohorts(self.catalog)
         self.lookup_tables = SqliteLookupTables(folder, self.catalog)
+        self.dictionary = SqliteDictionary(self.catalog)
         self.sessions = SqliteSessions(folder)
         self.privacy = SqlitePrivacyJobs(folder)
         self.events = SqliteEvents(folder)

@@ -1,0 +1,59 @@
+"""What a data dictionary tells of events: how many there are of each name, and which properties they have.
+
+An open table of events enters; names with counts, times and samples leave, the most frequent first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from mixdown.query.events.buckets import Span
+from mixdown.query.events.reader import OpenEvents
+
+SAMPLED_EVENTS: Final = 300
+_ANY: Final = "event IS NOT NULL"
+
+
+class Figure(NamedTuple):
+    """How often a name occurs, and when first and last (ms); `first_ms` None where only a part was read."""
+
+    name: str
+    times: int
+    first_ms: int | None
+    last_ms: int
+
+
+def event_figures(table: OpenEvents, limit: int) -> list[Figure]:
+    """The events of an open table by name."""
+    sql = (
+        f"SELECT event, count(*) AS n, epoch_ms(min(time)), epoch_ms(max(time)) FROM {table.relation} "
+        f"WHERE {_ANY} GROUP BY event ORDER BY n DESC, event LIMIT ?"
+    )
+    return [Figure(*row) for row in table.rows(sql, [limit])]
+
+
+def property_figures(table: OpenEvents, event: str | None, span: Span, limit: int) -> list[Figure]:
+    """The properties of the events of a span: in how many each stands, and the newest of them."""
+    condition, parameters = _of(event)
+    sql = (
+        "SELECT name, count(*) AS n, NULL, epoch_ms(max(time)) FROM "
+        f"(SELECT unnest(json_keys({table.columns.whole})) AS name, time FROM {table.relation} "
+        f"WHERE {condition} AND {table.within}) GROUP BY name ORDER BY n DESC, name LIMIT ?"
+    )
+    return [Figure(*row) for row in table.rows(sql, [*parameters, *span, limit])]
+
+
+def sampled_properties(table: OpenEvents, event: str | None, span: Span) -> list[dict[str, Any]]:
+    """The properties of some events of a span."""
+    condition, parameters = _of(event)
+    sql = (
+        f"SELECT CAST({table.columns.whole} AS VARCHAR) FROM {table.relation} "
+        f"WHERE {condition} AND {table.within} LIMIT {SAMPLED_EVENTS}"
+    )
+    return [orjson.loads(text) for (text,) in table.rows(sql, [*parameters, *span])]
+
+
+def _of(event: str | None) -> tuple[str, list[Any]]:
+    return (_ANY, []) if event is None else ("event = ?", [event])
