@@ -24,6 +24,11 @@ const SERVER = [
 
 /** Pages that are there; the others come with their work. */
 const THERE = [
+  "health",
+  "accounts",
+  "projects",
+  "settings",
+  "sql",
   "start",
   "live",
   "users",
