@@ -32,8 +32,11 @@ class Snippet(msgspec.Struct, frozen=True):
 
 
 _CURL: Final = """\
-curl 'http://127.0.0.1:6493/engage?verbose=1' -H 'Content-Type: application/json' -d '[{
-  "$token": "YOUR_TOKEN", "$distinct_id": "ada", "$set": {"$name": "Ada Lovelace", "plan": "pro"}
+curl 'http://127.0.0.1:6493/engage?verbose=1' \\
+  -H 'Content-Type: application/json' -d '[{
+  "$token": "YOUR_TOKEN",
+  "$distinct_id": "ada",
+  "$set": {"$name": "Ada Lovelace", "plan": "pro"}
 }]'"""
 _BROWSER: Final = """\
 import mixpanel from "mixpanel-browser";

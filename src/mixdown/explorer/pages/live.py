@@ -104,7 +104,7 @@ def _row(record: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
         "clock": f"{at:%H:%M:%S.%f}"[:-3],
         "badge": (record.get("group_key") if kind == UPDATE else None) or _BADGES[kind],
         "title": _title(kind, record),
-        "who": record.get("distinct_id", ""),
+        "event": record.get("event", ""),
         "summary": _summary(kind, record),
         "project": names.get(record["project_id"] or 0, "unknown token"),
         "json": orjson.dumps(view, option=orjson.OPT_INDENT_2).decode(),
@@ -115,7 +115,7 @@ def _title(kind: str, record: Mapping[str, Any]) -> str:
     if kind == UPDATE:
         return str(record["id"])
     if kind == EVENT:
-        return str(record["event"])
+        return str(record["distinct_id"])
     return str(record["ids"][0]) if kind == LINK else record["field"] or f"/{record['endpoint']}"
 
 

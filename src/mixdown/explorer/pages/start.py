@@ -28,6 +28,7 @@ _SERIES: Final = (
     (REFUSAL, "refused"),
 )
 _LOOKED_AT: Final = 20
+_LATELY_MS: Final = 10 * 60 * 1000
 
 
 def routes(frame: Frame) -> list[Route]:
@@ -47,6 +48,7 @@ def routes(frame: Frame) -> list[Route]:
 
     return [
         *frame.view("", "start/start.html", build, title="Start", section="start"),
+        frame.fragment("/totals", "start/totals.html", _totals),
         frame.fragment("/snippet", "start/snippet.html", _snippet),
         frame.raw("/first", first),
         frame.raw("/arrivals.json", arrivals),
@@ -55,14 +57,21 @@ def routes(frame: Frame) -> list[Route]:
 
 async def build(visit: Visit) -> Mapping[str, Any]:
     """What the project holds, what came last, and how to send more."""
-    status = (await visit.ask("GET", "/api/mixdown/status")).good()["results"]
-    (project,) = status["projects"]
+    totals = await _totals(visit)
+    project = totals["project"]
     return {
-        "project": project,
+        **totals,
         "is_new": not project["users"] and not project["groups"],
         "token": visit.project.token if visit.may(ANALYSTS) else "",
         **await _snippet(visit),
     }
+
+
+async def _totals(visit: Visit) -> Mapping[str, Any]:
+    """How many profiles and refusals the project holds."""
+    status = (await visit.ask("GET", "/api/mixdown/status")).good()["results"]
+    (project,) = status["projects"]
+    return {"project": project}
 
 
 async def _snippet(visit: Visit) -> Mapping[str, Any]:
@@ -87,7 +96,7 @@ async def _snippet(visit: Visit) -> Mapping[str, Any]:
 
 
 async def _newest(visit: Visit) -> dict[str, Any]:
-    """The newest record that was stored and the newest refusal, None where there is none in reach."""
+    """The newest record that was stored and the newest refusal of the last minutes, None where there is none."""
     params: dict[str, Any] = {"limit": _LOOKED_AT, "unknown_tokens": visit.caller.is_owner}
     found = (await visit.ask("GET", "/api/mixdown/live/recent", params=params)).good()["results"]["records"]
     stored = [
@@ -95,6 +104,8 @@ async def _newest(visit: Visit) -> dict[str, Any]:
     ]
     refused = [record for record in found if record["kind"] == REFUSAL]
     record, refusal = stored[0] if stored else None, refused[0] if refused else None
+    if refusal is not None and refusal["time_ms"] < visit.services.now_ms() - _LATELY_MS:
+        refusal = None
     return {
         "record": None if record is None else _told(visit, record),
         "refusal": None

@@ -52,7 +52,7 @@ function summary(kind, record) {
 
 function titleOf(kind, record) {
   if (kind === "update") return record.id;
-  if (kind === "event") return record.event;
+  if (kind === "event") return record.distinct_id;
   if (kind === "link") return record.ids[0];
   return record.field || `/${record.endpoint}`;
 }
@@ -70,15 +70,11 @@ export function row(kind, text, projects) {
   badge.dir = "auto";
   const id = make("span", "live-id mono", titleOf(kind, record));
   id.dir = "auto";
-  const what = make("span", "live-what", summary(kind, record));
+  const what = make("span", "live-what");
   what.dir = "auto";
-  line.append(time, badge, id);
-  if (kind === "event") {
-    const who = make("span", "live-who dim", record.distinct_id);
-    who.dir = "auto";
-    line.append(who);
-  }
-  line.append(what);
+  if (kind === "event") what.append(make("b", "", record.event), "  ");
+  what.append(summary(kind, record));
+  line.append(time, badge, id, what);
   if (projects) {
     const project = make("span", "live-project dim", projects[record.project_id] ?? "unknown token");
     project.dir = "auto";

@@ -98,6 +98,7 @@ function say() {
   if (state.textContent !== words) state.textContent = words;
   root.dataset.state = connection === "open" ? (paused || open ? "held" : "open") : connection;
   sample.textContent = [rate ? `${rate.toLocaleString()} records/s` : "", sampled, slow].filter(Boolean).join(" · ");
+  pauseButton.classList.toggle("live-held", paused || open > 0);
   const label = paused || open ? (waited ? `Resume, ${waited.toLocaleString()} new` : "Resume") : "Pause";
   if (pauseLabel.textContent !== label) pauseLabel.textContent = label;
 }
