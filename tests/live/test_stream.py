@@ -216,6 +216,13 @@ def test_who_may_listen_and_what_is_no_parameter(
         assert json.loads(listener.body)["status"] == "error"
 
 
+def test_a_page_whose_session_has_ended_is_not_asked_for_a_password(plain_world: World) -> None:
+    assert "www-authenticate" in Listener(plain_world, user=None).headers
+    ended = Listener(plain_world, user=None, headers={"X-CSRF-Token": "0" * 64})
+    assert ended.status == 401
+    assert "www-authenticate" not in ended.headers
+
+
 def test_a_garbled_last_event_id_is_refused_and_a_secret_may_listen(plain_world: World) -> None:
     assert Listener(plain_world, headers={"Last-Event-ID": "<script>"}).status == 400
     assert Listener(plain_world, user=None, headers={"Authorization": basic(f"{SECRET}:")}).status == 200

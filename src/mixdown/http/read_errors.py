@@ -67,7 +67,7 @@ def error_response(
         return read_error(scope, error.message, status=429, headers=headers)
     if isinstance(error, RequestError):
         headers = {}
-        if isinstance(error, AuthError) and error.status == 401:
+        if isinstance(error, AuthError) and error.status == 401 and not _asked_by_page(scope):
             headers["WWW-Authenticate"] = 'Basic realm="Mixdown", charset="UTF-8"'
         text = f"{error.message}: {error.hint}" if error.hint else error.message
         return read_error(scope, text, status=error.status, headers=headers)
@@ -78,6 +78,12 @@ def error_response(
         _log.error("a read failed", exc_info=error)
         return read_error(scope, STORE_DOWN, status=503)
     return read_error(scope, error.message, status=503)
+
+
+def _asked_by_page(scope: Scope) -> bool:
+    """Whether a script of the explorer asks: its browser would pop up a window for name and password."""
+    names = {name for name, _ in scope["headers"]}
+    return b"x-csrf-token" in names or scope["path"].startswith("/explorer/")
 
 
 def answering(endpoint: _ENDPOINT) -> _ENDPOINT:

@@ -96,7 +96,7 @@ async def _snippet(visit: Visit) -> Mapping[str, Any]:
 
 
 async def _newest(visit: Visit) -> dict[str, Any]:
-    """The newest record that was stored and the newest refusal of the last minutes, None where there is none."""
+    """The newest record that was stored, and the newest refusal of the last minutes; None: there is none."""
     params: dict[str, Any] = {"limit": _LOOKED_AT, "unknown_tokens": visit.caller.is_owner}
     found = (await visit.ask("GET", "/api/mixdown/live/recent", params=params)).good()["results"]["records"]
     stored = [

@@ -137,12 +137,12 @@ function setPaused(on) {
 }
 
 pauseButton.hidden = false;
-pauseButton.addEventListener("click", () => setPaused(!paused && !open));
+pauseButton.addEventListener("click", () => setPaused(!paused && !list.querySelector("details[open]")));
 document.addEventListener("keydown", (event) => {
   const at = event.target;
   if (event.defaultPrevented || event.key !== "p" || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (at instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) return;
-  setPaused(!paused && !open);
+  setPaused(!paused && !list.querySelector("details[open]"));
 });
 
 let hiding = 0;

@@ -6,7 +6,7 @@ export default async function live(site) {
   const project = await site.newProject("Live");
   const update = (id, properties = {}) => ({ $token: project.token, $distinct_id: id, $set: properties });
   await site.go(`/explorer/${project.id}/live`, { tokens: "project" });
-  await site.shows("Nothing has arrived yet");
+  await site.shows("No record fits so far");
   await site.until(async () => (await site.page.locator("#live-state").innerText()) === "Live", "it listens");
   await site.axe();
   await arrives(site, project, update);
