@@ -33,6 +33,8 @@ const THERE = [
   "live",
   "users",
   "groups",
+  "profile",
+  "group",
 ];
 
 /** The pages for someone of the seeded people; `only` names some of them. */
