@@ -216,3 +216,22 @@ def test_without_the_explorer_there_is_no_page_for_anybody(tmp_path: Path) -> No
         assert posted.status_code == 404
     finally:
         plain.close()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "is_secure"),
+    [("192.0.2.0/24", "https", True), ("192.0.2.0/24", "http", False), ("", "https", False)],
+)
+def test_behind_a_trusted_proxy_with_tls_the_cookie_is_secure(
+    tmp_path: Path, trusted: str, forwarded: str, *, is_secure: bool
+) -> None:
+    store = open_store(tmp_path / "data", role="worker", create=True)
+    behind = World(store, trusted_proxies=trusted)
+    try:
+        cookie = sign_in(behind, **{"X-Forwarded-Proto": forwarded}).headers["set-cookie"].lower()
+        assert ("secure" in cookie) == is_secure
+        behind.http.cookies.clear()
+        shown = look(behind, headers={"X-Forwarded-Proto": forwarded}).text
+        assert ("https://mixdown.test" in shown) == is_secure
+    finally:
+        behind.close()

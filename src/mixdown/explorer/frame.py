@@ -27,7 +27,7 @@ from mixdown import __version__
 from mixdown.explorer import notices
 from mixdown.explorer.asking import Answer
 from mixdown.explorer.navigation import entries
-from mixdown.explorer.policy import PREFIX, data_headers, page_response, server_host
+from mixdown.explorer.policy import PREFIX, data_headers, is_tls, page_response, server_host
 from mixdown.explorer.problems import (
     INTERNAL,
     NOT_ALLOWED,
@@ -324,7 +324,7 @@ class Frame:
 
     def _settled(self, visit: Visit, response: Response) -> Response:
         """A redirect as htmx takes it; cookies of this room marked `Secure` under TLS."""
-        notices.secure(response, is_tls=visit.request.url.scheme == "https")
+        notices.secure(response, is_tls=is_tls(visit.request, self.services.settings))
         if visit.is_htmx and response.status_code == 303:
             response.status_code = 200
             response.headers["HX-Redirect"] = response.headers["location"]

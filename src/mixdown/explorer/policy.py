@@ -15,6 +15,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mixdown.http.client_ip import is_proxy
 from mixdown.settings import Settings
 
 PREFIX: Final = "/explorer"
@@ -22,7 +23,7 @@ STATIC: Final = "/static"
 _NAMED_HOST: Final = re.compile(r"[A-Za-z0-9.\-]{1,253}(:\d{1,5})?")
 _IPV6_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 _POLICY: Final = (
-    "default-src 'none'; style-src 'self'; script-src {scripts}; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; style-src 'self'; script-src {scripts}; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS: Final[Mapping[str, str]] = {
@@ -48,7 +49,16 @@ def server_host(request: Request, settings: Settings) -> str:
 
 def server_address(request: Request, settings: Settings) -> str:
     """The address under which the browser reached the server, for snippets to paste."""
-    return f"{request.url.scheme}://{server_host(request, settings)}"
+    return f"{'https' if is_tls(request, settings) else 'http'}://{server_host(request, settings)}"
+
+
+def is_tls(request: Request, settings: Settings) -> bool:
+    """Whether the browser uses TLS: to this server, or to a proxy that is believed (`trusted_proxies`)."""
+    if request.url.scheme == "https":
+        return True
+    said = request.headers.get("x-forwarded-proto", "").strip().lower() == "https"
+    peer = request.client.host if request.client else ""
+    return said and is_proxy(peer, settings.trusted_networks())
 
 
 def page_response(

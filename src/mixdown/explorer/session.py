@@ -16,7 +16,7 @@ from starlette.routing import Route
 from mixdown.explorer.attempts import Attempts
 from mixdown.explorer.frame import SIGN_IN, Frame, comes_from_elsewhere
 from mixdown.explorer.notices import safe_next, secure
-from mixdown.explorer.policy import PREFIX, page_response, server_address, server_host
+from mixdown.explorer.policy import PREFIX, is_tls, page_response, server_address, server_host
 from mixdown.explorer.problems import FORM_EXPIRED, STORE_DOWN, Problem
 from mixdown.explorer.visit import Form, is_same_origin, read_form
 from mixdown.http.auth import READERS, caller_of
@@ -109,7 +109,7 @@ class Session:
         response = RedirectResponse(wanted, status_code=303, headers={"Cache-Control": "no-store"})
         value = sign(key, account, now_s=now_ms // 1000)
         response.set_cookie(COOKIE_NAME, value, max_age=COOKIE_TTL_S, httponly=True, samesite="strict")
-        secure(response, is_tls=request.url.scheme == "https")
+        secure(response, is_tls=is_tls(request, self._services.settings))
         return response
 
     async def sign_out(self, request: Request) -> Response:
@@ -131,7 +131,7 @@ class Session:
             return self._page(request, problem=FORM_EXPIRED, status=403)
         response = RedirectResponse(SIGN_IN, status_code=303, headers={"Cache-Control": "no-store"})
         response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict")
-        secure(response, is_tls=request.url.scheme == "https")
+        secure(response, is_tls=is_tls(request, self._services.settings))
         return response
 
     def _page(self, request: Request, *, wanted: str = "/", problem: str = "", status: int = 200) -> Response:

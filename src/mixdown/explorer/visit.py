@@ -253,8 +253,9 @@ def path_of(before: str, rest: str, params: Mapping[str, Any]) -> str:
 
 def is_same_origin(request: Request) -> bool:
     """Whether a form was sent from a page of this server, as far as the browser tells."""
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return False
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:  # the browser knows better than a `Host` that a proxy may have changed
+        return site in ("same-origin", "none")
     origin = request.headers.get("origin")
     return origin is None or origin.partition("://")[2] == request.headers.get("host", "")
 

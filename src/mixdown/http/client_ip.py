@@ -35,6 +35,12 @@ def client_ip(peer: str, forwarded_for: Iterable[bytes], real_ip: bytes, trusted
     return peer
 
 
+def is_proxy(peer: str, trusted: Sequence[Network]) -> bool:
+    """Whether the socket's peer is a proxy whose word about its client is believed."""
+    address = _address(peer) if trusted else None
+    return address is not None and _is_trusted(address, trusted)
+
+
 def _is_trusted(address: _Address, trusted: Sequence[Network]) -> bool:
     return any(address in network for network in trusted)
 

@@ -33,7 +33,7 @@ def _facts(
     if internal_address:
         yield "Explorer, API" if settings.explorer else "API", internal_address
     elif settings.explorer:
-        yield "Explorer", f"{address}/, in a browser"
+        yield "Explorer", f"{address}/"
     if settings.ephemeral:
         yield "Data", f"{settings.data_dir} (temporary: removed at the end)"
     else:
