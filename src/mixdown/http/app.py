@@ -29,6 +29,7 @@ from mixdown.http import (
     events,
     events_activity,
     events_export,
+    events_own,
     health,
     history,
     identity,
@@ -95,7 +96,7 @@ def make_app(
         routes += undo.routes(services)
         routes += engage_stats.routes(services)
         routes += [*events.routes(services), *events_export.routes(services)]
-        routes += events_activity.routes(services)
+        routes += [*events_activity.routes(services), *events_own.routes(services)]
         routes += [*reports.routes(services), *own.routes(services), *extra_routes]
         routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]
         routes += live.routes(services)

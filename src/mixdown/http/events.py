@@ -55,7 +55,7 @@ NO_RANGE: Final = "from_date, missing: give from_date and to_date as YYYY-MM-DD,
 _EVER: Final = Span(FIRST_MS, LAST_MS)
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """A question about a project's events, and where these are opened."""
 
     project: int
@@ -65,12 +65,13 @@ class _Asked(NamedTuple):
     reads: EventReads
 
 
-def _asked_of(services: Services, read: Read) -> _Asked:
+def asked_of(services: Services, read: Read) -> Asked:
+    """What a read asks about: a project's events, with the parameters that it came with."""
     zone = zone_of(read.project.timezone)
-    return _Asked(read.project.id, zone, read.parameters, services.now_ms(), services.event_reads)
+    return Asked(read.project.id, zone, read.parameters, services.now_ms(), services.event_reads)
 
 
-_Question = Callable[[_Asked], Callable[[], Any]]
+_Question = Callable[[Asked], Callable[[], Any]]
 """Checks what is asked, and gives what answers it, in a thread."""
 
 
@@ -97,8 +98,8 @@ def _endpoint(
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         read = await begin_read(request, services, kinds=kinds)
-        form = _one_of(read.parameters, "format", FORMATS)
-        find = question(_asked_of(services, read))
+        form = one_of(read.parameters, "format", FORMATS)
+        find = question(asked_of(services, read))
         found = await in_event_thread(services, find)
         if not isinstance(found, Series):
             return json_response(orjson.dumps(found), behind=read.behind)
@@ -115,12 +116,12 @@ def _endpoint(
 # --- what may be asked
 
 
-def _events(asked: _Asked) -> Callable[[], Any]:
+def _events(asked: Asked) -> Callable[[], Any]:
     wanted = asked.parameters.strings("event", limit=EVENTS_LIMIT)
     if not wanted:
         raise QueryError("event, missing: name the events, as a JSON list", status=400)
-    kind = _one_of(asked.parameters, "type", KINDS)
-    buckets = _buckets(asked)
+    kind = one_of(asked.parameters, "type", KINDS)
+    buckets = buckets_of(asked)
 
     def find() -> Series:
         with asked.reads.open(asked.project, buckets.span, persons=kind != "general") as table:
@@ -129,13 +130,13 @@ def _events(asked: _Asked) -> Callable[[], Any]:
     return find
 
 
-def _properties(asked: _Asked) -> Callable[[], Any]:
+def _properties(asked: Asked) -> Callable[[], Any]:
     parameters = asked.parameters
     event, name = _text(parameters, "event", "the event"), _text(parameters, "name", "the property")
     values = parameters.strings("values", limit=VALUES_LIMIT)
-    limit = _limit(parameters, DEFAULT_VALUES, VALUES_ANSWERED_LIMIT)
-    kind = _one_of(parameters, "type", KINDS)
-    buckets = _buckets(asked)
+    limit = limit_of(parameters, DEFAULT_VALUES, VALUES_ANSWERED_LIMIT)
+    kind = one_of(parameters, "type", KINDS)
+    buckets = buckets_of(asked)
 
     def find() -> Series:
         with asked.reads.open(asked.project, buckets.span) as table:
@@ -144,10 +145,10 @@ def _properties(asked: _Asked) -> Callable[[], Any]:
     return find
 
 
-def _names(asked: _Asked) -> Callable[[], Any]:
-    kind = _one_of(asked.parameters, "type", KINDS)
-    limit = _limit(asked.parameters, DEFAULT_NAMES, NAMES_LIMIT)
-    span = _given_span(asked) or _last_days(asked.now_ms, asked.zone)
+def _names(asked: Asked) -> Callable[[], Any]:
+    kind = one_of(asked.parameters, "type", KINDS)
+    limit = limit_of(asked.parameters, DEFAULT_NAMES, NAMES_LIMIT)
+    span = given_span(asked) or last_days(asked.now_ms, asked.zone)
 
     def find() -> list[str]:
         with asked.reads.open(asked.project, span, persons=kind != "general") as table:
@@ -156,9 +157,9 @@ def _names(asked: _Asked) -> Callable[[], Any]:
     return find
 
 
-def _top(asked: _Asked) -> Callable[[], Any]:
-    kind = _one_of(asked.parameters, "type", KINDS)
-    limit = _limit(asked.parameters, DEFAULT_TOP, NAMES_LIMIT)
+def _top(asked: Asked) -> Callable[[], Any]:
+    kind = one_of(asked.parameters, "type", KINDS)
+    limit = limit_of(asked.parameters, DEFAULT_TOP, NAMES_LIMIT)
     day = today(asked.now_ms, asked.zone)
     day_before = days_before(day, 1)
     now = span_of_days(day, day, asked.zone)
@@ -172,10 +173,10 @@ def _top(asked: _Asked) -> Callable[[], Any]:
     return find
 
 
-def _top_properties(asked: _Asked) -> Callable[[], Any]:
+def _top_properties(asked: Asked) -> Callable[[], Any]:
     event = clean_text(asked.parameters.text("event")) or None
-    limit = _limit(asked.parameters, PROPERTIES_LIMIT, PROPERTIES_LIMIT)
-    given = _given_span(asked)
+    limit = limit_of(asked.parameters, PROPERTIES_LIMIT, PROPERTIES_LIMIT)
+    given = given_span(asked)
 
     def find() -> dict[str, Any]:
         span = given or _last_days_of(asked, event)
@@ -187,11 +188,11 @@ def _top_properties(asked: _Asked) -> Callable[[], Any]:
     return find
 
 
-def _values(asked: _Asked) -> Callable[[], Any]:
+def _values(asked: Asked) -> Callable[[], Any]:
     name = _text(asked.parameters, "name", "the property")
     event = clean_text(asked.parameters.text("event")) or None
-    limit = _limit(asked.parameters, DEFAULT_VALUES, VALUES_ANSWERED_LIMIT)
-    given = _given_span(asked)
+    limit = limit_of(asked.parameters, DEFAULT_VALUES, VALUES_ANSWERED_LIMIT)
+    given = given_span(asked)
 
     def find() -> list[str]:
         span = given or _last_days_of(asked, event)
@@ -206,7 +207,7 @@ def _values(asked: _Asked) -> Callable[[], Any]:
 # --- parameters
 
 
-def _one_of(parameters: Parameters, name: str, known: tuple[str, ...], default: str = "") -> str:
+def one_of(parameters: Parameters, name: str, known: tuple[str, ...], default: str = "") -> str:
     """A parameter that is one of some words; the first of them, or `default`, where it is absent."""
     text = parameters.text(name).strip() or default or known[0]
     if text not in known:
@@ -221,12 +222,12 @@ def _text(parameters: Parameters, name: str, what: str) -> str:
     return text
 
 
-def _limit(parameters: Parameters, default: int, most: int) -> int:
+def limit_of(parameters: Parameters, default: int, most: int) -> int:
     """`limit`; one that is larger than the most that is answered means that."""
     return min(parameters.integer("limit", default, low=1, high=LIMIT_LIMIT), most)
 
 
-def _given_span(asked: _Asked) -> Span | None:
+def given_span(asked: Asked) -> Span | None:
     """The days from `from_date` to `to_date`; None where neither was given."""
     days = date_range(asked.parameters)
     if days.first is None and days.last is None:
@@ -235,9 +236,9 @@ def _given_span(asked: _Asked) -> Span | None:
     return span_of_days(days.first or days_before(last, RECENT_DAYS - 1), last, asked.zone)
 
 
-def _buckets(asked: _Asked) -> Buckets:
+def buckets_of(asked: Asked) -> Buckets:
     """The buckets of a series: the days from `from_date` to `to_date`, or the last `interval` units."""
-    unit = _one_of(asked.parameters, "unit", UNITS, "day")
+    unit = one_of(asked.parameters, "unit", UNITS, "day")
     interval = asked.parameters.integer("interval", 0, low=1, high=BUCKETS_LIMIT)
     days = date_range(asked.parameters)
     if days.first is not None:
@@ -251,14 +252,14 @@ def _buckets(asked: _Asked) -> Buckets:
     return Buckets(unit, span_of_interval(unit, interval, until_ms, asked.zone), asked.zone)
 
 
-def _last_days(now_ms: int, zone: tzinfo) -> Span:
+def last_days(now_ms: int, zone: tzinfo) -> Span:
     """The last 31 days, today included."""
     day = today(now_ms, zone)
     return span_of_days(days_before(day, RECENT_DAYS - 1), day, zone)
 
 
-def _last_days_of(asked: _Asked, event: str | None) -> Span | None:
+def _last_days_of(asked: Asked, event: str | None) -> Span | None:
     """The 31 days that end with the newest event; None where there is none. So old data shows as well."""
     with asked.reads.open(asked.project, _EVER, persons=False) as table:
         newest_ms = names.newest_ms(table, event)
-    return None if newest_ms is None else _last_days(newest_ms, asked.zone)
+    return None if newest_ms is None else last_days(newest_ms, asked.zone)

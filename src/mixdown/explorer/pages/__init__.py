@@ -10,6 +10,8 @@ from mixdown.explorer.pages import (
     accounts,
     cohorts,
     dictionary,
+    event,
+    events,
     health,
     live,
     lookup_tables,
@@ -34,6 +36,8 @@ PAGES: Final[Sequence[ModuleType]] = (
     health,
     cohorts,
     dictionary,
+    event,
+    events,
     lookup_tables,
     refusals,
 )

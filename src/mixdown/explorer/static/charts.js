@@ -117,6 +117,7 @@ class Chart {
     this.figure.setAttribute("aria-busy", String(name === "loading"));
     this.message.replaceChildren();
     this.message.hidden = name !== "empty" && name !== "error";
+    this.message.className = `chart-message ${name === "error" ? "problem" : "empty"}`;
     this.plot.tabIndex = name === "ready" ? 0 : -1;
     if (name !== "ready") {
       this.legend.hidden = this.table.hidden = this.note.hidden = true;

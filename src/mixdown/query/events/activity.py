@@ -85,10 +85,11 @@ def activity_page(reads: EventReads, query: ActivityQuery) -> Page:
         return Page([], None)
     sent = () if query.group_key else ids_of_persons(reads.state, query.project, query.ids)
     with reads.open(query.project, span, ids=sent or None) as table:
-        return _page_of(_found(reads, table, query, span, sent), query.limit)
+        return page_of(_found(reads, table, query, span, sent), query.limit)
 
 
-def _page_of(found: Iterator[tuple[str, Place]], limit: int) -> Page:
+def page_of(found: Iterator[tuple[str, Place]], limit: int) -> Page:
+    """The first so many events as a page; it ends early where they are large."""
     lines: list[str] = []
     size = 0
     last: Place | None = None

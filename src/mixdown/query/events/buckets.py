@@ -61,7 +61,17 @@ def today(now_ms: int, zone: tzinfo = UTC) -> date:
 
 def _midnight_ms(day: date, zone: tzinfo) -> int:
     """When a day begins in a zone: its first moment, where midnight comes twice or never."""
-    return (datetime(day.year, day.month, day.day, tzinfo=zone) - _EPOCH) // _MS
+    return moment_of(datetime(day.year, day.month, day.day), zone)  # noqa: DTZ001 - of local times
+
+
+def local_of(ms: int, zone: tzinfo) -> datetime:
+    """The local time, without a zone, that it is at a moment."""
+    return (_EPOCH + ms * _MS).astimezone(zone).replace(tzinfo=None)
+
+
+def moment_of(local: datetime, zone: tzinfo) -> int:
+    """The moment in milliseconds of a local time without a zone: the first of two, where it comes twice."""
+    return (local.replace(tzinfo=zone) - _EPOCH) // _MS
 
 
 class Buckets(NamedTuple):
@@ -73,7 +83,7 @@ class Buckets(NamedTuple):
 
     def keys(self) -> list[str]:
         """The key of each bucket, ascending. Raises `QueryError` (400) where they are too many."""
-        found = [self.key(start) for start in islice(self._starts(), BUCKETS_LIMIT + 1)]
+        found = [self.key(start) for start in islice(self.starts(), BUCKETS_LIMIT + 1)]
         if len(found) > BUCKETS_LIMIT:
             raise QueryError(TOO_MANY, status=400)
         return found
@@ -82,18 +92,20 @@ class Buckets(NamedTuple):
         """How a bucket is called that begins at this local time (contract query §5.1)."""
         return start.strftime(_FORMATS.get(self.unit, "%Y-%m-%d"))
 
-    def _starts(self) -> Iterator[datetime]:
+    def times(self) -> list[int]:
+        """When each bucket begins, in unix seconds, ascending; call `keys` first: it bounds them."""
+        return [moment_of(start, self.zone) // 1000 for start in self.starts()]
+
+    def starts(self) -> Iterator[datetime]:
+        """The local time at which each bucket begins, as `sql` gives it, ascending."""
         since_ms, until_ms = self.span
         if since_ms >= until_ms:
             return
-        start = start_of(self.unit, self._local(since_ms))
-        last = self._local(until_ms - 1)
+        start = start_of(self.unit, local_of(since_ms, self.zone))
+        last = local_of(until_ms - 1, self.zone)
         while start <= last:
             yield start
             start = following(self.unit, start)
-
-    def _local(self, ms: int) -> datetime:
-        return (_EPOCH + ms * _MS).astimezone(self.zone).replace(tzinfo=None)
 
     def sql(self, time: str) -> str:
         """SQL for the local start of the bucket of a column of times: a TIMESTAMP, to be given to `key`.
@@ -106,7 +118,7 @@ class Buckets(NamedTuple):
             return f"date_trunc('{self.unit}', {time})"
         begun = " ".join(f"WHEN epoch_ms({time}) >= {at} THEN {shift}" for at, shift in reversed(shifts[1:]))
         offset = f"CASE {begun} ELSE {shifts[0][1]} END" if begun else str(shifts[0][1])
-        first = start_of(self.unit, self._local(self.span.since_ms))
+        first = start_of(self.unit, local_of(self.span.since_ms, self.zone))
         return (
             f"greatest(TIMESTAMP '{first.isoformat(sep=' ')}', "
             f"date_trunc('{self.unit}', make_timestamp_ms(epoch_ms({time}) + {offset})))"
@@ -135,13 +147,13 @@ def following(unit: str, start: datetime, count: int = 1) -> datetime:
 
 def span_of_interval(unit: str, interval: int, now_ms: int, zone: tzinfo = UTC) -> Span:
     """The current unit and the `interval - 1` before it, up to now (contract query §5.1)."""
-    now = (_EPOCH + now_ms * _MS).astimezone(zone).replace(tzinfo=None)
+    now = local_of(now_ms, zone)
     try:
         start = following(unit, start_of(unit, now), 1 - interval)
     except (OverflowError, ValueError):
         start = _BARE_EPOCH
     start = max(start, _BARE_EPOCH)
-    return Span((start.replace(tzinfo=zone) - _EPOCH) // _MS, now_ms + 1)
+    return Span(moment_of(start, zone), now_ms + 1)
 
 
 def offsets(span: Span, zone: tzinfo) -> list[tuple[int, int]]:

@@ -51,24 +51,28 @@ def property_sql(columns: Columns, name: str) -> str:
     return fixed.get(name) or columns.value(name)
 
 
-def labels_sql(value: str) -> str:
-    """The names that a JSON value is counted under, as a list: one for each different element of a list."""
-    one = _label_sql(value)
-    each = _label_sql("item")
+def labels_sql(value: str, *, absent: str = f"'{UNDEFINED_LABEL}'") -> str:
+    """The names that a JSON value is counted under, as a list: one for each different element of a list.
+
+    `absent` is SQL for what null, and no value at all, are called; where it is NULL, elements that are null
+    count for nothing, and the list may be empty.
+    """
+    one = _label_sql(value, absent)
+    each = _label_sql("item", absent)
     items = f"list_distinct(list_transform(json_extract({value}, '$[*]'), lambda item: {each}))"
     return (
-        f"CASE WHEN {value} IS NULL OR json_type({value}) = 'NULL' THEN ['{UNDEFINED_LABEL}'] "
+        f"CASE WHEN {value} IS NULL OR json_type({value}) = 'NULL' THEN [{absent}] "
         f"WHEN json_type({value}) <> 'ARRAY' THEN [{one}] "
-        f"WHEN json_array_length({value}) = 0 THEN ['{UNDEFINED_LABEL}'] ELSE {items} END"
+        f"WHEN json_array_length({value}) = 0 THEN [{absent}] ELSE {items} END"
     )
 
 
-def _label_sql(value: str) -> str:
+def _label_sql(value: str, absent: str) -> str:
     """A value as text, as `string()` writes it (contract query §3.4); objects and lists as JSON."""
     return (
         f"CASE json_type({value}) WHEN 'VARCHAR' THEN {value} ->> '$' "
         f"WHEN 'DOUBLE' THEN {_plain_sql(f'CAST(CAST({value} AS DOUBLE) AS VARCHAR)')} "
-        f"WHEN 'NULL' THEN '{UNDEFINED_LABEL}' ELSE CAST({value} AS VARCHAR) END"
+        f"WHEN 'NULL' THEN {absent} ELSE CAST({value} AS VARCHAR) END"
     )
 
 

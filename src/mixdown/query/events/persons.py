@@ -1,8 +1,8 @@
 """Who an event's id stands for: canonical ids beside the ids as they were sent (contract ingestion §8).
 
-An open table and the state's identities enter; the SQL of a relation with the column `person` leaves. Only
-ids that occur in the table are looked up, and only those that stand for another take room. A project without
-links pays for one look.
+An open table and the state's identities enter; the SQL of a relation with the column `person` leaves. Ids
+that occur in the table are looked up, or all that stand for another are taken, where these are fewer; only
+such take room. A project without links pays for one look.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from mixdown.model.identity import Member
 from mixdown.query.events.columns import PERSON_SQL
+from mixdown.store import patience
 
 if TYPE_CHECKING:
     from mixdown.query.events.reader import OpenEvents
     from mixdown.store.protocols import State
 
 IDS_AT_ONCE: Final = 20_000
+MEMBERS_LIMIT: Final = 300_000
 ALONE: Final = f"(SELECT *, distinct_id AS {PERSON_SQL} FROM events)"
 """Events whose ids stand for themselves."""
 _LINKED: Final = (
@@ -33,15 +36,39 @@ def add_persons(table: OpenEvents, state: State, project: int, ids: Sequence[str
     if project not in state.linked_projects():
         return ALONE
     table.run("CREATE TEMP TABLE persons (id VARCHAR, canonical VARCHAR, since BIGINT)")
+    if ids is None and _has_all(table, state, project):
+        return _LINKED
     for some in _ids_of(table) if ids is None else _batches(ids):
-        members = state.resolved(project, some)
-        if members:
-            columns = [list(column) for column in zip(*members, strict=True)]
-            table.run(
-                "INSERT INTO persons SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::BIGINT[])",
-                columns,
-            )
+        _add(table, state.resolved(project, some))
     return _LINKED
+
+
+def _has_all(table: OpenEvents, state: State, project: int) -> bool:
+    """Whether all of a project's members were added: they are, where that is less than to look up each id.
+
+    A table of many events has many ids; a project may have few members, or more than the table has events.
+    """
+    most = min(table.columns.rows_at_most, MEMBERS_LIMIT)
+    if most < IDS_AT_ONCE:
+        return False
+    added = 0
+    for members in state.all_members(project):
+        added += len(members)
+        if added > most:
+            table.run("DELETE FROM persons")
+            return False
+        _add(table, members)
+        patience.check()
+    return True
+
+
+def _add(table: OpenEvents, members: Sequence[Member]) -> None:
+    if members:
+        columns = [list(column) for column in zip(*members, strict=True)]
+        table.run(
+            "INSERT INTO persons SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::BIGINT[])",
+            columns,
+        )
 
 
 def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:

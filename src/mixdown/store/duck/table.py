@@ -7,16 +7,18 @@ reads the project's own files and nothing else, in bounded memory.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from msgspec.structs import replace
+
 from mixdown.model.errors import StoreError, TooMuchAtOnceError
 from mixdown.store import patience
-from mixdown.store.duck import columns
+from mixdown.store.duck import columns, presence
 from mixdown.store.duck.lines import load_hot
 from mixdown.store.duck.shredding import BASE
 from mixdown.store.duck.sql import as_allowed, identifier, parquet
@@ -184,6 +186,36 @@ class EventTable:
                 counts[column.name] = counts.get(column.name, 0) + column.count
         return sorted(counts, key=lambda name: (-counts[name], name))
 
+    def members_sql(self, condition: str) -> str:
+        """SQL of (name, kind, n): properties of events that meet a condition, several rows for a name.
+
+        The condition is over the columns that every event has.
+        """
+        found = [presence.in_json("properties", self._of_hot(["properties"]), condition)]
+        shapes: dict[tuple[Any, ...], list[EventFile]] = {}
+        typed: dict[tuple[Any, ...], list[EventFile]] = {}
+        for file in self._parts.files:
+            alike = (self._is_doubtful(file), file.begin_ms)
+            if file.rest or file.rest is None or file.day is None:
+                shapes.setdefault(("properties" if file.day is None else "rest", *alike), []).append(file)
+            if file.columns:
+                own = tuple(replace(column, count=0, integers="") for column in file.columns)
+                typed.setdefault((own, *alike), []).append(file)
+        for (column, dead, begin_ms), files in shapes.items():
+            source = self._select(_parquet(files), [column], dead=dead, begin_ms=begin_ms)
+            found.append(presence.in_json(column, source, condition))
+        for (own, dead, begin_ms), files in typed.items():
+            named = [identifier(column.column) for column in own]
+            source = self._select(_parquet(files), named, dead=dead, begin_ms=begin_ms)
+            found.append(presence.in_columns(own, source, condition))
+        return " UNION ALL ".join(found)
+
+    @property
+    def rows_at_most(self) -> int:
+        """How many events there may be: all of the parts, whatever their time."""
+        hot = sum(batch.count(b"\n") for batch in self._parts.hot)
+        return hot + sum(file.count for file in self._parts.files)
+
     def relation_sql(self) -> str:
         """The relation `events` as a SELECT, with all columns that were asked for so far."""
         return self._view()
@@ -248,22 +280,28 @@ class EventTable:
             f"{columns.of_json('properties', name)} AS {identifier(own)}" for name, own in self._asked.items()
         ]
         hot += ["properties"] if self._whole else []
-        selects = [self._select("hot", hot, dead=self._hot_dead, begin_ms=None)]
+        selects = [self._of_hot(hot)]
         groups: dict[tuple[Any, ...], list[EventFile]] = {}
         for file in self._parts.files:
             own = [f"{columns.of_file(file, name)} AS {identifier(own)}" for name, own in self._asked.items()]
             own += [f"{columns.whole_of_file(file)} AS properties"] if self._whole else []
-            dead = bool(file.dead) or file.number in self._doubtful
-            groups.setdefault((tuple(own), dead, file.begin_ms), []).append(file)
+            groups.setdefault((tuple(own), self._is_doubtful(file), file.begin_ms), []).append(file)
         for (own, dead, begin_ms), files in groups.items():
-            source = parquet(file.path for file in files)
-            selects.append(self._select(source, own, dead=dead, begin_ms=begin_ms))
+            selects.append(self._select(_parquet(files), own, dead=dead, begin_ms=begin_ms))
         return " UNION ALL ".join(selects)
+
+    def _is_doubtful(self, file: EventFile) -> bool:
+        """Whether a file may have rows that are dead."""
+        return bool(file.dead) or file.number in self._doubtful
+
+    def _of_hot(self, own: Sequence[str]) -> str:
+        return self._select("hot", own, dead=self._hot_dead, begin_ms=None)
 
     def _rows_of(self, files: Sequence[EventFile]) -> str:
         """The rows of files that begin at the same time."""
-        source = parquet(file.path for file in files)
-        return self._select(source, [], dead=any(file.dead for file in files), begin_ms=files[0].begin_ms)
+        return self._select(
+            _parquet(files), [], dead=any(file.dead for file in files), begin_ms=files[0].begin_ms
+        )
 
     def _select(self, source: str, own: Sequence[str], *, dead: bool, begin_ms: int | None) -> str:
         since_ms = max(self._parts.since_ms, begin_ms) if begin_ms is not None else self._parts.since_ms
@@ -294,6 +332,10 @@ def store_errors() -> Iterator[None]:
         raise StoreError(
             f"events cannot be read: {error}", hint="Please report it, with the request that was sent."
         ) from error
+
+
+def _parquet(files: Iterable[EventFile]) -> str:
+    return parquet(file.path for file in files)
 
 
 def _groups(files: Sequence[EventFile]) -> list[list[EventFile]]:
