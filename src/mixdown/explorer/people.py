@@ -121,6 +121,11 @@ def default_columns(properties: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple([*there, *others][:DEFAULT_COLUMNS])
 
 
+def label_of(name: str) -> str:
+    """A property's name as it is shown: one that cannot be seen is spelled out."""
+    return name if name.isprintable() and name.strip() else orjson.dumps(name).decode()
+
+
 def sort_key(name: str) -> str:
     """A property as the expression that rows are sorted by."""
     return f"properties[{orjson.dumps(name).decode()}]"

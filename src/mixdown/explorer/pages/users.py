@@ -27,6 +27,7 @@ from mixdown.explorer.people import (
     changed,
     default_columns,
     filter_params,
+    label_of,
     sort_key,
 )
 from mixdown.explorer.people_rows import NO_ROWS, first_rows, more_rows
@@ -40,6 +41,7 @@ from mixdown.query.profiles_file import FORMATS
 STATS: Final = "/api/query/engage/stats"
 PROPERTIES: Final = "/api/query/engage/properties"
 COHORTS: Final = "/api/mixdown/cohorts"
+FORMAT_NAMES: Final = {"csv": "CSV", "ndjson": "JSON lines", "parquet": "Parquet"}
 COLUMNS_SHOWN: Final = 2000
 NO_GROUP_KEY: Final = "This project has no group key of that name. One exists from its first group on."
 NO_GROUPS: Final = "This project has no groups yet."
@@ -135,14 +137,22 @@ async def page(visit: Visit, asked: Asked) -> Mapping[str, Any]:
                 (NAME, "Name"),
                 (ID, "ID"),
                 (LAST_SEEN, "Last seen"),
-                *((name, name) for name in names),
+                *((name, label_of(name)) for name in names),
             )
         ],
         "filter": filter_view(visit, asked, read, properties),
         "may_save": visit.may(ANALYSTS) and bool(asked.where) and not (asked.search or asked.cohort),
         "urls": _urls(visit, asked, names),
         "state": [[name, value] for name, value in asked.state],
-        "formats": list(FORMATS),
+        "downloads": [
+            {
+                "label": FORMAT_NAMES[form],
+                "what": what,
+                "url": address(visit, changed(asked, columns=names), "download", format=form, all=everything),
+            }
+            for what, everything in (("columns shown", ""), ("all properties", "1"))
+            for form in FORMATS
+        ],
     }
 
 
@@ -158,7 +168,6 @@ def _urls(visit: Visit, asked: Asked, names: tuple[str, ...]) -> dict[str, str]:
         "columns": address(visit, shown, "columns"),
         "cohort": address(visit, asked, "cohort"),
         "totals": address(visit, asked, "totals"),
-        "download": address(visit, shown, "download", format=""),
         "start": visit.path(),
     }
 
@@ -232,9 +241,15 @@ async def columns(visit: Visit, asked: Asked) -> Mapping[str, Any]:
     types = {name: told["type"] for name, told in properties.items()}
     state = [[name, value] for name, value in asked.state if name != "column"]
     return {
-        "chosen": [{"name": name, "type": types.get(name, "")} for name in chosen],
+        "chosen": [{"name": name, "label": label_of(name), "type": types.get(name, "")} for name in chosen],
         "others": [
-            {"name": name, "type": types[name], "count": properties[name]["count"]} for name in others
+            {
+                "name": name,
+                "label": label_of(name),
+                "type": types[name],
+                "count": properties[name]["count"],
+            }
+            for name in others
         ],
         "hidden": max(0, len(properties) - len(own & properties.keys()) - len(others)),
         "most": COLUMNS_LIMIT,
