@@ -290,7 +290,10 @@ def test_a_download_is_the_list_with_its_filter_columns_and_order(world: World) 
     assert json.loads(whole.text)["$properties"]["n"] == 42
     assert look(world, "groups/download", format="parquet", key="Company").content.startswith(b"PAR1")
     links = twin(world, "users", **asked)["downloads"]
-    assert [(each["label"], each["what"]) for each in links][:2] == [("CSV", "columns shown"), ("JSON lines", "columns shown")]
+    assert [(each["label"], each["what"]) for each in links][:2] == [
+        ("CSV", "columns shown"),
+        ("JSON lines", "columns shown"),
+    ]
     assert look(world, links[0]["url"].split("/", 3)[3]).content == reply.content
     refused = look(world, "users/download", 400, format="xlsx")
     assert "format, must be one of" in refused.text
