@@ -141,6 +141,14 @@ def test_a_search_finds_by_id_name_e_mail_and_any_text(world: World, search: str
     assert all_shown(world, "users", search=search) == ids
 
 
+def test_whoever_has_the_text_as_an_id_is_shown_at_once(world: World) -> None:
+    found = twin(world, "users", search="u0042")["list"]["exact"]
+    assert (found["id"], found["title"]) == ("u0042", "Person 42")
+    assert "is an id of" in look(world, "users", search="u0042").text
+    assert twin(world, "users", search="Person 42")["list"]["exact"] is None
+    assert twin(world, "groups", key="Company", search="acme")["list"]["exact"]["id"] == "acme"
+
+
 def test_what_matches_nothing_says_so_and_shows_a_way_out(world: World) -> None:
     reply = look(world, "users", search="nobody at all", where='properties["n"] > 3')
     assert "Nothing matches" in reply.text

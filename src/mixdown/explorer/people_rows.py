@@ -52,6 +52,19 @@ async def first_rows(visit: Visit, asked: Asked, names: Sequence[str]) -> Mappin
         return {**NO_ROWS, "problem_text": error.text}
 
 
+async def exact(visit: Visit, asked: Asked) -> Mapping[str, Any] | None:
+    """The profile that the text searched for is an id of, as a row; None where there is none."""
+    if not asked.search or asked.after or asked.page:
+        return None
+    params = {
+        "distinct_id": asked.search,
+        "data_group_id": asked.group_key or None,
+        "output_properties": api_params(asked, ())["output_properties"],
+    }
+    results = (await visit.ask("GET", ENGAGE, params=params, headers=_NOW)).good()["results"]
+    return row_view(visit, asked, results[0], ()) if results else None
+
+
 async def more_rows(visit: Visit, asked: Asked, names: Sequence[str]) -> Mapping[str, Any]:
     """The rows of a fragment."""
     try:

@@ -30,7 +30,7 @@ from mixdown.explorer.people import (
     label_of,
     sort_key,
 )
-from mixdown.explorer.people_rows import NO_ROWS, first_rows, more_rows
+from mixdown.explorer.people_rows import NO_ROWS, exact, first_rows, more_rows
 from mixdown.http.auth import ANALYSTS
 from mixdown.http.profiles import FILE_PATH
 from mixdown.http.reading import in_thread
@@ -129,6 +129,7 @@ async def page(visit: Visit, asked: Asked) -> Mapping[str, Any]:
             "begins_later": bool(asked.after or asked.page),
             "columns": list(names),
             "cohort": await _cohort_name(visit, asked),
+            "exact": await exact(visit, asked),
             **found,
         },
         "headings": [
