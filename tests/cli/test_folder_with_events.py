@@ -20,6 +20,8 @@ from tests.cli.test_doctor import NO_RESERVE, diagnosis
 from tests.cli.test_repair import change, lose, repair
 from tests.store.support import append, appending_events
 
+pytestmark = pytest.mark.slow
+
 FILED = {f"filed-{number}" for number in range(30)}
 HOT = {"hot-1", "hot-2"}
 

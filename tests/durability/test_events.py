@@ -25,6 +25,8 @@ from mixdown.store.sqlite.events import SqliteEvents
 from tests.durability.faults.mutants import MUTANTS
 from tests.store.support import NOW_MS, append, event, key
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = 16
 HOUR_MS = 3_600_000
 YEAR_MS = 366 * 24 * HOUR_MS
@@ -130,7 +132,6 @@ def test_an_event_is_stored_once_wherever_the_reader_is_killed(tmp_path: Path) -
     store.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mutant", ["events_twice", "events_apart", "files_unlinked"])
 def test_a_broken_guarantee_does_not_survive_the_kills(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: str

@@ -19,6 +19,8 @@ from tests.fold.conftest import record
 from tests.history.support import all_at, step, tend
 from tests.history.test_as_of import LONG, Run, a_way, check_as_of, check_history
 
+pytestmark = pytest.mark.slow
+
 Patch = pytest.MonkeyPatch
 
 

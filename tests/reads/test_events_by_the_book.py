@@ -40,6 +40,8 @@ from tests.reads import event_reference as book
 from tests.reads.event_reference import Stored
 from tests.store.support import append, appending_events
 
+pytestmark = pytest.mark.slow
+
 PROJECT = 1
 MIDNIGHT_MS = 1_768_435_200_000
 """15 January 2026."""
@@ -186,7 +188,6 @@ def test_reads_of_events_are_as_by_the_book(
         check_activity(world, span, data.draw(st.sampled_from(IDS)))
 
 
-@pytest.mark.slow
 @settings(GENERATED, max_examples=25)
 @given(
     stored(),
