@@ -45,13 +45,13 @@ def update(server: Server, profile_id: str) -> dict[str, object]:
 
 
 def test_open_streams_end_when_the_server_stops_and_do_not_hold_it_up(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server(environment={"MIXDOWN_SHUTDOWN_TIMEOUT_S": "60"})
     with listening(server) as one, listening(server, "rate=1") as other:
         server.post("/engage", [update(server, "ada")])
         assert heard(one, "update")["id"] == "ada"
         began = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - began < 8, "well below the patience for answers under way"
+        assert time.monotonic() - began < 20, "well below the patience for answers under way"
         for reply in (one, other):
             assert heard(reply, "end") == {"why": "the server is going down"}
             assert not reply.read().strip(), "it ends as an answer should"
@@ -67,6 +67,6 @@ def test_a_stream_hears_what_other_workers_store_and_all_count_the_same(start_se
             assert [heard(reply, "update")["id"] for _ in sent] == sent
     counts = set()
     for _ in range(12):
-        reply = server.request("GET", ARRIVALS, headers=server.authorization())
-        counts.add(sum(reply.json()["results"]["update"]))
+        answer = server.request("GET", ARRIVALS, headers=server.authorization())
+        counts.add(sum(answer.json()["results"]["update"]))
     assert counts == {30}

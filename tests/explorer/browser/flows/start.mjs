@@ -56,6 +56,8 @@ async function lightsUp(site, project, began) {
   await site.until(async () => (await site.page.locator(".start-total .figure").first().innerText()) === "1", "the number of users follows");
   const link = site.page.getByRole("link", { name: "See the profile" });
   site.expect((await link.getAttribute("href")) === `/explorer/${project.id}/profile?id=first-visitor`, "the link goes to the profile");
+  await link.click();
+  await site.shows("First Visitor");
   await shop.close();
 }
 
