@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,22 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "FAILURE_PAUSE_S", 0.0)
 
 
+@contextmanager
+def opened(folder: Path) -> Iterator[World]:
+    """A fresh server on the SQLite store."""
+    store = open_store(folder / "data", role="worker", create=True)
+    made = World(store, open_store(folder / "data", role="fold", create=False))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    """A fresh server on the SQLite store."""
-    store = open_store(tmp_path / "data", role="worker", create=True)
-    made = World(store, open_store(tmp_path / "data", role="fold", create=False))
-    yield made
-    made.close()
+    """A server of the test's own."""
+    with opened(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +51,17 @@ def browser() -> Browser:
     return Browser(chromium, clean_environment())
 
 
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server with pages of the tests' own, for all tests of a module."""
+    with opened(tmp_path_factory.mktemp("site")) as world:
+        made = Site(world, plain_pages)
+        yield made
+        made.close()
+
+
 @pytest.fixture
-def site(world: World) -> Iterator[Site]:
-    """The same with pages of the tests' own."""
-    made = Site(world, plain_pages)
-    yield made
-    made.close()
+def site(shared_site: Site) -> Site:
+    """The same, with a browser that has not signed in."""
+    shared_site.client.cookies.clear()
+    return shared_site

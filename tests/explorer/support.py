@@ -39,7 +39,8 @@ class Site:
         self.frame = Frame(world.services)
         loader = self.frame.environment.loader
         assert loader is not None
-        self.frame.environment.loader = ChoiceLoader([DictLoader(TEMPLATES), loader])
+        own = ChoiceLoader([DictLoader(TEMPLATES), loader])
+        self.frame.environment = self.frame.environment.overlay(loader=own)
         session = Session(self.frame)
         routes = [*session.routes(), *static_files.routes(), *made(self.frame), *not_found(self.frame)]
         self.app = make_app(world.services, extra_routes=routes, page=session.home)

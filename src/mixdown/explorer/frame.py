@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -412,7 +413,9 @@ def not_found(frame: Frame) -> list[Route]:
     return [route(f"{PROJECT}/{{rest:path}}"), route(f"{PREFIX}/{{rest:elsewhere}}"), route(PREFIX)]
 
 
+@cache
 def _environment() -> Environment:
+    """The templates, read and compiled once."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
