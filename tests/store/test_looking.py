@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -38,8 +39,6 @@ def pages(
     raise AssertionError("it never ends")
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 100])
-@pytest.mark.parametrize("rows", [1, 2, 5, 100])
 @pytest.mark.parametrize(
     ("where", "search"),
     [
@@ -52,14 +51,15 @@ def pages(
         ("false", ""),
     ],
 )
-def test_pages_hold_what_is_wanted_once_in_the_order_of_ids(
-    people: State, limit: int, rows: int, where: str, search: str
-) -> None:
-    found = [each for ids, _ in pages(people, where, limit=limit, rows=rows, search=search) for each in ids]
-    assert found == list(people.matching(1, "", select(where, search=search)))
-    for ids, looked in pages(people, where, limit=limit, rows=rows, search=search):
-        assert len(ids) <= limit
-        assert looked.looked_at <= rows
+def test_pages_hold_what_is_wanted_once_in_the_order_of_ids(people: State, where: str, search: str) -> None:
+    wanted = list(people.matching(1, "", select(where, search=search)))
+    for limit, rows in product((1, 2, 3, 100), (1, 2, 5, 100)):
+        found: list[str] = []
+        for ids, looked in pages(people, where, limit=limit, rows=rows, search=search):
+            found += ids
+            assert len(ids) <= limit
+            assert looked.looked_at <= rows
+        assert found == wanted, (limit, rows)
 
 
 def test_a_page_ends_at_its_limit_and_says_where(people: State) -> None:
@@ -101,6 +101,24 @@ def test_many_pages_of_many_profiles_lose_and_repeat_none(state: State) -> None:
             each for page, _ in pages(state, 'properties["n"] == 3', limit=limit, rows=rows) for each in page
         ]
         assert found == wanted
+
+
+def test_a_long_stretch_is_looked_through_in_parts_with_the_same_pages(
+    opened: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = opened.state
+    put(state, {f"u{number:04}": {"n": number % 7, "text": "x" * number} for number in range(400)})
+    where = 'properties["n"] in [3, 4]'
+    for limit, rows in ((1, 90), (5, 100), (60, 399), (500, 400), (500, 1000)):
+        whole = list(pages(state, where, limit=limit, rows=rows))
+        with monkeypatch.context() as patch:
+            patch.setattr(looking, "SPLIT_FROM_ROWS", 2)
+            assert list(pages(state, where, limit=limit, rows=rows)) == whole
+            patch.setattr(stored, "FOUND_LIMIT_BYTES", 1500)
+            few = list(pages(state, where, limit=limit, rows=rows))
+        ids = [each for some, _ in whole for each in some]
+        assert [each for some, _ in few for each in some] == ids
+        assert max(len(some) for some, _ in few) <= max(len(some) for some, _ in whole)
 
 
 def test_large_profiles_come_few_at_a_time(opened: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ enough, and needs to keep nothing for the next page.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Final, NamedTuple
 
@@ -18,6 +19,8 @@ from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import documents as stored
 from mixdown.store.sqlite.scanning import Narrow, filter_of
 
+SPLIT_FROM_ROWS: Final = 4_000
+"""A stretch as long as this is looked through by two threads: the first part of it may hold a whole page."""
 CANDIDATES_LIMIT: Final = 5_000
 """So many that an index on a property names are looked at one by one; beyond, the index by id is as good."""
 _KIND: Final = "p.project_id = ?1 AND p.data_group_id = ?2 AND p.id > ?3"
@@ -37,6 +40,10 @@ _CANDIDATES: Final = (
 )
 
 
+_Found = tuple[list[tuple[str, bytes]], str | None]
+AtOnce = Callable[[Sequence[Callable[[apsw.Connection], _Found]]], list[_Found]]
+
+
 class Asked(NamedTuple):
     """What `State.look` is asked; `kind` is (project, data_group_id)."""
 
@@ -47,8 +54,8 @@ class Asked(NamedTuple):
     rows: int
 
 
-def look(connection: apsw.Connection, asked: Asked, narrow: Narrow) -> Looked:
-    """The next profiles that are wanted."""
+def look(connection: apsw.Connection, asked: Asked, narrow: Narrow, at_once: AtOnce) -> Looked:
+    """The next profiles that are wanted; `at_once` makes several calls in threads with connections."""
     known = filter_of(asked.selection)
     wants = None if known.exact else judge(asked.selection)
     if asked.selection.where:
@@ -65,14 +72,34 @@ def look(connection: apsw.Connection, asked: Asked, narrow: Narrow) -> Looked:
     if not count:
         return Looked([], 0, None)
     sql = _WANTED.replace("{filter}", known.sql)
-    found, last = _found(
-        connection, sql, (*asked.kind, asked.after, end, *known.bindings), asked.limit, wants
-    )
+
+    def part(begin: str, to: str) -> Callable[[apsw.Connection], _Found]:
+        bindings = (*asked.kind, begin, to, *known.bindings)
+        return lambda connection: _found(connection, sql, bindings, asked.limit, wants)
+
+    if asked.selection.takes_all or count < SPLIT_FROM_ROWS:
+        found, last = part(asked.after, end)(connection)
+    else:
+        _, middle = sqlite.value(connection, _STRETCH, (*asked.kind, asked.after, count // 2))
+        found, last = _joined(at_once([part(asked.after, middle), part(middle, end)]), asked.limit)
     if last is not None and last != end:
         return Looked(found, sqlite.value(connection, _BEFORE, (*asked.kind, asked.after, last)), last)
     # there are more behind a stretch that is as long as it may be, or else it ended with the last of them
     is_more = count == rows and sqlite.value(connection, _MORE, (*asked.kind, end)) is not None
     return Looked(found, count, end if is_more else None)
+
+
+def _joined(parts: list[_Found], limit: int) -> _Found:
+    """What parts of a stretch have found, as if one look had."""
+    found: list[tuple[str, bytes]] = []
+    for some, last in parts:
+        room = limit - len(found)
+        found += some[:room]
+        if len(some) >= room:
+            return found, found[-1][0]
+        if last is not None:
+            return found, last
+    return found, None
 
 
 def _found(
@@ -81,7 +108,7 @@ def _found(
     bindings: tuple[object, ...],
     limit: int,
     wants: Judge | None,
-) -> tuple[list[tuple[str, bytes]], str | None]:
+) -> _Found:
     """The first `limit` rows that are wanted, and the id of the last of them where there were so many."""
     found: list[tuple[str, bytes]] = []
     room = stored.FOUND_LIMIT_BYTES

@@ -151,6 +151,20 @@ class Scanner:
                 counts[place] = sum(map(len, wanted))
         return counts
 
+    def at_once(self, calls: Sequence[Callable[[apsw.Connection], _Found]]) -> list[_Found]:
+        """What calls give, made side by side; each has a connection, and the time of whoever asks."""
+
+        def call(made: Callable[[apsw.Connection], _Found]) -> _Found:
+            return made(self._readers.get())
+
+        pool, bounded = self._threads(), patience.shared(call)
+        waiting = [pool.submit(bounded, each) for each in calls]
+        try:
+            return [future.result() for future in waiting]
+        finally:
+            for future in waiting:
+                future.cancel()
+
     def close(self) -> None:
         """End the threads and their connections."""
         with self._guard:

@@ -223,7 +223,7 @@ class SqliteState(identities.SqliteIdentities):
             return Looked([], 0, None)
         with sqlite.store_errors(self._what):
             asked = looking.Asked((project, group_id), selection, after, limit, rows)
-            return looking.look(self._readers.get(), asked, indexes.narrow)
+            return looking.look(self._readers.get(), asked, indexes.narrow, self._scanner.at_once)
 
     def _rows(self, sql: str, bindings: tuple[int | str | None, ...]) -> list[tuple[str, bytes]]:
         """Rows of (id, document), up to the bound in bytes."""
