@@ -498,7 +498,8 @@ def test_a_chart_is_drawn_where_there_is_one(rows: _Rows, has_chart: bool, has_b
 
 def test_times_of_a_chart_ascend_and_bars_are_parts_of_the_longest() -> None:
     chart = chart_of(["day", "n"], ["time", "number"], [["2026-01-02", 3], ["2026-01-01", 1]])
-    assert chart == {"x": [1767225600.0, 1767312000.0], "series": [{"label": "n", "values": [1, 3]}]}
+    series = [{"label": "n", "values": [1, 3]}]
+    assert chart == {"x": [1767225600.0, 1767312000.0], "step": "day", "series": series}
     bars = bars_of(["plan", "n"], ["text", "number"], [["pro", 4], ["free", 1]])
     assert bars is not None
     assert [row["values"][0]["width"] for row in bars["rows"]] == [100, 25]

@@ -22,6 +22,7 @@ LONG_TOTAL_CHARS: Final = 400_000
 BARS_SHOWN: Final = 40
 SERIES_SHOWN: Final = 6
 BAR_SERIES_SHOWN: Final = 3
+_DAY_S: Final = 86_400
 _CUT: Final = "\n… (cut here: a download has all of it)"
 _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?")
 _SQLITE_PLACE: Final = re.compile(r"\(line (\d+), column (\d+)\)$")
@@ -71,15 +72,16 @@ def _cell(value: Any, budget: list[int]) -> dict[str, Any]:
     text = str(value)
     if not text:
         return {"kind": "null", "text": "empty text", "long": ""}
+    kind = "json" if text[:1] in "{[" else "text"
     if len(text) <= CELL_CHARS:
-        return {"kind": "text", "text": text, "long": ""}
+        return {"kind": kind, "text": text, "long": ""}
     whole = _pretty(text)
     if len(whole) > LONG_CHARS:
         whole = whole[:LONG_CHARS] + _CUT
     if len(whole) > budget[0]:
-        return {"kind": "text", "text": text[:CELL_CHARS] + "…", "long": ""}
+        return {"kind": kind, "text": text[:CELL_CHARS] + "…", "long": ""}
     budget[0] -= len(whole)
-    return {"kind": "text", "text": text[:CELL_CHARS] + "…", "long": whole}
+    return {"kind": kind, "text": text[:CELL_CHARS] + "…", "long": whole}
 
 
 def _pretty(text: str) -> str:
@@ -108,8 +110,10 @@ def chart_of(
     )
     if len(placed) < 2:
         return None
+    days = all(not at_s % _DAY_S for at_s, _ in placed)
     return {
         "x": [at_s for at_s, _ in placed],
+        **({"step": "day"} if days else {}),
         "series": [{"label": names[at], "values": [row[at] for _, row in placed]} for at in series],
     }
 
