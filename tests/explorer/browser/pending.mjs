@@ -9,6 +9,6 @@ export function pending() {
   const loads = ".htmx-request, .htmx-swapping, .htmx-settling, .skeleton, [aria-busy='true']";
   const busy = [...document.querySelectorAll(loads)].find((one) => shown(one) && !below(one));
   if (busy) return busy.outerHTML.slice(0, 200);
-  const undrawn = [...document.querySelectorAll("figure.chart")].find((one) => shown(one) && !one.querySelector("canvas, svg, .empty, .problem"));
+  const undrawn = [...document.querySelectorAll("figure.chart")].find((one) => shown(one) && !["empty", "error"].includes(one.dataset.state) && !one.querySelector("canvas, svg, .empty, .problem"));
   return undrawn ? `a chart: ${undrawn.outerHTML.slice(0, 200)}` : "";
 }
