@@ -27,9 +27,10 @@ function injected() {
   return found;
 }
 
-/** Runs in a page: open all that can be opened without changing anything. */
+/** Runs in a page: open all that can be opened without changing anything, with what loads then. */
 function unfold() {
   for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const opener of document.querySelectorAll("[data-dialog], [data-opens], [popovertarget]")) opener.click();
   for (const one of document.querySelectorAll("dialog:not([open])")) one.show();
 }
 
@@ -71,7 +72,7 @@ async function visit(site, address) {
   await inspect(site, address);
   const found = await site.page.evaluate(addresses);
   await site.page.evaluate(unfold);
-  await site.settled();
+  await site.settled(2000).catch(() => {}); // a dialog that was shown without its opener may wait for ever
   await inspect(site, `${address}, unfolded`);
   return [...found, ...await site.page.evaluate(addresses)];
 }
@@ -124,14 +125,13 @@ async function forms(site, starts) {
     for (let at = 0; at < Math.min(count, 6); at += 1) {
       await site.page.goto(start);
       await site.settled();
-      await site.page.evaluate(unfold);
       const form = site.page.locator("main form").nth(at);
       const fields = form.locator("input:is([type=text], [type=search], :not([type])), textarea");
-      if (!(await form.isVisible()) || !(await fields.count())) continue;
-      for (const field of await fields.all()) if (await field.isEditable()) await field.fill(site.config.marks[0]);
-      await form.evaluate((one) => one.requestSubmit());
+      if (!(await fields.count())) continue;
+      for (const field of await fields.all()) await field.evaluate((one, mark) => { one.value = mark; }, site.config.marks[0]);
+      await form.evaluate((one) => { one.noValidate = true; one.requestSubmit(); });
       await new Promise((done) => setTimeout(done, 250));
-      await site.settled();
+      await site.settled(2000).catch(() => {});
       await inspect(site, `${start}, form ${at + 1} sent`);
     }
   }

@@ -24,17 +24,21 @@ const SERVER = [
 
 /** Pages that are there; the others come with their work. */
 const THERE = [
-  "health",
   "accounts",
+  "cohorts",
+  "dictionary",
+  "group",
+  "groups",
+  "health",
+  "live",
+  "lookup-tables",
+  "profile",
   "projects",
+  "refusals",
   "settings",
   "sql",
   "start",
-  "live",
   "users",
-  "groups",
-  "profile",
-  "group",
 ];
 
 /** The pages for someone of the seeded people; `only` names some of them. */

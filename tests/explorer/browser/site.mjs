@@ -85,9 +85,9 @@ export class Site {
   }
 
   /** Wait until the page and its slow parts are there. */
-  async settled() {
+  async settled(patience = PATIENCE_MS) {
     let left = "";
-    for (const start = Date.now(); Date.now() - start < PATIENCE_MS;) {
+    for (const start = Date.now(); Date.now() - start < patience;) {
       left = await this.page.evaluate(pending).catch((error) => String(error)); // a navigation ends what runs in a page
       if (!left) {
         await new Promise((done) => setTimeout(done, 30)); // what was swapped in may load more
