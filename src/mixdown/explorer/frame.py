@@ -426,6 +426,7 @@ def _environment() -> Environment:
     )
     environment.globals |= {"asset": asset, "version": __version__, "prefix": PREFIX}
     environment.filters |= {"pretty": pretty, "compact": compact, "number": number, "iso": iso, "kind": kind}
+    environment.filters["named"] = named
     return environment
 
 
@@ -442,10 +443,15 @@ def compact(value: object) -> str:
 def number(value: object) -> str:
     """A number with its thousands apart; other values as text."""
     if type(value) is int:
-        return f"{value:,}".replace(",", "\u202f")
+        return f"{value:,}"
     if type(value) is float:
-        return f"{value:,.2f}".replace(",", "\u202f")
+        return f"{value:,.2f}"
     return str(value)
+
+
+def named(name: str) -> str:
+    """A name as something that one sees and can click: some are empty or blank."""
+    return name if name.strip() else "(no name)" if not name else "(a blank name)"
 
 
 def iso(at_ms: int) -> str:

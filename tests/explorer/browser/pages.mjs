@@ -24,6 +24,8 @@ const SERVER = [
 
 /** Pages that are there; the others come with their work. */
 const THERE = [
+  "event",
+  "events",
   "accounts",
   "cohorts",
   "dictionary",
