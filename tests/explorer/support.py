@@ -42,8 +42,8 @@ class Site:
         own = ChoiceLoader([DictLoader(TEMPLATES), loader])
         self.frame.environment = self.frame.environment.overlay(loader=own)
         session = Session(self.frame)
-        routes = [*session.routes(), *static_files.routes(), *made(self.frame), *not_found(self.frame)]
-        self.app = make_app(world.services, extra_routes=routes, page=session.home)
+        self.routes = [*session.routes(), *static_files.routes(), *made(self.frame), *not_found(self.frame)]
+        self.app = make_app(world.services, extra_routes=self.routes, page=session.home)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=self.app, client=("192.0.2.7", 4711)),
             base_url="http://mixdown.test",

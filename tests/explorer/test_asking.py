@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from mixdown.explorer import asking
 from mixdown.explorer.asking import error_text, query_string
 from mixdown.explorer.frame import Frame, Problem, Visit
+from mixdown.http.app import make_app
 from mixdown.http.auth import CALLER_KEY
 from mixdown.http.cookies import COOKIE_NAME
 from tests.explorer.support import Site
@@ -110,6 +111,20 @@ def test_a_page_writes_by_the_way_of_every_record(asked: Asking, world: World) -
         refused = asked.reply(asks("POST", "/engage", params=params, body=[{"$token": TOKEN}]))
         assert refused.status_code == 400
         assert "$distinct_id" in refused.json()["error"]
+
+
+def test_pages_on_a_port_of_their_own_write_by_it_too(asked: Asking, world: World) -> None:
+    app = make_app(world.services, extra_routes=asked.site.routes, part="internal")
+    transport = httpx.ASGITransport(app=app, client=("192.0.2.7", 4711))
+    asked.site.sign_in(ADMIN)
+    elsewhere = httpx.AsyncClient(
+        transport=transport, base_url="http://mixdown.test", cookies=asked.site.client.cookies
+    )
+    asked.ask = asks("POST", "/engage", params={"verbose": 1}, body=[user("ada", plan="pro")])
+    assert world.run(elsewhere.post("/engage", json=[user("ada")])).status_code == 404
+    assert world.run(elsewhere.get(f"{asked.site.here}/page.json")).json()["shown"]["status"] == 1
+    world.fold_all()
+    assert asked.shown(asks("GET", ENGAGE))["total"] == 1
 
 
 def test_imports_and_lookup_tables_take_the_role_of_the_caller(asked: Asking, world: World) -> None:
