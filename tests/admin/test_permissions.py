@@ -58,6 +58,14 @@ TABLE: Final[dict[str, frozenset[str]]] = {
     "/api/mixdown/refusals/reasons": READERS,
     "/api/mixdown/refusals/resend": ADMINS,
     "/api/mixdown/sql": READERS,
+    "/api/mixdown/arrivals": READERS,
+    "/api/mixdown/live": READERS,
+    "/api/mixdown/live/recent": READERS,
+    "/api/mixdown/profiles": READERS,
+    "/api/mixdown/profiles/export": READERS,
+    "/api/mixdown/history/moments": READERS,
+    "GET /api/mixdown/undo": READERS,
+    "POST /api/mixdown/undo": ADMINS,
     "/api/mixdown/health": READERS,
     "/api/mixdown/backup": OWNERS,
     "/api/mixdown/projects/{project_id}/storage": READERS,
@@ -122,6 +130,8 @@ ABOUT_THE_CALLER: Final = {
     "/api/app/organizations/{organization_id}/service-accounts",
 }
 """What answers with the caller's own, whatever project is named."""
+ENDLESS: Final = {"/api/mixdown/live": "&kind=nothing"}
+"""What is sent for as long as somebody listens, and what makes it an error for those who may listen."""
 ROLES: Final = {
     READER: "consumer",
     IMPORTER: "ingest",
@@ -174,7 +184,7 @@ def test_every_role_may_do_what_the_table_says_and_no_more(staffed: World) -> No
     for method, path in routes(staffed):
         roles = permitted(method, path)
         assert roles is not None
-        target = f"{target_of(staffed, path)}?project_id={staffed.project.id}"
+        target = f"{target_of(staffed, path)}?project_id={staffed.project.id}{ENDLESS.get(path, '')}"
         for user, role in ROLES.items():
             if role in roles and method in ("DELETE", "PUT", "PATCH"):
                 continue  # what they do is told by the tests beside this one
@@ -188,7 +198,7 @@ def test_every_role_may_do_what_the_table_says_and_no_more(staffed: World) -> No
 def test_nobody_gets_anywhere_without_credentials_and_a_secret_only_reads(staffed: World) -> None:
     secret = {"Authorization": basic(f"{SECRET}:")}
     for method, path in routes(staffed):
-        target = f"{target_of(staffed, path)}?project_id={staffed.project.id}"
+        target = f"{target_of(staffed, path)}?project_id={staffed.project.id}{ENDLESS.get(path, '')}"
         for headers in ({}, {"Authorization": basic(f"{TOKEN}:")}, {"Authorization": f"Bearer {TOKEN}"}):
             reply = staffed.run(staffed.ask(target, method=method, user=None, headers=headers))
             assert reply.status_code == 401, (method, path)
