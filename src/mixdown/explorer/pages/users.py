@@ -238,7 +238,7 @@ async def columns(visit: Visit, asked: Asked) -> Mapping[str, Any]:
     _move(chosen, visit.text("up"), -1)
     _move(chosen, visit.text("down"), 1)
     own = {*chosen, NAME, EMAIL, LAST_SEEN, ID}
-    others = [name for name in properties if name not in own][:COLUMNS_SHOWN]
+    others = [name for name in properties if name and name not in own][:COLUMNS_SHOWN]
     types = {name: told["type"] for name, told in properties.items()}
     state = [[name, value] for name, value in asked.state if name != "column"]
     return {
