@@ -9,12 +9,13 @@ import pytest
 
 from mixdown.cli.transfer import asking, mixpanel
 from mixdown.fold import identity as fold_identity
-from mixdown.http import compression, exchange, ingestion, own, room
+from mixdown.http import compression, exchange, ingestion, live, own, room
 from mixdown.http.jsontext import DEAR_PARTS
 from mixdown.ingest import commit, rows
 from mixdown.model import identity, limits
 from mixdown.query import choosing, engage, identities, recent, refused
 from mixdown.query.files import columns, parquet
+from mixdown.query.live import arrivals, reader, tail
 from mixdown.server import protocol, worker
 from mixdown.settings import SETTINGS, Setting
 from mixdown.store import bounds, sorting
@@ -60,6 +61,19 @@ def test_every_row_says_what_happens_and_why() -> None:
     ("limit", "numbers"),
     [
         ("headers", [protocol.HEADER_COUNT_LIMIT]),
+        ("listeners to what arrives, a worker", [tail.LISTENERS_LIMIT]),
+        ("what waits for a listener", [tail.QUEUE_MESSAGES, tail.QUEUE_BYTES // MIB]),
+        (
+            "records that a listener is sent a second",
+            [live.DEFAULT_RATE, live.DEFAULT_RATE, live.RATE_LIMIT],
+        ),
+        ("records that are decoded for all listeners at a look, ten times a second", [reader.LOOK_RECORDS]),
+        (
+            "records that come to a listener who comes back",
+            [reader.CAUGHT_UP_SHOWN, reader.CATCH_UP_RECORDS],
+        ),
+        ("a record that is sent to a listener", [live.MESSAGE_LIMIT_BYTES // 1024]),
+        ("records that are counted where nobody counted before", [arrivals.BACK_RECORDS]),
         ("an expression", [limits.EXPRESSION_LIMIT_CHARS]),
         ("nesting of an expression", [limits.EXPRESSION_NESTING_LIMIT]),
         ("properties named in an expression", [limits.EXPRESSION_PROPERTIES_LIMIT]),

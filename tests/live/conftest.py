@@ -27,6 +27,14 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     close(made)
 
 
+@pytest.fixture(scope="module")
+def shared_world() -> Iterator[World]:
+    """A server on the memory store for tables of calls that change nothing."""
+    made = World(MemoryStore())
+    yield made
+    close(made)
+
+
 @pytest.fixture
 def plain_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A fresh server on the memory store."""

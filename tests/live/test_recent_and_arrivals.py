@@ -131,9 +131,9 @@ def test_what_is_older_than_ten_minutes_is_not_read(world: World, monkeypatch: p
 
 
 @pytest.mark.parametrize("path", [RECENT, ARRIVALS])
-def test_who_may_not_read_is_told_as_everywhere(plain_world: World, path: str) -> None:
-    reply = plain_world.get(path, user=None)
+def test_who_may_not_read_is_told_as_everywhere(shared_world: World, path: str) -> None:
+    reply = shared_world.get(path, user=None)
     assert reply.status_code == 401
     assert json.loads(reply.text)["status"] == "error"
-    assert plain_world.get(f"{path}?project_id=x").status_code == 400
-    assert plain_world.get(f"{path}?kind=nonsense").status_code == 400
+    assert shared_world.get(f"{path}?project_id=x").status_code == 400
+    assert shared_world.get(f"{path}?kind=nonsense").status_code == 400

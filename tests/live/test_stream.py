@@ -208,28 +208,28 @@ def test_a_project_never_hears_another_and_only_owners_hear_unknown_tokens(world
     ],
 )
 def test_who_may_listen_and_what_is_no_parameter(
-    plain_world: World, who: str | None, parameters: dict[str, Any], status: int
+    shared_world: World, who: str | None, parameters: dict[str, Any], status: int
 ) -> None:
-    listener = Listener(plain_world, query(**parameters), user=who)
+    listener = Listener(shared_world, query(**parameters), user=who)
     assert listener.status == status
     if status != 200:
         assert json.loads(listener.body)["status"] == "error"
 
 
-def test_a_page_whose_session_has_ended_is_not_asked_for_a_password(plain_world: World) -> None:
-    assert "www-authenticate" in Listener(plain_world, user=None).headers
-    ended = Listener(plain_world, user=None, headers={"X-CSRF-Token": "0" * 64})
+def test_a_page_whose_session_has_ended_is_not_asked_for_a_password(shared_world: World) -> None:
+    assert "www-authenticate" in Listener(shared_world, user=None).headers
+    ended = Listener(shared_world, user=None, headers={"X-CSRF-Token": "0" * 64})
     assert ended.status == 401
     assert "www-authenticate" not in ended.headers
 
 
-def test_a_garbled_last_event_id_is_refused_and_a_secret_may_listen(plain_world: World) -> None:
-    assert Listener(plain_world, headers={"Last-Event-ID": "<script>"}).status == 400
-    assert Listener(plain_world, user=None, headers={"Authorization": basic(f"{SECRET}:")}).status == 200
+def test_a_garbled_last_event_id_is_refused_and_a_secret_may_listen(shared_world: World) -> None:
+    assert Listener(shared_world, headers={"Last-Event-ID": "<script>"}).status == 400
+    assert Listener(shared_world, user=None, headers={"Authorization": basic(f"{SECRET}:")}).status == 200
 
 
-def test_head_answers_at_once(plain_world: World) -> None:
-    reply = plain_world.run(plain_world.ask(LIVE, method="HEAD"))
+def test_head_answers_at_once(shared_world: World) -> None:
+    reply = shared_world.run(shared_world.ask(LIVE, method="HEAD"))
     assert reply.status_code == 200
     assert reply.headers["content-type"].startswith("text/event-stream")
 

@@ -54,10 +54,15 @@ def recent_records(store: Store, projects: Collection[int] | None, *, limit: int
     return last_of(store.log, lambda chunk: records_of(chunk, projects), limit=limit)
 
 
-def last_of(log: Log, look: Callable[[Chunk], list[R]], *, limit: int) -> list[R]:
-    """The last `limit` of what `look` finds in chunks, newest first. Raises `StoreError`."""
+def last_of(
+    log: Log, look: Callable[[Chunk], list[R]], *, limit: int, back_records: int = SCAN_LIMIT_RECORDS
+) -> list[R]:
+    """The last `limit` of what `look` finds in chunks, newest first, not further back than so many records.
+
+    Raises `StoreError`.
+    """
     end = log.head()
-    floor = max(log.tail_position(), end - SCAN_LIMIT_RECORDS)
+    floor = max(log.tail_position(), end - back_records)
     budget = SCAN_LIMIT_BYTES
     stretch = max(1, limit)
     found: list[R] = []

@@ -220,7 +220,7 @@ def recent(store: Store, wanted: Wanted, *, limit: int) -> tuple[list[Item], Cur
 
     records: list[Item] = []
     if wanted.kinds - {REFUSAL}:
-        records = last_of(store.log, look, limit=limit)[::-1]
+        records = last_of(store.log, look, limit=limit, back_records=CATCH_UP_RECORDS)[::-1]
     refused: list[Item] = []
     if REFUSAL in wanted.kinds:
         kept = _refusals(store, wanted.projects, limit=limit if not (wanted.id or wanted.text) else 1000)
