@@ -277,7 +277,7 @@ def _variables() -> Iterator[Finding]:
 def server_facts(seen: Seen, readers: Sequence[Waiting]) -> dict[str, Any]:
     """The figures behind the findings, as values for JSON; None where they are not known here."""
     store, settings, now_ms = seen.store, seen.settings, seen.now_ms
-    log, history = store.log, store.state.history_size()
+    log, history = store.log, store.state.history_reach()  # its size would take a look at each large value
     keys, oldest_ms = store.state.key_window()
     folder = settings.data_dir if has_folder(seen) else None
     last = last_backup(folder) if folder is not None else None
@@ -298,7 +298,7 @@ def server_facts(seen: Seen, readers: Sequence[Waiting]) -> dict[str, Any]:
         "checkpoint": _checkpoint(store, folder),
         "events": msgspec.to_builtins(store.events.size()),
         "history": {
-            "size_bytes": history.size_bytes,
+            "segments": history.segments,
             "since": None if history.since_ms is None else iso_seconds(history.since_ms),
         },
         "keys": {"held": keys, "oldest": iso_seconds(oldest_ms) if oldest_ms else None},
