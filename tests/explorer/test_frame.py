@@ -257,3 +257,26 @@ def test_faults_of_ours_and_of_the_store_are_pages_that_give_nothing_away(
         bare = site.get(f"{site.here}/page")
         assert (bare.status_code, "secret" in bare.text) == (status, False)
         monkeypatch.undo()
+
+
+def links_of(site: Site, target: str) -> dict[str, str]:
+    """What the navigation of a page leads to, by address; the current one has `page`."""
+    tags = tags_of(site.get(target))
+    return {str(a["href"]): a.get("aria-current") or "" for tag, a in tags if tag == "a" and a.get("href")}
+
+
+def test_the_navigation_leads_to_what_one_may_see_and_says_where_one_is(site: Site) -> None:
+    site.sign_in(READER)
+    links = links_of(site, f"{site.here}/page")
+    assert links[f"{site.here}/users"] == "page"
+    assert links[f"{site.here}/events"] == ""
+    assert "/explorer/accounts" not in links
+    assert not any(f"/explorer/{site.world.other.id}" in link for link in links)
+    elsewhere = links_of(site, "/explorer/whole")
+    assert elsewhere["/explorer/health"] == "page"
+    assert f"{site.here}/users" in elsewhere, "the only project that one has stays at hand"
+    site.sign_in(OWNER)
+    links = links_of(site, "/explorer/whole")
+    assert "/explorer/accounts" in links
+    assert {site.here, f"/explorer/{site.world.other.id}"} <= links.keys(), "one chooses between two"
+    assert f"{site.here}/users" not in links

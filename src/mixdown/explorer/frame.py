@@ -209,8 +209,9 @@ class Frame:
             if not caller.roles & READERS:
                 return None
             visit = Visit(request, self.services, view, caller=caller, account=account, signed_in=found)
-            if visit.has_project:
-                visit.group_keys = sorted(self.services.store.state.group_keys(visit.project.id).items())
+            near = visit.near_project
+            if near is not None:
+                visit.group_keys = sorted(self.services.store.state.group_keys(near.id).items())
             return visit
 
         return await in_thread(self.services, look)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from mixdown.explorer.visit import Visit
+from mixdown.explorer.policy import PREFIX
+from mixdown.explorer.visit import Visit, path_of
 from mixdown.http.auth import ADMINS, OWNERS, READERS
 
 
@@ -56,25 +57,27 @@ def entries(visit: Visit, section: str, *, keys_limit: int) -> list[Entry]:
 
 
 def _of_project(visit: Visit, section: str, keys_limit: int) -> Iterator[Entry]:
-    if not visit.has_project:
+    project = visit.near_project
+    if project is None:
         return
+    below = f"{PREFIX}/{project.id}"
     for one in _PROJECT:
         if one.section == "groups":
-            yield from _groups(visit, section, keys_limit)
-        elif visit.may(one.roles):
-            url = visit.path(one.rest)
+            yield from _groups(visit, below, section, keys_limit)
+        elif visit.caller.sees(project.id, one.roles):
+            url = path_of(below, one.rest, {})
             yield Entry(one.label, url, one.section, section == one.section, one.heading, one.key)
 
 
-def _groups(visit: Visit, section: str, keys_limit: int) -> Iterator[Entry]:
+def _groups(visit: Visit, below: str, section: str, keys_limit: int) -> Iterator[Entry]:
     """One line for each group key, the first of them at least."""
     current = visit.text("key") or visit.text("group_key")
     for key, _ in visit.group_keys[:keys_limit]:
         is_current = section == "groups" and key == current
-        yield Entry(key, visit.path("groups", key=key), "groups", is_current, foreign=True)
+        yield Entry(key, path_of(below, "groups", {"key": key}), "groups", is_current, foreign=True)
     if len(visit.group_keys) > keys_limit:
         more = f"{len(visit.group_keys) - keys_limit} more group keys"
-        yield Entry(more, visit.path("groups"), "groups", current=False)
+        yield Entry(more, path_of(below, "groups", {}), "groups", current=False)
 
 
 def _of_server(visit: Visit, section: str) -> Iterator[Entry]:

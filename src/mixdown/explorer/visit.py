@@ -106,6 +106,12 @@ class Visit:
         return self._project
 
     @property
+    def near_project(self) -> Project | None:
+        """The project whose pages the navigation leads to: that of the path, else the caller's only one."""
+        projects = self.projects
+        return self._project or (projects[0] if len(projects) == 1 else None)
+
+    @property
     def role(self) -> str:
         """The caller's role here: in the project of the path, or anywhere."""
         if self._project is not None:

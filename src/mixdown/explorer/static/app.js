@@ -77,6 +77,13 @@ function localiseTimes(root) {
     if (!Number.isFinite(ms) || Math.abs(ms) > 8.64e15) continue;
     time.textContent = "relative" in time.dataset ? ago(ms) : local.format(ms);
   }
+  for (const time of root.querySelectorAll('time[datetime$="Z"]:not([data-ms])')) {
+    const text = time.textContent.trim();
+    const ms = Date.parse(time.dateTime);
+    if (!text.endsWith(" UTC") || Number.isNaN(ms)) continue;
+    time.title = text;
+    time.textContent = local.format(ms);
+  }
 }
 
 // --- theme -----------------------------------------------------------------------------------------------
@@ -114,6 +121,9 @@ function addThemeSwitch() {
 // --- menu on phones, project switcher --------------------------------------------------------------------
 
 function addMenu() {
+  const here = document.querySelector("#sidebar nav [aria-current]");
+  const list = here?.closest("nav");
+  if (list && here.offsetTop + here.offsetHeight > list.offsetTop + list.clientHeight) here.scrollIntoView({ block: "nearest" });
   const button = document.querySelector("[data-menu]");
   const sidebar = document.getElementById("sidebar");
   if (!button || !sidebar) return;
