@@ -7,7 +7,7 @@
 import { pages } from "./pages.mjs";
 
 export const widths = ["desktop"];
-const VISITS = 220;
+const VISITS = 120;
 const OF_ONE_KIND = 3;
 const PARAMETERS = ["q", "search", "where", "sort", "columns", "name", "id", "group_key", "key", "by", "from", "to", "kind",
   "event", "query", "page", "after", "next", "unit", "property", "value", "tab", "notice", "problem", "cohort", "as_of"];
@@ -55,6 +55,14 @@ async function inspect(site, where) {
   site.faults.check();
 }
 
+/** Visit one address and look at it as it comes, without what loads later. */
+async function look(site, address) {
+  await site.page.goto(address, { waitUntil: "domcontentloaded" }).catch((error) => {
+    if (!/Download is starting|net::ERR_ABORTED/.test(error.message)) throw error;
+  });
+  await inspect(site, address);
+}
+
 /** Visit one address; what it leads to. */
 async function visit(site, address) {
   try {
@@ -77,7 +85,7 @@ async function visit(site, address) {
   return [...found, ...await site.page.evaluate(addresses)];
 }
 
-/** Visit pages, what they lead to and what that leads to, few of each kind, hostile ones first; how many. */
+/** Visit pages, what they lead to and what that leads to, few of each kind, hostile ones first; what was visited. */
 async function crawl(site, starts, limit) {
   const waiting = [...starts];
   const seen = new Set();
@@ -91,7 +99,20 @@ async function crawl(site, starts, limit) {
     const found = (await visit(site, address)).filter((one) => one.startsWith(`${site.base}/explorer`) && !seen.has(one));
     waiting.push(...found.sort((one, other) => other.includes("data-xss") - one.includes("data-xss")));
   }
-  return seen.size;
+  return seen;
+}
+
+/** Each parameter that a visited address has, with markup for its value; one address for each. */
+function reflections(visited, marks) {
+  const found = new Map();
+  for (const address of visited) {
+    for (const name of new URL(address).searchParams.keys()) {
+      const hostile = new URL(address);
+      hostile.searchParams.set(name, marks[found.size % marks.length]);
+      found.set(`${hostile.pathname} ${name}`, hostile.href);
+    }
+  }
+  return [...found.values()];
 }
 
 /** Records that arrive while a page of live data is open. */
@@ -148,11 +169,9 @@ export default async function attack(site) {
   const limit = site.config.pages ?? VISITS;
   site.found = 0;
   const visited = await crawl(site, [...starts, ...reflected], limit);
-  site.tell(`visited ${visited} addresses; ${site.found} answered 200`);
+  site.tell(`visited ${visited.size} addresses; ${site.found} answered 200`);
   if (site.config.pages) return;
-  for (const [, path, params] of pages(site.people)) {
-    for (const name of PARAMETERS) await visit(site, site.url(path, { ...params, [name]: site.config.marks[0] }));
-  }
+  for (const address of reflections(visited, site.config.marks)) await look(site, address);
   await live(site, "");
   await live(site, "live");
   await forms(site, starts);

@@ -1,0 +1,34 @@
+/** On a slow network a page shows itself before its slow parts; without one it says so, and is never blank. */
+import { pages } from "../pages.mjs";
+
+const SLOW = { offline: false, latency: 300, downloadThroughput: 60_000, uploadThroughput: 30_000 };
+const SEEN_MS = 4_000;
+
+export default async function network(site) {
+  const session = await site.context.newCDPSession(site.page);
+  await session.send("Network.enable");
+  await session.send("Network.emulateNetworkConditions", SLOW);
+  for (const [name, path, params] of pages(site.people, ["start", "users", "profile", "events", "dictionary"])) {
+    const began = Date.now();
+    await site.page.goto(site.url(path, params), { waitUntil: "commit" });
+    await site.page.waitForSelector("h1", { timeout: SEEN_MS });
+    site.tell(`${name}: heading after ${Date.now() - began} ms at 60 kB/s and 300 ms`);
+    await site.settled();
+    site.tell(`${name}: all of it after ${Date.now() - began} ms`);
+  }
+  await session.send("Network.emulateNetworkConditions", { ...SLOW, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+  await offline(site);
+}
+
+/** The server is out of reach: what was there stays, and a message says why nothing comes. */
+async function offline(site) {
+  await site.go("users");
+  const before = await site.page.innerText("main");
+  site.allow(/ERR_INTERNET_DISCONNECTED|Failed to fetch|htmx:sendError/);
+  await site.context.setOffline(true);
+  await site.page.fill("input[type=search]", "hopper");
+  await site.page.press("input[type=search]", "Enter");
+  await site.until(async () => /reach|offline|connection/i.test(await site.page.innerText("body")), "a page without a server says so");
+  site.expect(before.length > 100, "the page was not empty before");
+  await site.context.setOffline(false);
+}
