@@ -406,6 +406,8 @@ def test_erasing_takes_the_id_itself_and_shows_how_far_it_is(world: World) -> No
     world.fold_all()
     assert "cannot be undone" in look(world, "/erase", htmx=True, id="leaver").text
     assert act(world, "erase", id="leaver", confirm="Leaver").status_code == 400
+    breaks = "a\nb"
+    assert act(world, "erase", id=breaks, confirm="ab").status_code == 303, "no field takes the line break"
     assert held(world, "leaver")
     ordered = act(world, "erase", id="leaver", confirm="leaver")
     assert ordered.status_code == 303
@@ -414,5 +416,6 @@ def test_erasing_takes_the_id_itself_and_shows_how_far_it_is(world: World) -> No
     state = look(world, "/erasure", htmx=True, id="leaver", job=job).text
     assert "under way" in state
     assert "every 1s" in state
+    assert twin(world, id="leaver")["job"] == job, "the job is found again without its address"
     assert "no such job" in look(world, "/erasure", 404, id="leaver", job="0" * 32).text
     look(world, "/erasure", 400, id="leaver", job="../x")

@@ -11,7 +11,8 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from mixdown.explorer.frame import Do, Frame, Problem, Visit, see_other
-from mixdown.explorer.pages.profile.subject import Subject, ms_of, shortened, subject_of
+from mixdown.explorer.pages.profile.subject import Subject, is_typed, ms_of, shortened, subject_of
+from mixdown.http.reading import in_thread
 
 DELETIONS: Final = "/api/app/data-deletions/v3.0"
 NOT_TYPED: Final = "Type the id exactly as it stands above."
@@ -69,13 +70,26 @@ async def build_job(visit: Visit) -> Mapping[str, Any]:
     }
 
 
+async def job_about(visit: Visit, subject: Subject) -> str:
+    """The job that is going to erase a subject, "" where there is none that is not finished."""
+
+    def look() -> str:
+        jobs = visit.services.store.privacy.unfinished()
+        of_kind = [
+            job for job in jobs if (job.project, job.group_key) == (visit.project.id, subject.group_key)
+        ]
+        return next((job.id for job in of_kind if subject.id in job.ids), "")
+
+    return await in_thread(visit.services, look)
+
+
 def actions_of(frame: Frame) -> dict[str, Do]:
     """The actions of this file: `erase` begins a job, `cancel` takes one back that has not begun."""
 
     async def erase(visit: Visit) -> Response:
         form = await visit.form()
         subject = subject_of(form)
-        if form.text("confirm") != subject.id:
+        if not is_typed(form.text("confirm"), subject.id):
             values = await question(visit, subject, problem=NOT_TYPED)
             return frame.render(visit, "profile/erase.html", status=400, **values)
         body = {"distinct_ids": [subject.id], "compliance_type": "GDPR"}

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from mixdown.explorer.frame import Visit
+from mixdown.explorer.pages.profile.erasing import job_about
 from mixdown.explorer.pages.profile.rows import compared_rows, found, property_rows
 from mixdown.explorer.pages.profile.subject import (
     Standing,
@@ -26,7 +27,7 @@ from mixdown.http.auth import ADMINS
 from mixdown.model.times import iso_seconds
 
 MOMENTS: Final = "/api/mixdown/history/moments"
-ROWS_AT_ONCE: Final = 200
+ROWS_AT_ONCE: Final = 100
 ROWS_LIMIT: Final = 10_000
 FIND_CHARS: Final = 200
 TABS: Final = ("activity", "history", "groups", "members", "identity", "revenue", "code")
@@ -42,6 +43,7 @@ async def build(visit: Visit) -> Mapping[str, Any]:
     with_changes = is_twin or visit.text("changed") == "1"
     properties = await properties_of(visit, subject, found_now, with_changes=with_changes)
     held = found_now.properties or {}
+    may_edit = visit.may(ADMINS)
     tab = visit.text("tab")
     tabs = tabs_of(subject)
     return {
@@ -60,8 +62,8 @@ async def build(visit: Visit) -> Mapping[str, Any]:
         "is_alias": found_now.id != subject.id,
         "tabs": tabs,
         "tab": tab if tab in tabs else tabs[0],
-        "job": visit.text("erased"),
-        "may_edit": visit.may(ADMINS),
+        "job": visit.text("erased") or (await job_about(visit, subject) if may_edit else ""),
+        "may_edit": may_edit,
         "is_part": False,
         **properties,
     }
@@ -110,6 +112,7 @@ async def properties_of(
         "total": total,
         "find": wanted,
         "begin": begin,
+        "rows_at_once": ROWS_AT_ONCE,
         "at_ms": at_ms or None,
         "at": iso_seconds(at_ms) if at_ms else None,
         "stood": stood,

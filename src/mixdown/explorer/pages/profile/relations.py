@@ -15,6 +15,7 @@ from mixdown.explorer.pages.profile.subject import (
     ENGAGE,
     Subject,
     group_keys,
+    is_typed,
     ms_of,
     shortened,
     standing,
@@ -179,7 +180,7 @@ def actions_of(frame: Frame) -> dict[str, Do]:
     async def unmerge(visit: Visit) -> Response:
         form = await visit.form()
         subject, one = subject_of(form), form.text("apart")
-        if not one or form.text("confirm") != one:
+        if not is_typed(form.text("confirm"), one):
             problem = "Type the id exactly as it stands above."
             values = unmerge_question(subject, one, problem=problem)
             return frame.render(visit, "profile/unmerge.html", status=400, **values)

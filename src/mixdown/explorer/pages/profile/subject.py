@@ -19,6 +19,7 @@ from mixdown.query.history import read_time
 ENGAGE: Final = "/api/query/engage"
 NO_ID: Final = "id: missing. A profile's address ends with ?id= and its id."
 SHOWN_ID_CHARS: Final = 80
+_NO_BREAKS: Final = {ord("\n"): None, ord("\r"): None}
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -117,6 +118,11 @@ def ms_of(text: object) -> int | None:
     return (
         None if told is None else round(datetime.fromisoformat(told).replace(tzinfo=UTC).timestamp() * 1000)
     )
+
+
+def is_typed(given: str, wanted: str) -> bool:
+    """Whether somebody typed an id; a field of one line takes no line breaks."""
+    return bool(wanted) and given.translate(_NO_BREAKS) == wanted.translate(_NO_BREAKS)
 
 
 def shortened(text: str, limit: int = SHOWN_ID_CHARS) -> str:

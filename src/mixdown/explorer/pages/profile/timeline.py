@@ -21,8 +21,8 @@ from mixdown.store.zones import zone_of
 HISTORY: Final = "/api/mixdown/history"
 ACTIVITY: Final = "/api/mixdown/activity"
 NAMES: Final = "/api/query/events/names"
-HISTORY_ROWS: Final = 50
-EVENT_ROWS: Final = 50
+HISTORY_ROWS: Final = 30
+EVENT_ROWS: Final = 30
 NAMES_LISTED: Final = 255
 OPERATORS: Final = tuple(sorted(OPERATOR_NAMES))
 
