@@ -6,6 +6,7 @@ import html
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from mixdown.explorer import frame as frame_module
 from mixdown.http.cookies import COOKIE_NAME
@@ -254,8 +255,10 @@ def test_faults_of_ours_and_of_the_store_are_pages_that_give_nothing_away(
             raise error
 
         monkeypatch.setattr(frame_module, "entries", broken)
-        bare = site.get(f"{site.here}/page")
+        with capture_logs() as logged:
+            bare = site.get(f"{site.here}/page?q=sent")
         assert (bare.status_code, "secret" in bare.text) == (status, False)
+        assert {line.get("path", "") for line in logged} <= {"/explorer/{project}/page", ""}
         monkeypatch.undo()
 
 

@@ -16,11 +16,13 @@ import orjson
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from mixdown.explorer.problems import Problem
 from mixdown.http.app import APP_KEY
 from mixdown.http.auth import CALLER_KEY, Caller
+from mixdown.http.openapi import path_of
 
 ANSWER_LIMIT_BYTES: Final = 32 * 1024 * 1024
 GRACE_S: Final = 10
@@ -96,7 +98,7 @@ class Inside(NamedTuple):
             raise Problem(TOO_LONG, status=504) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, the page says so and goes on
             # the API has logged and answered what it raises on purpose: this is a fault of ours
-            _log.exception("a page's question failed", path=self.scope["path"], exc_info=error)
+            _log.exception("a page's question failed", path=route_of(self.outer), exc_info=error)
             if not gathered.status:
                 raise Problem(FAILED, status=500) from None
         if gathered.left.is_set():
@@ -142,6 +144,12 @@ def inside(
         CALLER_KEY: caller,
     }
     return Inside(outer.scope[APP_KEY], scope, raw, outer)
+
+
+def route_of(request: Request) -> str:
+    """The path of a request's route, as the log names it: nothing that was sent is in it."""
+    route = request.scope.get("route")
+    return path_of(route) if isinstance(route, Route) else ""
 
 
 class _Gathered:

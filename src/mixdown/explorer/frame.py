@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from mixdown import __version__
 from mixdown.explorer import notices
-from mixdown.explorer.asking import Answer
+from mixdown.explorer.asking import Answer, route_of
 from mixdown.explorer.navigation import entries
 from mixdown.explorer.policy import PREFIX, data_headers, is_tls, page_response, server_host
 from mixdown.explorer.problems import (
@@ -240,7 +240,7 @@ class Frame:
                 raise
             except Exception as error:  # noqa: BLE001 - a page's fault is shown as a page, and logged
                 if not isinstance(error, _RAISED):
-                    _log.exception("a page failed", path=request.scope["path"])
+                    _log.exception("a page failed", path=route_of(request))
                 if is_data:
                     return _data_error(request, error)
                 problem = problem_of(error)
@@ -287,7 +287,7 @@ class Frame:
             try:
                 return await self._page(visit, "error.html", values, status=problem.status)
             except Exception:  # noqa: BLE001 - what is wrong may be wrong with the navigation too
-                _log.exception("the page of an error failed", path=request.scope["path"])
+                _log.exception("the page of an error failed", path=route_of(request))
         html = self.environment.get_template("error_bare.html").render(values)
         return self._respond(request, html, status=problem.status)
 
