@@ -15,7 +15,7 @@ from mixdown.query.sql_events import EventSql
 from mixdown.query.sql_schema import EVENT_VIEWS, PROFILE_VIEWS
 from mixdown.store.memory import MemoryStore
 from mixdown.store.sqlite import open_store
-from tests.reads.support import PASSWORD, READER, World, basic, user
+from tests.reads.support import OWNER, PASSWORD, READER, STRANGER, World, basic, user
 
 SQL = "/api/mixdown/sql"
 ENDLESS = "with recursive n(x) as (select 1 union all select x + 1 from n) select count(*) from n"
@@ -61,6 +61,20 @@ def test_the_views_of_events_are_as_told(view: Any) -> None:
 def test_the_limits_that_are_told_are_those_of_the_settings(world: World) -> None:
     limits = world.get(SQL).json()["results"]["limits"]
     assert (limits["timeout_s"], limits["rows"]) == (30, 50)
+
+
+def test_what_a_query_may_name_is_told_to_those_who_read_the_project(world: World) -> None:
+    assert world.get(SQL, user=STRANGER, params={"project_id": world.project.id}).status_code == 403
+    assert world.get(SQL, user=OWNER).status_code == 400, "an owner names a project"
+    world.services.store.catalog.limit_project(
+        world.project.id, records_per_s=None, requests_per_s=None, queries_per_hour=1
+    )
+    try:
+        assert [world.get(SQL).status_code for _ in range(3)] == [200, 200, 200], "it is no query"
+    finally:
+        world.services.store.catalog.limit_project(
+            world.project.id, records_per_s=None, requests_per_s=None, queries_per_hour=None
+        )
 
 
 def test_fewer_rows_may_be_asked_for_but_not_more_than_the_setting(world: World) -> None:

@@ -106,6 +106,21 @@ def test_counts_of_a_worker_that_died_are_kept_and_go_on(start_server: StartServ
     assert len(list((server.data_dir / "metrics").iterdir())) <= before + 2, "no file for each death"
 
 
+def test_the_health_of_a_server_tells_of_each_of_its_processes(server: Server) -> None:
+    if not Path("/proc").is_dir():
+        pytest.skip("what processes take is read from /proc")
+    told = server.request("GET", "/api/mixdown/health", headers=server.authorization()).json()["results"]
+    processes = {one["process"]: one for one in told["processes"]}
+    assert processes.keys() == {"supervisor", "fold", "events", "worker-0"}
+    assert processes["supervisor"]["pid"] == server.pid
+    assert processes["worker-0"]["pid"] in _workers(server)
+    assert all(
+        one["up"] and one["memory_bytes"] > 10_000_000 and one["started"] for one in processes.values()
+    )
+    checks = {check["check"]: check for check in told["checks"]}
+    assert checks["processes"]["message"].startswith("All 4 processes run")
+
+
 def _workers(server: Server) -> list[int]:
     from tests.operations.support import children
 

@@ -66,21 +66,17 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
         body=request_body(content(ref("SqlQuery"), query) | content(fields, form, FORM)),
         security=READERS,
     )
-    return {sql.PATH: {"post": told, "get": _schema(limited)}}
+    return {sql.PATH: {"post": told, "get": _schema()}}
 
 
-def _schema(limited: str) -> Operation:
+def _schema() -> Operation:
     """What an editor of queries shows beside them."""
     return operation(
         "sqlSchema",
         "Reading",
         "What a query in SQL may name",
         "The views with their columns, for profiles (SQLite) and for events (DuckDB), and the limits.",
-        read_errors(sql.PATH)
-        | {
-            "200": response("As asked.", content(_envelope("SqlSchema"))),
-            "429": _limited(limited),
-        },
+        read_errors(sql.PATH) | {"200": response("As asked.", content(_envelope("SqlSchema")))},
         parameters=({**PROJECT, "example": 1},),
         security=READERS,
     )

@@ -17,11 +17,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mixdown.http.auth import refuse_other_sites
+from mixdown.http.auth import READERS, project_of, refuse_other_sites, require
 from mixdown.http.own import PREFIX
-from mixdown.http.parameters import Parameters
+from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import BEHIND_HEADER, admitted, ok_response, wait_bound_ms
+from mixdown.http.reading import (
+    BEHIND_HEADER,
+    admitted,
+    authenticated,
+    ok_response,
+    project_id_of,
+    wait_bound_ms,
+)
 from mixdown.http.services import Services
 from mixdown.http.streaming import until_gone
 from mixdown.model.errors import QueryError
@@ -62,7 +69,10 @@ def routes(services: Services) -> list[Route]:
         return _response(answer, query.form, behind)
 
     async def schema(request: Request) -> Response:
-        await admitted(request, services)
+        caller, view = await authenticated(request, services)  # it is no query, and counts as none
+        require(caller, READERS, "read")
+        parameters = await read_parameters(request, body_limit_bytes=services.settings.body_limit_bytes)
+        project_of(caller, project_id_of(parameters), view, roles=READERS, what="read")
         return ok_response(schema_view(limits, available=processes is not None))
 
     return [
