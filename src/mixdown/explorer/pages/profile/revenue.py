@@ -84,7 +84,9 @@ def chart_of(days: Mapping[str, float]) -> dict[str, Any] | None:
     if not known:
         return None
     last = max(known)
-    first = max(min(known), last - timedelta(days=DAYS_SHOWN - 1))
+    first = min(known)
+    if (last - first).days >= DAYS_SHOWN:  # only then is there a day so far back at all
+        first = last - timedelta(days=DAYS_SHOWN - 1)
     shown = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     return {
         "x": [(day - _EPOCH).days * 86_400 for day in shown],
