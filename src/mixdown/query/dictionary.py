@@ -25,6 +25,7 @@ EVENTS_LIMIT: Final = 5_000
 EVENT_PROPERTIES_LIMIT: Final = 2_000
 SAMPLED_PROFILES: Final = 50
 EXAMPLE_LIMIT_CHARS: Final = 120
+_EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 Row = dict[str, Any]
 
 
@@ -80,21 +81,22 @@ def described_properties(
     if event is not None:
         written = {**written, **_properties_of(store, project, "event", event)}
     figures = property_figures(table, event, span, EVENT_PROPERTIES_LIMIT)
-    sampled = sampled_properties(table, event, span)
-    kinds = _kinds(sampled)
-    examples = _examples(sampled)
-    rows = [
-        {
-            **_written(figure.name, written.get(figure.name, {})),
-            "count": figure.times,
-            "type": type_of(kinds[figure.name]) if figure.name in kinds else UNKNOWN,
-            "types": kinds.get(figure.name),
-            "example": examples.get(figure.name),
-            "first_seen": None,
-            "last_seen": _moment(figure.last_ms),
-        }
-        for figure in figures
-    ]
+    kinds = _kinds(sampled_properties(table, event, span))
+    rows = []
+    for figure in figures:
+        newest = orjson.loads(figure.newest or "{}").get(figure.name)
+        known = kinds.get(figure.name) or ({kind_of(newest): 1} if figure.newest else {})
+        rows.append(
+            {
+                **_written(figure.name, written.get(figure.name, {})),
+                "count": figure.times,
+                "type": type_of(known),
+                "types": known,
+                "example": None if newest in _EMPTY else _short(newest),
+                "first_seen": None,
+                "last_seen": _moment(figure.last_ms),
+            }
+        )
     return [*rows, *_only_written(written, {figure.name for figure in figures})]
 
 
@@ -144,7 +146,7 @@ def _examples(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for document in documents:
         for name, value in document.items():
-            if name not in found and value not in (None, "", [], {}):
+            if name not in found and value not in _EMPTY:
                 found[name] = _short(value)
     return found
 

@@ -10,9 +10,12 @@ const PROJECT = (people) => [
   ["events", "events", {}],
   ["event", "event", { name: people.event }],
   ["cohorts", "cohorts", {}],
+  ["new-cohort", "cohorts/new", {}],
   ["lookup-tables", "lookup-tables", {}],
   ["refusals", "refusals", {}],
   ["dictionary", "dictionary", {}],
+  ["dictionary-events", "dictionary", { of: "events" }],
+  ["dictionary-entry", "dictionary/entry", { of: "users", name: "plan" }],
   ["sql", "sql", {}],
   ["settings", "settings", {}],
 ];
@@ -41,6 +44,16 @@ const THERE = [
   "sql",
   "start",
   "users",
+  "groups",
+  "profile",
+  "group",
+  "cohorts",
+  "new-cohort",
+  "lookup-tables",
+  "refusals",
+  "dictionary",
+  "dictionary-events",
+  "dictionary-entry",
 ];
 
 /** The pages for someone of the seeded people; `only` names some of them. */

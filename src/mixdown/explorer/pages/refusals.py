@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from mixdown.explorer.docs import prose
 from mixdown.explorer.frame import Frame, Problem, Visit, see_other
+from mixdown.http.advice import text_of
 from mixdown.http.auth import ADMINS, ANALYSTS
 from mixdown.http.own import RESEND_LIMIT
 from mixdown.model.values import clean_text
@@ -66,6 +67,7 @@ async def _page(visit: Visit) -> Mapping[str, Any]:
     return {
         "filters": filters,
         "endpoints": ENDPOINTS,
+        "reason_text": text_of(filters.get("reason", "")) or filters.get("reason", ""),
         "is_slow": is_slow,
         "is_owner": visit.caller.is_owner,
         "may_send": visit.may(ADMINS),

@@ -13,16 +13,22 @@ from mixdown.query.events.buckets import Span
 from mixdown.query.events.reader import OpenEvents
 
 SAMPLED_EVENTS: Final = 300
+NEWEST_LIMIT_CHARS: Final = 16_384
+"""Larger events give no example: one is held for each property."""
 _ANY: Final = "event IS NOT NULL"
 
 
 class Figure(NamedTuple):
-    """How often a name occurs, and when first and last (ms); `first_ms` None where only a part was read."""
+    """How often a name occurs, and when first and last (ms); `first_ms` None where only a part was read.
+
+    `newest` holds the properties of the newest event that is not large, where that was asked for.
+    """
 
     name: str
     times: int
     first_ms: int | None
     last_ms: int
+    newest: str | None = None
 
 
 def event_figures(table: OpenEvents, limit: int) -> list[Figure]:
@@ -37,10 +43,13 @@ def event_figures(table: OpenEvents, limit: int) -> list[Figure]:
 def property_figures(table: OpenEvents, event: str | None, span: Span, limit: int) -> list[Figure]:
     """The properties of the events of a span: in how many each stands, and the newest of them."""
     condition, parameters = _of(event)
+    whole = f"CAST({table.columns.whole} AS VARCHAR)"
     sql = (
-        "SELECT name, count(*) AS n, NULL, epoch_ms(max(time)) FROM "
-        f"(SELECT unnest(json_keys({table.columns.whole})) AS name, time FROM {table.relation} "
-        f"WHERE {condition} AND {table.within}) GROUP BY name ORDER BY n DESC, name LIMIT ?"
+        "SELECT name, count(*) AS n, NULL, epoch_ms(max(time)), "
+        f"arg_max(CASE WHEN length(whole) <= {NEWEST_LIMIT_CHARS} THEN whole END, time) FROM "
+        f"(SELECT unnest(json_keys(whole)) AS name, time, whole FROM (SELECT time, {whole} AS whole "
+        f"FROM {table.relation} WHERE {condition} AND {table.within})) "
+        "GROUP BY name ORDER BY n DESC, name LIMIT ?"
     )
     return [Figure(*row) for row in table.rows(sql, [*parameters, *span, limit])]
 
