@@ -18,8 +18,8 @@ from starlette.routing import Route
 
 from mixdown.cli.root import root
 from mixdown.explorer import problems, session
+from mixdown.http import advice, auxiliary, cohorts, engage, read_errors
 from mixdown.http import app as http_app
-from mixdown.http import auxiliary, cohorts, engage, read_errors
 from mixdown.http.lookup_tables import LISTING, REPLACING, LookupPath
 from mixdown.http.metrics import METRICS, Metric, Metrics
 from mixdown.http.openapi import path_of
@@ -230,6 +230,16 @@ def test_every_error_text_is_in_the_table_with_what_to_do(name: str, text: str) 
     wanted = as_documented(text)
     rows = re.findall(r"^\| `(.+?)` \| (.+?) \|$", document(HTTP_API), re.MULTILINE)
     assert [advice for documented, advice in rows if wanted.search(documented)]
+
+
+def test_what_the_explorer_advises_about_a_refusal_is_what_the_table_says() -> None:
+    of_records = next(part for part in sections(document(HTTP_API)) if part.startswith("### Of records"))
+    rows = dict(re.findall(r"^\| `(.+?)` \| (.+?) \|$", document(HTTP_API), re.MULTILINE))
+    told = {advice.text_of(reason): sentence for reason, sentence in advice.ADVICE.items()}
+    assert "" not in told
+    assert {text: rows.get(text) for text in told} == told
+    for text in dict(re.findall(r"^\| `(.+?)` \| (.+?) \|$", of_records, re.MULTILINE)):
+        assert text in told or text == texts.SOME_FAILED, f"{text} has no advice"
 
 
 def test_the_texts_are_really_found() -> None:
