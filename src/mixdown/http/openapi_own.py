@@ -85,26 +85,27 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
                 security=READERS,
             )
         }
-    path = f"{own.PREFIX}/refusals/resend"
+    found[f"{own.PREFIX}/refusals/resend"] = {"post": _resend(f"{own.PREFIX}/refusals/resend")}
+    return found
+
+
+def _resend(path: str) -> Operation:
     missing = {"request": path, "error": "ids, no refusal has the id 7", "status": "error"}
     sent = {"status": "ok", "results": [{"id": 1, "stored": True, "error": None}]}
     form = {"type": "object", "properties": {"ids": {"type": "string"}, "record": {"type": "string"}}}
-    found[path] = {
-        "post": operation(
-            "resendRefusals",
-            "Mixdown",
-            "Send refused records again",
-            f"Up to {own.RESEND_LIMIT} of them; or one with `record`, the mended one. With `to_project` they "
-            "get the token of this project. What is stored leaves the refusals. "
-            "Needs the role admin or owner.",
-            read_errors(path)
-            | {
-                "200": response("What came of each.", content(ref("ResendAnswer"), sent)),
-                "404": response("One of the ids is no refusal of yours.", content(ref("ReadError"), missing)),
-            },
-            parameters=(PROJECT, ENCODING),
-            body=request_body(content(ref("ResendQuery"), {"ids": [1]}) | content(form, {"ids": "1"}, FORM)),
-            security=[{"account": []}],
-        )
-    }
-    return found
+    return operation(
+        "resendRefusals",
+        "Mixdown",
+        "Send refused records again",
+        f"Up to {own.RESEND_LIMIT} of them; or one with `record`, the mended one. With `to_project` they "
+        "get the token of this project. What is stored leaves the refusals. "
+        "Needs the role admin or owner.",
+        read_errors(path)
+        | {
+            "200": response("What came of each.", content(ref("ResendAnswer"), sent)),
+            "404": response("One of the ids is no refusal of yours.", content(ref("ReadError"), missing)),
+        },
+        parameters=(PROJECT, ENCODING),
+        body=request_body(content(ref("ResendQuery"), {"ids": [1]}) | content(form, {"ids": "1"}, FORM)),
+        security=[{"account": []}],
+    )

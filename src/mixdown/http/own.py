@@ -8,7 +8,7 @@ token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -64,10 +64,6 @@ class _Asked(NamedTuple):
 def routes(services: Services) -> list[Route]:
     """The routes of this family."""
 
-    @cache
-    def rules() -> Rules:
-        return rules_of(services.settings)
-
     async def status(request: Request) -> Response:
         asked = await _ask(request, services)
         found = await in_thread(services, server_status, services.store, asked.projects)
@@ -98,6 +94,26 @@ def routes(services: Services) -> list[Route]:
         asked = await _ask(request, services)
         return _ok(await in_thread(services, reasons_view, services.store, asked.ids))
 
+    endpoints = (
+        ("status", status, "GET"),
+        ("records", records, "GET"),
+        ("refusals", refusals, "GET"),
+        ("refusals/reasons", reasons, "GET"),
+        ("refusals/resend", _sends_again(services), "POST"),
+    )
+    return [
+        Route(f"{PREFIX}/{name}", answering(endpoint), methods=[method])
+        for name, endpoint, method in endpoints
+    ]
+
+
+def _sends_again(services: Services) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint that sends refused records again."""
+
+    @cache
+    def rules() -> Rules:
+        return rules_of(services.settings)
+
     async def send_again(request: Request) -> Response:
         refuse_other_sites(request)
         asked = await _ask(request, services, ADMINS, "send refused records again")
@@ -116,17 +132,7 @@ def routes(services: Services) -> list[Route]:
             [{"id": refusal_id, "stored": not why, "error": why or None} for refusal_id, why in answers]
         )
 
-    endpoints = (
-        ("status", status, "GET"),
-        ("records", records, "GET"),
-        ("refusals", refusals, "GET"),
-        ("refusals/reasons", reasons, "GET"),
-        ("refusals/resend", send_again, "POST"),
-    )
-    return [
-        Route(f"{PREFIX}/{name}", answering(endpoint), methods=[method])
-        for name, endpoint, method in endpoints
-    ]
+    return send_again
 
 
 def server_status(store: Store, projects: Sequence[Project]) -> dict[str, Any]:
