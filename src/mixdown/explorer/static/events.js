@@ -55,3 +55,34 @@ document.addEventListener("click", (event) => {
   }
   button.remove();
 });
+
+// The JSON of events comes without blanks, for there are many; it is laid out when it is looked at: as text, since
+// numbers of more digits than a double has would not come back from a parser.
+function laidOut(json) {
+  let depth = 0;
+  const line = () => `\n${"  ".repeat(depth)}`;
+  return json.replace(/"(?:[^"\\]|\\.)*"|\[\]|\{\}|[[\]{},:]/g, (part) => {
+    if (part === ",") return `,${line()}`;
+    if (part === ":") return ": ";
+    if (part === "{" || part === "[") {
+      depth += 1;
+      return part + line();
+    }
+    if (part === "}" || part === "]") {
+      depth -= 1;
+      return line() + part;
+    }
+    return part;
+  });
+}
+
+document.addEventListener(
+  "toggle",
+  (event) => {
+    for (const block of event.target.querySelectorAll?.("pre[data-compact]") ?? []) {
+      delete block.dataset.compact;
+      block.textContent = laidOut(block.textContent);
+    }
+  },
+  true,
+);
