@@ -283,3 +283,15 @@ def test_the_navigation_leads_to_what_one_may_see_and_says_where_one_is(site: Si
     assert "/explorer/accounts" in links
     assert {site.here, f"/explorer/{site.world.other.id}"} <= links.keys(), "one chooses between two"
     assert f"{site.here}/users" not in links
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ["", "!", "e30", "W10", "WzEsMl0", "bnVsbA", "WyJhIl0", "A" * 5000, "W1sxXSwiYSJd", "%ff", "a.b"],
+)
+def test_a_message_that_is_none_is_not_shown(site: Site, cookie: str) -> None:
+    site.sign_in(READER)
+    session = f"{COOKIE_NAME}={site.client.cookies[COOKIE_NAME]}"
+    reply = site.get(f"{site.here}/page", Cookie=f"{session}; mixdown_notice={cookie}")
+    assert reply.status_code == 200
+    assert not [a for _, a in tags_of(reply) if a.get("class") in ("notice", "problem")]
