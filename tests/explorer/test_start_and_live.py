@@ -117,7 +117,7 @@ def test_the_first_record_is_waited_for_without_an_answer_and_then_shown(world: 
 def test_a_refused_first_record_is_told_with_its_reason_and_the_wait_goes_on(world: World) -> None:
     world.send(REFUSED)
     told = page(world, "/first?waited=1&new=1&seen=0")
-    assert "A record arrived and was refused" in told.text
+    assert "A record was refused" in told.text
     assert "$distinct_id, missing or empty" in told.text
     target = re.search(r'hx-get="([^"]+)"', told.text)
     assert target is not None
