@@ -115,6 +115,14 @@ def test_pages_show_each_profile_once(world: World) -> None:
     ]
 
 
+def test_a_sorted_list_goes_on_behind_its_first_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = all_shown(world, "users", sort="n", order="descending")
+    for pages in (1, 2):
+        monkeypatch.setattr(people_rows, "FIRST_PAGES", pages)
+        assert all_shown(world, "users", sort="n", order="descending") == whole
+    assert len(set(whole)) == PEOPLE
+
+
 def test_without_scripts_a_link_leads_to_the_next_page(world: World) -> None:
     for parameters in ({}, {"sort": "$name"}):
         reply = look(world, "users", **parameters)

@@ -10,6 +10,7 @@ import tracemalloc
 from array import array
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,16 @@ def test_rows_are_sorted_by_a_value_and_what_has_none_comes_last(
     people: State, options: dict[str, Any], found: list[str]
 ) -> None:
     assert list(people.matching(1, "", select(**options))) == found
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 8, 9, 20_000])
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("sort_key", ["", 'properties["age"]', 'string(properties["plan"])'])
+def test_the_first_few_are_those_of_all(people: State, most: int, descending: bool, sort_key: str) -> None:
+    options: dict[str, Any] = {"sort_key": sort_key, "descending": descending}
+    whole = list(people.matching(1, "", select(**options)))
+    few = people.matching(1, "", select(most=most, **options))
+    assert list(islice(few, most)) == whole[:most]
 
 
 def test_values_sort_by_kind_then_by_value_in_both_directions() -> None:

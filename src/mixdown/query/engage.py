@@ -249,7 +249,8 @@ class ProfileQueries:
         elif choice.selection.takes_all and choice.selection.sort_key is None:
             ids = self._store.state.ids(query.project, choice.group_key)
         else:
-            ids = self._store.state.matching(query.project, choice.group_key, choice.selection)
+            selection = msgspec.structs.replace(choice.selection, most=query.limit)
+            ids = self._store.state.matching(query.project, choice.group_key, selection)
         return islice(ids, query.limit) if query.limit else iter(ids)
 
     def _wanted_of(self, project: int, choice: Choice, listed: Iterator[str]) -> Iterator[str]:

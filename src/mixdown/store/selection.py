@@ -27,6 +27,8 @@ _DOUBLE: Final = struct.Struct(">d")
 _SIGN: Final = 1 << 63
 _ALL_BITS: Final = (1 << 64) - 1
 _REST_OFFSET: Final = 1 << 15
+_EXACT: Final = 1 << 53
+_NO_REST: Final = _REST_OFFSET.to_bytes(2)
 _INVERTED: Final = bytes(255 - byte for byte in range(256))
 _FALSE, _TRUE, _NUMBER, _TEXT, _OTHER, _NONE = b"\x10", b"\x11", b"\x20", b"\x30", b"\x40", b"\xff"
 
@@ -35,7 +37,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """A filter over the profiles of one kind, and their order.
 
     `where` holds them all to be true; `search` is a text that id or values must contain ("": none).
-    Without `sort_key` rows ascend by id; with it rows that have no such value come last, either way.
+    Without `sort_key` rows ascend by id; with it rows that have no such value come last, either way. `most`,
+    where it is not 0, says that only so many of the first are asked for: a store may leave out the others.
     """
 
     context: Context
@@ -43,6 +46,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     search: str = ""
     sort_key: Expression | None = None
     descending: bool = False
+    most: int = 0
 
     @property
     def takes_all(self) -> bool:
@@ -118,6 +122,9 @@ def value_bytes(value: Any, *, descending: bool) -> bytes:
 
 
 def _ascending(value: Any) -> bytes:
+    if type(value) is int and 0 <= value < _EXACT:  # most numbers, and quicker so
+        near = _DOUBLE.pack(value)
+        return _NUMBER + (near[0] | 128).to_bytes(1) + near[1:] + _NO_REST
     if value is None or value is UNDEFINED:
         return _NONE
     if value is True:

@@ -11,7 +11,6 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, Generic, TypeVar
 
@@ -20,6 +19,8 @@ import msgspec
 from mixdown.store import patience
 
 HELD_LIMIT_BYTES: Final = 48 * 1024 * 1024
+FEW_LIMIT: Final = 10_000
+"""So many at most does `Few` hold, and as many again while they come."""
 _ITEM_OVERHEAD_BYTES: Final = 64
 _PAIR_OVERHEAD_BYTES: Final = 160
 _BLOCK_ITEMS: Final = 1000
@@ -63,9 +64,10 @@ class Sorter(Generic[_Item]):
         self._held.sort()
         run = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - `close` closes it
         self._runs.append(run)
-        rest = iter(self._held)
-        while block := _block(rest):
+        at = 0
+        while block := _block(self._held, at):
             patience.check()
+            at += len(block)
             packed = zlib.compress(msgspec.msgpack.encode(block), _COMPRESSION)
             run.write(_SIZE.pack(len(packed)) + packed)
         run.seek(0)
@@ -78,15 +80,36 @@ class Sorter(Generic[_Item]):
             yield from self._decoder.decode(zlib.decompress(run.read(*_SIZE.unpack(head))))
 
 
-def _block(items: Iterator[_Item]) -> list[_Item]:
-    """The next items, few where they are large: of each run a block is in memory while runs are merged."""
-    block: list[_Item] = []
-    size = 0
-    for item in islice(items, _BLOCK_ITEMS):
-        block.append(item)
-        size += _size_bytes([item])
-        if size > _BLOCK_BYTES:
-            break
+class Few:
+    """The same for the first `most` of them alone: all others are dropped as they come."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: list[Keyed] = []
+        self._last: Keyed | None = None
+
+    def add(self, items: Sequence[Keyed]) -> None:
+        """Take some items."""
+        last = self._last
+        self._held.extend(items if last is None else [item for item in items if item < last])
+        if len(self._held) >= 2 * self._most:
+            self._held.sort()
+            del self._held[self._most :]
+            self._last = self._held[-1]
+
+    def __iter__(self) -> Iterator[Keyed]:
+        self._held.sort()
+        return iter(self._held[: self._most])
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+def _block(items: list[_Item], at: int) -> list[_Item]:
+    """The items from a place on, few where they are large: each run has one in memory while they merge."""
+    block = items[at : at + _BLOCK_ITEMS]
+    while len(block) > 1 and _size_bytes(block) > _BLOCK_BYTES:
+        block = block[: len(block) // 2]
     return block
 
 

@@ -35,7 +35,7 @@ from mixdown.model.expression import (
 from mixdown.model.expression_nodes import Access
 from mixdown.store import patience
 from mixdown.store.selection import Selection, judge, sort_key_of, value_bytes
-from mixdown.store.sorting import Keyed, Sorter
+from mixdown.store.sorting import FEW_LIMIT, Few, Keyed, Sorter
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.expressions import compile_filter
 
@@ -194,7 +194,8 @@ class Scanner:
 
     def _by_key(self, project: int, group_id: int, selection: Selection) -> Iterator[str]:
         known = filter_of(selection)
-        sorter = Sorter[Keyed](Keyed, self._folder)
+        few = 0 < selection.most <= FEW_LIMIT
+        sorter = Few(selection.most) if few else Sorter[Keyed](Keyed, self._folder)
         try:
             path = _path_of(selection.sort_key)
             if known.exact and path:
