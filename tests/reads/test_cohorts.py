@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import httpx
 import pytest
 
 from mixdown.query import cohorts
@@ -248,3 +249,39 @@ def test_a_cohort_that_takes_too_long_to_count_is_not_kept(monkeypatch: pytest.M
     assert "took longer than 0.2 s" in reply.json()["error"]
     assert world.get(LIST).json() == []
     world.close()
+
+
+def change(world: World, user: str | None = ADMIN, **fields: Any) -> httpx.Response:
+    return world.run(world.ask(OWN, method="PATCH", user=user, json=fields))
+
+
+def test_a_cohort_is_changed_in_what_is_named_and_counted_anew(people: World) -> None:
+    made = make(people, name="paying", description="d", where='properties["plan"] == "pro"')
+    assert people.get(OWN).json()["results"][0]["count"] == made["count"]
+    changed = change(people, id=made["id"], where="true").json()["results"]
+    assert changed == {**made, "where": "true", "count": changed["count"]}
+    assert changed["count"] > made["count"]
+    assert people.get(OWN).json()["results"] == [changed]
+    assert change(people, id=made["id"], name="all").json()["results"]["name"] == "all"
+    assert change(people, id=made["id"], description=" ").json()["results"]["description"] == ""
+    listed = people.get(OWN, params={"counts": "false"}).json()["results"]
+    assert [(each["name"], each["count"]) for each in listed] == [("all", None)]
+
+
+def test_a_change_that_cannot_be_is_refused_and_changes_nothing(plain_world: World) -> None:
+    made = make(plain_world, name="one", where="true")
+    make(plain_world, name="listed", distinct_ids=["a"])
+    for fields, status, error in (
+        ({"id": 1}, 400, "name, description, where: give"),
+        ({"name": "x"}, 400, "id, missing"),
+        ({"id": 1, "where": "plan == 1"}, 400, "where, "),
+        ({"id": 1, "where": " "}, 400, "where, an expression is missing"),
+        ({"id": 1, "name": "listed"}, 400, "cohort, this name is taken"),
+        ({"id": 1, "distinct_ids": ["b"]}, 400, "distinct_ids and data_group_id, these stay"),
+        ({"id": 2, "where": "true"}, 400, "cohort, cohort 2 is a list of ids"),
+        ({"id": 9, "name": "x"}, 404, "cohort, there is no cohort 9"),
+    ):
+        reply = change(plain_world, **fields)
+        assert (reply.status_code, reply.json()["error"][: len(error)]) == (status, error)
+    assert change(plain_world, user=READER, id=1, name="x").status_code == 403
+    assert plain_world.get(OWN).json()["results"][0] == made

@@ -390,3 +390,12 @@ def test_a_cohort_outlives_its_table(people: World) -> None:
     people.run(people.ask(f"{OWN}/{table.id}", method="DELETE", user=ADMIN))
     assert people.get("/api/mixdown/cohorts").json()["results"][0]["count"] == 1
     assert ids_of(people.page(filter_by_cohort=f'{{"id":{made["id"]}}}')) == ["cyd"]
+
+
+def test_the_first_rows_may_be_fetched_alone(world: World) -> None:
+    table_id = make(world, "a plan/ü")
+    assert put(world, table_id, b"k,v\nz,1\na,2\nm,3\n", user=ADMIN).status_code == 200
+    reply = world.get(f"{OWN}/{table_id}", params={"limit": 2})
+    assert reply.text == "k,v\r\nz,1\r\na,2\r\n"
+    assert reply.headers["content-disposition"] == 'attachment; filename="a_plan_.csv"'
+    assert world.get(f"{OWN}/{table_id}", params={"limit": 1001}).status_code == 400

@@ -172,3 +172,43 @@ def test_an_unknown_path_is_404_in_the_same_shape(plain_world: World, path: str)
     assert reply.status_code == 404
     assert reply.json()["status"] == "error"
     assert plain_world.get(f"{ENGAGE}").status_code == 200
+
+
+def test_refusals_are_filtered_and_counted_by_reason(world: World) -> None:
+    world.send({"$token": TOKEN, "$set": {"plan": "pro"}})
+    world.send({"$token": TOKEN, "$group_id": "a", "$set": {"a": 1}}, endpoint="groups")
+    world.send({"$token": TOKEN, "$set": {"plan": "free"}})
+
+    def records(**asked: Any) -> list[str]:
+        reply = world.get("/api/mixdown/refusals", params=asked)
+        assert reply.status_code == 200, reply.text
+        return [json.loads(each["record"])["$set"].get("plan", "") for each in reply.json()["results"]]
+
+    assert records(reason="distinct_id_missing") == ["free", "pro"]
+    assert records(reason="nothing") == []
+    assert records(endpoint="groups") == [""]
+    assert records(field="$distinct_id", text="PRO") == ["pro"]
+    assert records(since=world.now_ms // 1000, until=world.now_ms // 1000 + 1) == ["free", "", "pro"]
+    assert records(until=world.now_ms // 1000) == []
+    for asked in ({"since": "x"}, {"text": "x" * 1001}):
+        assert world.get("/api/mixdown/refusals", params=asked).status_code == 400
+    told = world.get("/api/mixdown/refusals/reasons").json()["results"]
+    assert [(each["reason"], each["count"], each["endpoints"]) for each in told] == [
+        ("distinct_id_missing", 2, ["engage"]),
+        ("group_key_missing", 1, ["groups"]),
+    ]
+    assert told[0]["advice"] == "give a non-empty text or a number"
+
+
+def test_records_with_an_unknown_token_are_brought_into_a_project_by_an_owner(world: World) -> None:
+    world.send(user("lost", token="nobody's"))
+    world.send({"$token": TOKEN, "$set": {"plan": "pro"}})
+    asked = {"unknown_token": "true", "project_id": world.project.id}
+    assert world.get("/api/mixdown/refusals", params=asked).status_code == 403
+    [lost] = world.get("/api/mixdown/refusals", params=asked, user=OWNER).json()["results"]
+    body = {"ids": [lost["id"]], "unknown_token": True, "to_project": world.project.id}
+    assert world.post("/api/mixdown/refusals/resend", json=body, user=ADMIN).status_code == 403
+    sent = world.post("/api/mixdown/refusals/resend", json=body, user=OWNER).json()["results"]
+    assert sent == [{"id": lost["id"], "stored": True, "error": None}]
+    elsewhere = {"ids": [2], "to_project": world.other.id}
+    assert world.post("/api/mixdown/refusals/resend", json=elsewhere, user=ADMIN).status_code == 403

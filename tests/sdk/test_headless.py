@@ -179,3 +179,37 @@ def test_wrong_credentials_are_told_apart_from_a_wrong_query(seeded: Seeded, hea
     assert wrong["error"] == "AuthenticationError"
     [unreadable] = headless(seeded.server, profiles(where='properties["plan"] = "pro"'))
     assert unreadable["error"] == "QueryError"
+
+
+def test_schemas_of_the_data_dictionary_are_written_merged_read_and_deleted(
+    seeded: Seeded, headless: Headless
+) -> None:
+    schema = {
+        "description": "A sale / with a slash in its name.",
+        "properties": {"amount": {"type": "number", "description": "Euros."}},
+        "metadata": {"com.mixpanel": {"displayName": "Sale", "tags": ["core"]}},
+    }
+    of_users = {"properties": {"plan": {"type": "string"}}}
+    name = {"entity_type": "event", "entity_name": "Sale/made"}
+    made, merged, _, listed, one, registry, gone, missing = headless(
+        seeded.server,
+        ("create_schema", {**name, "schema_json": schema}),
+        ("update_schema", {**name, "schema_json": {"properties": {"tax": {"type": "number"}}}}),
+        ("create_schema", {"entity_type": "profile", "entity_name": "$user", "schema_json": of_users}),
+        ("lexicon_schemas", {}),
+        ("lexicon_schema", {"entity_type": "event", "name": "Sale/made"}),
+        ("list_schema_registry", {"entity_type": "profile"}),
+        ("delete_schemas", name),
+        ("lexicon_schema", {"entity_type": "event", "name": "Gone"}),
+    )
+    assert made == {"status": "ok"}
+    assert merged["schemaJson"]["properties"].keys() == {"amount", "tax"}
+    assert [(each["entity_type"], each["name"]) for each in listed] == [
+        ("event", "Sale/made"),
+        ("profile", "$user"),
+    ]
+    assert one["schema_json"]["description"] == schema["description"]
+    assert one["schema_json"]["metadata"]["display_name"] == "Sale"
+    assert [each["name"] for each in registry] == ["$user"]
+    assert gone["delete_count"] == 1
+    assert missing["error"] == "QueryError"
