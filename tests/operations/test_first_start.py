@@ -68,6 +68,16 @@ def test_what_people_renamed_or_deleted_stays_so(catalog: Catalog) -> None:
     assert catalog.accounts() == []
 
 
+@pytest.mark.parametrize("given", [PRESET, replace(PRESET, token=""), replace(PRESET, secret="")])
+def test_a_project_that_was_renamed_keeps_its_presets(catalog: Catalog, given: Settings) -> None:
+    project = start(catalog, PRESET).project
+    assert project is not None
+    renamed = catalog.change_project(project.id, name="shop")
+    catalog.create_project("other", token="o", secret_hash=b"", id_merge="simplified", now_ms=NOW_MS)
+    assert start(catalog, given).project == renamed
+    assert [each.name for each in catalog.projects()] == ["shop", "other"]
+
+
 def test_presets_are_taken_as_they_are_and_never_repeated(catalog: Catalog) -> None:
     access = start(catalog, PRESET)
     (project,), (account,) = catalog.projects(), catalog.accounts()

@@ -37,7 +37,8 @@ def ensure_access(catalog: Catalog, settings: Settings, *, now_ms: int) -> Acces
     """Make the project `default` and an owner account on a first start, and put presets in force.
 
     A preset token or secret is that of `default` after every start, a preset account an owner; without
-    presets an existing catalog is left as it is. Raises `CatalogError` (a preset token is taken).
+    presets an existing catalog is left as it is. Where people have renamed it, it is the project that has a
+    preset already. Raises `CatalogError` (a preset token is taken).
     """
     user, password = settings.account_parts()
     first = not catalog.projects()
@@ -48,7 +49,7 @@ def ensure_access(catalog: Catalog, settings: Settings, *, now_ms: int) -> Acces
         # Before the project: if this start dies in between, the next one makes a password anew and shows it.
         user, made_password = OWNER_NAME, new_password()
         _ensure_owner(catalog, user, made_password, now_ms)
-    project = next((project for project in catalog.projects() if project.name == PROJECT_NAME), None)
+    project = _preset_project(catalog, settings)
     made_secret = ""
     if project is None and (first or settings.token or settings.secret):
         made_secret = "" if settings.secret else new_secret()
@@ -73,6 +74,19 @@ def short_presets(settings: Settings) -> list[str]:
         "MIXDOWN_ACCOUNT": password,
     }
     return [name for name, value in presets.items() if value and len(value) < SHORT_SECRET_CHARS]
+
+
+def _preset_project(catalog: Catalog, settings: Settings) -> Project | None:
+    """The project `default`, or what became of it: the one that has the preset token or secret."""
+    projects = catalog.projects()
+    named = [project for project in projects if project.name == PROJECT_NAME]
+    hashed = secret_hash(settings.secret) if settings.secret else b""
+    holding = [
+        project
+        for project in projects
+        if (settings.token and project.token == settings.token) or same(hashed, project.secret_hash)
+    ]
+    return next(iter(named or holding), None)
 
 
 def _put_in_force(catalog: Catalog, project: Project, settings: Settings) -> Project:
