@@ -191,9 +191,17 @@ export function toast(text, { good = false } = {}) {
   setTimeout(() => shown.remove(), TOAST_MS);
 }
 
+/** Whether a part asks again by itself: what fails once is asked for again, and what is shown stays. */
+function polls(event) {
+  return Boolean(event.detail.requestConfig?.elt?.getAttribute("hx-trigger")?.includes("every "));
+}
+
 function addMessages() {
-  document.addEventListener("htmx:sendError", () => toast("The server cannot be reached. Nothing was changed; try again in a moment."));
-  document.addEventListener("htmx:timeout", () => toast("The server took too long to answer."));
+  document.addEventListener("htmx:sendError", (event) => polls(event) || toast("The server cannot be reached. Nothing was changed; try again in a moment."));
+  document.addEventListener("htmx:timeout", (event) => polls(event) || toast("The server took too long to answer."));
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (polls(event) && event.detail.xhr.status >= 400) event.detail.shouldSwap = false;
+  });
   document.addEventListener("mixdown:problem", (event) => toast(String(event.detail.text ?? event.detail.value ?? "That did not work.")));
   document.addEventListener("mixdown:notice", (event) => toast(String(event.detail.text ?? event.detail.value ?? ""), { good: true }));
   document.addEventListener("htmx:configRequest", (event) => {

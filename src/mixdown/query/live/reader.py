@@ -152,10 +152,7 @@ class TailReader:
                 unread += piece.counts
         items: list[Item] = []
         for piece in read:
-            try:
-                items += items_of(piece)
-            except CorruptStoreError:
-                continue
+            items += _readable(piece)
         items = [item for item in items if item.position >= begin.position]
         refused, refusal = self._refused(begin.refusal, end.refusal, shares, unread)
         return Stretch(_merged(items, refused), unread, begin, Cursor(position, refusal))
@@ -215,7 +212,7 @@ def recent(store: Store, wanted: Wanted, *, limit: int) -> tuple[list[Item], Cur
         found: list[Item] = []
         for piece in pieces_of(chunk):
             if wanted.counted(piece.counts):
-                found += [item for item in items_of(piece) if wanted.takes(item)]
+                found += [item for item in _readable(piece) if wanted.takes(item)]
         return found
 
     records: list[Item] = []
@@ -230,6 +227,14 @@ def recent(store: Store, wanted: Wanted, *, limit: int) -> tuple[list[Item], Cur
         [item for item in refused if _refusal_id(item) <= now.refusal],
     )
     return merged[-limit:], now
+
+
+def _readable(piece: Piece) -> list[Item]:
+    """The records of a piece; none of one that cannot be read, for the doctor tells of it."""
+    try:
+        return items_of(piece)
+    except CorruptStoreError:
+        return []
 
 
 def _refusals(store: Store, projects: frozenset[int] | None, *, limit: int) -> list[RefusedRecord]:

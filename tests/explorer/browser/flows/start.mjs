@@ -15,6 +15,20 @@ export default async function start(site) {
   await site.shows("Last record received");
   await chart(site);
   await site.axe();
+  await survives(site);
+}
+
+/** The server is gone for a while: what is shown stays, nobody is told again and again, and it goes on. */
+async function survives(site) {
+  site.allow(/\b503\b|ERR_FAILED|Failed to load resource|htmx:(afterRequest|sendError)/);
+  await site.page.route("**/totals*", (route) => route.fulfill({ status: 503, contentType: "application/json", body: "{}" }));
+  await site.page.waitForResponse((answer) => answer.url().includes("/totals") && answer.status() === 503);
+  await site.page.route("**/totals*", (route) => route.abort());
+  await site.page.waitForRequest((request) => request.url().includes("/totals"));
+  site.expect((await site.page.locator(".start-total").count()) >= 2, "the totals stay");
+  site.expect((await site.page.locator(".toast").count()) === 0, "nothing pops up");
+  await site.page.unroute("**/totals*");
+  await site.page.waitForResponse((answer) => answer.url().includes("/totals") && answer.status() === 200);
 }
 
 /** Each SDK's snippet has this server and this token; the copy button copies it; the address keeps the choice. */
