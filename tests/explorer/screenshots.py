@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from tests.explorer import pleasant
+from tests.explorer import pleasant, story
 from tests.explorer.browser import PROGRAMS, Browser
 from tests.explorer.seed import seed
 from tests.sdk.npm import NO_CHROMIUM, clean_environment, find_chromium, npm_install
@@ -42,7 +42,11 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="mixdown-pictures-") as name:
         folder = Path(name)
         with servers_ended_together(folder) as start:
-            seeded = seed(start(environment=SERVER), with_hostile=asked.hostile)
+            clock = story.Clock(folder / "clock")
+            clock.set(-30 * pleasant.DAY_S)
+            server = start(environment={**SERVER, **clock.environment()})
+            story.play(server, clock, int(time.time()))
+            seeded = seed(server, with_records=False, with_hostile=asked.hostile)
             config = {
                 **seeded.config(),
                 "pictures": str(asked.folder.resolve()),

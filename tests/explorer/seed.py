@@ -53,16 +53,17 @@ class Seeded:
         }
 
 
-def seed(server: Server, *, with_hostile: bool = True) -> Seeded:
-    """Fill a fresh server."""
+def seed(server: Server, *, with_records: bool = True, with_hostile: bool = True) -> Seeded:
+    """Fill a fresh server; without records where they are in it already."""
     now_s = int(time.time())
     _owned(server, "PATCH", f"/api/mixdown/projects/{server.project_id}", {"name": PROJECT_NAME})
     accounts = {"owner": server.account} | {role: _account(server, role) for role in ROLES}
-    for batch in ordinary.profile_updates(now_s):
-        _write(server, "/engage", batch)
-    _write(server, "/groups", ordinary.group_updates(now_s))
-    _import(server, ordinary.events(now_s))
-    _write_recent(server, now_s)
+    if with_records:
+        for batch in ordinary.profile_updates(now_s):
+            _write(server, "/engage", batch)
+        _write(server, "/groups", ordinary.group_updates(now_s))
+        _import(server, ordinary.events(now_s))
+        _write_recent(server, now_s)
     for path, records in ordinary.refused(server.token, now_s):
         assert server.post(f"{path}{'&' if '?' in path else '?'}ip=0", records).status == 200
     cohorts = {name: _cohort(server, name, where) for name, where in ordinary.COHORTS}

@@ -5,6 +5,7 @@ that it would find what it looks for: servers whose templates escape nothing.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def test_a_server_without(
     browser: Browser,
     tmp_path: Path,
 ) -> None:
-    broken = {**WHOLE, "PYTHONPATH": str(UNESCAPED), **environment}
+    path = os.pathsep.join([str(UNESCAPED), *filter(None, [os.environ.get("PYTHONPATH")])])
+    broken = {**WHOLE, "PYTHONPATH": path, **environment}
     config = {**attacked(start_module_server(environment=broken)), "pages": 6}
     outcome = browser.outcome(ATTACK, config, tmp_path)
     assert any(found in failure["text"] for failure in outcome["failures"]), outcome

@@ -7,8 +7,10 @@
 import { pages } from "./pages.mjs";
 
 export const widths = ["desktop"];
-const VISITS = 120;
-const OF_ONE_KIND = 3;
+export const patience = 300_000;
+const VISITS = 90;
+const OF_ONE_KIND = 2;
+const UNFOLDED_MS = 500;
 const PARAMETERS = ["q", "search", "where", "sort", "columns", "name", "id", "group_key", "key", "by", "from", "to", "kind",
   "event", "query", "page", "after", "next", "unit", "property", "value", "tab", "notice", "problem", "cohort", "as_of"];
 
@@ -76,11 +78,15 @@ async function visit(site, address) {
     await inspect(site, address);
     return [];
   }
+  if (!(await site.page.evaluate(() => !!document.querySelector("main")))) { // a part, as it comes
+    await inspect(site, address);
+    return site.page.evaluate(addresses);
+  }
   await site.settled();
   await inspect(site, address);
   const found = await site.page.evaluate(addresses);
   await site.page.evaluate(unfold);
-  await site.settled(2000).catch(() => {}); // a dialog that was shown without its opener may wait for ever
+  await site.settled(UNFOLDED_MS).catch(() => {}); // a dialog that was shown without its opener may wait for ever
   await inspect(site, `${address}, unfolded`);
   return [...found, ...await site.page.evaluate(addresses)];
 }

@@ -2,9 +2,10 @@
  * `node run.mjs FLOW CONFIG`: runs one flow in headless Chromium and prints `{"failures": […], "told": […]}`.
  *
  * FLOW is a module of flows/; CONFIG a JSON file: what tests/explorer/site.py says of the server and of Chromium.
- * A flow exports `default async function (site)`, and `widths`, a list of "desktop" and "phone", where it is to
- * run at other widths than a desktop's alone. What fails is told with its text, the address, what the page shows
- * and a screenshot in the configuration's folder; the program then ends with status 1.
+ * A flow exports `default async function (site)`; `widths`, a list of "desktop" and "phone", where it is to run at
+ * other widths than a desktop's alone; and `patience`, in ms, where it takes longer than others. What fails is told
+ * with its text, the address, what the page shows and a screenshot in the configuration's folder; the program then
+ * ends with status 1.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -34,7 +35,8 @@ async function run(browser, config, flow, name, width) {
   const site = await Site.open(browser, config, width);
   let timer;
   const patience = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`the flow did not end within ${PATIENCE_MS / 1000} s`)), PATIENCE_MS);
+    const limit = flow.patience ?? PATIENCE_MS;
+    timer = setTimeout(() => reject(new Error(`the flow did not end within ${limit / 1000} s`)), limit);
   });
   try {
     await Promise.race([(async () => {

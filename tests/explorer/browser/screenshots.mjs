@@ -7,8 +7,22 @@ export const widths = ["desktop", "phone"];
 export const signedOut = true;
 const QUALITY = 82;
 
+const QUERY = `select properties ->> '$.plan' as plan, count(*) as people,
+  round(avg(properties ->> '$.tasks_done')) as tasks
+from users group by plan order by people desc`;
+
 /** What makes a page look as it does in use. */
 const PREPARED = {
+  sql: async (site) => {
+    await site.go("sql", { q: QUERY });
+    await site.page.getByRole("button", { name: "Run" }).click();
+    await site.until(async () => (await site.page.locator("main table").count()) > 0, "the query's result is shown");
+    await site.settled();
+  },
+  profile: async (site) => {
+    await site.page.getByRole("tab", { name: "History" }).or(site.page.getByRole("link", { name: "History" })).first().click();
+    await site.settled();
+  },
   live: async (site) => {
     for (const [path, records] of site.config.live) await site.send(path, records);
     await site.page.waitForTimeout(900);
