@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from mixdown.cli.transfer import asking, mixpanel
+from mixdown.explorer import conditions, people
 from mixdown.fold import identity as fold_identity
 from mixdown.http import compression, exchange, ingestion, live, own, room
 from mixdown.http.jsontext import DEAR_PARTS
 from mixdown.ingest import commit, rows
 from mixdown.model import identity, limits
-from mixdown.query import choosing, engage, identities, recent, refused
+from mixdown.query import choosing, engage, identities, listing, recent, refused
 from mixdown.query.files import columns, parquet
 from mixdown.query.live import arrivals, reader, tail
 from mixdown.server import protocol, worker
@@ -114,6 +115,12 @@ def test_every_row_says_what_happens_and_why() -> None:
         ("reads that a worker does at once", [worker.READ_THREADS]),
         ("reads beside them that filter, search, sort or count cohorts", [worker.SCAN_THREADS]),
         ("rows of a page", [engage.PAGE_SIZE_LIMIT]),
+        ("profiles of a page of a list", [listing.LIMIT_LIMIT]),
+        ("time that a list looks for a page", [listing.DEFAULT_LOOK_MS, listing.LOOK_LIMIT_MS]),
+        ("profiles that a list looks at in one statement", [listing.MOST_ROWS]),
+        ("first profiles of a sorted result that are found without sorting all", [sorting.FEW_LIMIT]),
+        ("columns of a list", [people.COLUMNS_LIMIT]),
+        ("conditions of a filter that are shown one by one", [conditions.ROWS_LIMIT]),
         ("ids in one query", [engage.IDS_LIMIT]),
         ("documents in one answer", [engage.ANSWER_LIMIT_BYTES // MIB]),
         ("documents read at once", [documents.FOUND_LIMIT_BYTES // MIB]),

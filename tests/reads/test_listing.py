@@ -238,9 +238,8 @@ def test_no_cell_of_a_csv_is_a_formula(world: World) -> None:
     assert lines(get_file(world, format="ndjson"))[0]["$properties"]["formula"] == "=1+1"
 
 
+@pytest.mark.parametrize("world", ["sqlite"], indirect=True)  # the command line works on a folder
 def test_a_file_is_what_the_command_line_exports(tmp_path: Path, people: World) -> None:
-    if not hasattr(people.store, "folder"):
-        pytest.skip("the command line works on a data folder, which the store in memory has not")
     where = 'properties["age"] == 36 or properties["plan"] == "free"'
 
     def exported(name: str, *flags: str) -> bytes:

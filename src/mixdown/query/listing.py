@@ -28,7 +28,7 @@ DEFAULT_LOOK_MS: Final = 500
 LOOK_LIMIT_MS: Final = 5000
 STRETCH_S: Final = 0.05
 _FIRST_ROWS: Final = 1000
-_MOST_ROWS: Final = 100_000
+MOST_ROWS: Final = 100_000
 _NO_DOCUMENT: Final = b"{}"
 _AT_ONCE: Final = 100
 _ROOM_BYTES: Final = 32 * 1024 * 1024
@@ -89,7 +89,7 @@ def _look(store: Store, query: ListQuery, choice: Choice, clock: Callable[[], fl
         if some.profiles and some.looked_at < rows:  # they are large: no more of them in one answer
             return Looked(found, looked_at, some.last)
         after = some.last
-        rows = max(1, min(2 * rows, _MOST_ROWS, int(rows * STRETCH_S / max(now - begun, 1e-6))))
+        rows = max(1, min(2 * rows, MOST_ROWS, int(rows * STRETCH_S / max(now - begun, 1e-6))))
 
 
 def _look_at_listed(store: Store, query: ListQuery, choice: Choice, clock: Callable[[], float]) -> Looked:
