@@ -118,13 +118,13 @@ def test_all_of_a_type_or_one_schema_may_be_deleted(world: World) -> None:
     assert results(world, "GET") == []
 
 
-@pytest.mark.parametrize("name", ["a/b", "a//b", "a b", "é#?%", ".", "x/", "\U0001f389", "schemas"])
-def test_a_name_of_any_letters_is_found_again(world: World, name: str) -> None:
-    upload(world, entry(name))
-    assert results(world, "GET", "/event", params={"entity_name": name}) == BOUGHT
-    quoted = "".join(f"%{byte:02X}" for byte in name.encode())
-    if name != "." and not name.endswith("/"):  # the client takes these for parts of the path
-        assert call(world, "GET", f"/event/{quoted}").json()["results"] == [entry(name)]
+def test_a_name_of_any_letters_is_found_again(plain_world: World) -> None:
+    for name in ("a/b", "a//b", "a b", "é#?%", ".", "x/", "\U0001f389", "schemas"):
+        upload(plain_world, entry(name))
+        assert results(plain_world, "GET", "/event", params={"entity_name": name}) == BOUGHT
+        quoted = "".join(f"%{byte:02X}" for byte in name.encode())
+        if name != "." and not name.endswith("/"):  # the client takes these for parts of the path
+            assert call(plain_world, "GET", f"/event/{quoted}").json()["results"] == [entry(name)]
 
 
 @pytest.mark.parametrize(
