@@ -285,6 +285,21 @@ def test_events_and_their_properties_are_told(world: World) -> None:
     }
 
 
+def test_properties_of_many_events_are_counted_over_fewer_days(
+    plain_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def event(days_ago: int, number: int) -> dict[str, Any]:
+        time_ms = plain_world.now_ms - days_ago * 24 * 3600 * 1000
+        known = {"event": "e", "time": time_ms, "distinct_id": "ada", "insert_id": f"{days_ago}-{number}"}
+        return {**known, "properties": {f"d{days_ago}": number}}
+
+    plain_world.store_events([event(days_ago, number) for days_ago in (0, 1, 2) for number in range(3)])
+    for limit, days, names in ((9, 31, ["d0", "d1", "d2"]), (8, 2, ["d0", "d1"]), (1, 1, ["d0"])):
+        monkeypatch.setattr("mixdown.http.dictionary.RECENT_EVENTS", limit)
+        answer = plain_world.get(OWN, params={"of": "event_properties"}).json()
+        assert (answer["days"], [row["name"] for row in answer["results"]]) == (days, names)
+
+
 def test_an_empty_project_has_an_empty_dictionary(world: World) -> None:
     for of in ("users", "events", "event_properties"):
         assert rows(world, of=of) == {}

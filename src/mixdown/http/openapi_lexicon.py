@@ -194,7 +194,7 @@ def _delete(identity: str, summary: str, path: str, parameters: tuple[dict[str, 
 
 def _dictionary() -> Operation:
     found = figure_errors(dictionary.PATH)
-    answer = {"status": "ok", "complete": True, "results": [_ROW]}
+    answer = {"status": "ok", "complete": True, "days": None, "results": [_ROW]}
     found["200"] = response(
         "A row for each name, the most frequent first, then what is only written of.",
         content(ref("DictionaryAnswer"), answer),
@@ -207,7 +207,8 @@ def _dictionary() -> Operation:
         "readDictionary",
         _TAG,
         "What is observed of properties and events, and what is written of them",
-        f"Properties of events are counted over the last {dictionary.RECENT_DAYS} days with events. "
+        f"Properties of events are counted over the last {dictionary.RECENT_DAYS} days with events, "
+        f"or as many of them as hold {dictionary.RECENT_EVENTS} events. "
         "Their types and examples are those of a few events, examples of profiles those of the first.",
         found,
         parameters=(PROJECT | {"example": 1}, of, key, event, WAIT),

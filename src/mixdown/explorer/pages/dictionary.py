@@ -70,9 +70,9 @@ def _params(asked: Mapping[str, str]) -> dict[str, str | None]:
     return {"of": asked["of"], "data_group_id": asked.get("key"), "event": asked.get("event")}
 
 
-async def _all(visit: Visit, asked: Mapping[str, str]) -> tuple[list[dict[str, Any]], bool]:
-    answer = (await visit.ask("GET", _OWN, params=_params(asked))).good()
-    return answer["results"], answer["complete"]
+async def _all(visit: Visit, asked: Mapping[str, str]) -> dict[str, Any]:
+    answer: dict[str, Any] = (await visit.ask("GET", _OWN, params=_params(asked))).good()
+    return answer
 
 
 # --- the list -------------------------------------------------------------------------------------
@@ -125,7 +125,8 @@ def _filters(visit: Visit) -> dict[str, str]:
 
 async def _rows(visit: Visit) -> Mapping[str, Any]:
     asked, filters = _asked(visit), _filters(visit)
-    found, complete = await _all(visit, asked)
+    answer = await _all(visit, asked)
+    found = answer["results"]
     wanted = [row for row in found if _is_wanted(row, filters)]
     offset = visit.integer("offset", 0, low=0, high=_OFFSET_LIMIT)
     shown = wanted if _is_twin(visit) else wanted[offset : offset + PAGE]
@@ -134,7 +135,8 @@ async def _rows(visit: Visit) -> Mapping[str, Any]:
     return {
         "asked": asked,
         "filters": filters,
-        "complete": complete,
+        "complete": answer["complete"],
+        "days": answer["days"],
         "known": len(found),
         "found": len(wanted),
         "documented": sum(row["documented"] for row in found),
@@ -234,13 +236,13 @@ def _described(schema: Mapping[str, Any], asked: Mapping[str, str], name: str) -
 async def _facts(visit: Visit) -> Mapping[str, Any]:
     """What is observed of one name, with some values of a property of events."""
     asked, name = _asked(visit), visit.text("name")
-    found, _ = await _all(visit, asked)
-    row = next((row for row in found if row["name"] == name), None)
+    answer = await _all(visit, asked)
+    row = next((row for row in answer["results"] if row["name"] == name), None)
     values: list[str] = []
     if asked["of"] == "event_properties" and row is not None:
         params = {"name": name, "event": asked.get("event"), "limit": 10}
         values = (await visit.ask("GET", "/api/query/events/properties/values", params=params)).good()
-    return {"row": row, "values": values, "asked": asked}
+    return {"row": row, "values": values, "asked": asked, "days": answer["days"]}
 
 
 # --- writing --------------------------------------------------------------------------------------

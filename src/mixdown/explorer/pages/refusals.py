@@ -22,7 +22,7 @@ from mixdown.http.own import RESEND_LIMIT
 from mixdown.model.values import clean_text
 
 _OWN: Final = "/api/mixdown/refusals"
-PAGE: Final = 50
+PAGE: Final = 25
 SHOWN_CHARS: Final = 20_000
 """Of a longer record the start is shown, and all of it is one download away."""
 HIDDEN_TOKEN: Final = "YOUR_TOKEN"
