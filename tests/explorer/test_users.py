@@ -171,6 +171,7 @@ def test_a_filter_with_an_error_shows_its_place(world: World) -> None:
     assert "<span>properties[&#34;plan&#34;] </span>" in reply.text
     assert not shown(reply)
     assert "Nothing matches" not in reply.text
+    assert "Save as cohort" not in reply.text
     at_end = look(world, "users", where='properties["plan"] ==')
     assert "found the end" in at_end.text
     assert "<mark> </mark>" in at_end.text

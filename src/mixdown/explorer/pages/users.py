@@ -142,7 +142,9 @@ async def page(visit: Visit, asked: Asked) -> Mapping[str, Any]:
             )
         ],
         "filter": filter_view(visit, asked, read, properties),
-        "may_save": visit.may(ANALYSTS) and bool(asked.where) and not (asked.search or asked.cohort),
+        "may_save": visit.may(ANALYSTS)
+        and bool(asked.where)
+        and not (asked.search or asked.cohort or read.problem),
         "urls": _urls(visit, asked, names),
         "state": [[name, value] for name, value in asked.state],
         "downloads": [
