@@ -10,7 +10,7 @@ import pytest
 from mixdown.query.live import arrivals
 from mixdown.query.live.arrivals import INTERVAL_S, INTERVALS, ArrivalCounts
 from tests.live.support import ARRIVALS, RECENT, Listener, event, query
-from tests.reads.support import NOON_MS, OTHER_TOKEN, OWNER, STRANGER, TOKEN, World, names, user
+from tests.reads.support import ADMIN, NOON_MS, OTHER_TOKEN, OWNER, STRANGER, TOKEN, World, names, user
 
 BAD = {"$token": TOKEN, "$set": {}}
 
@@ -30,6 +30,20 @@ def test_the_newest_records_come_newest_first_and_a_stream_goes_on_from_there(wo
     world.send(user("meanwhile"))
     listener = Listener(world, query(after=found["cursor"]))
     assert [message.data["id"] for message in listener.hear(1)] == ["meanwhile"]
+
+
+def test_who_may_only_read_finds_no_token_in_what_was_refused(world: World) -> None:
+    refusals = "/api/mixdown/refusals"
+    world.send(BAD)
+    heard = Listener(world, query(kind="refusal"))
+    world.send(BAD)
+    (refused,) = heard.hear(1)
+    for seen in (world.get(RECENT).text, world.get(refusals).text, heard.body.decode()):
+        assert "missing or empty" in seen
+        assert TOKEN not in seen
+    assert "YOUR_TOKEN" in refused.data["record"]
+    for target in (RECENT, refusals):
+        assert TOKEN in world.get(target, user=ADMIN).text
 
 
 def test_the_newest_are_bounded_and_filtered(world: World) -> None:

@@ -61,7 +61,7 @@ def test_every_kind_of_record_is_heard_as_it_arrives_with_what_it_says(world: Wo
     assert second.data["id"] == "bob"
     assert (refused.data["index"], refused.data["field"]) == (1, "$distinct_id")
     assert refused.data["message"] == "$distinct_id, missing or empty"
-    assert json.loads(refused.data["record"]) == BAD
+    assert json.loads(refused.data["record"]) == {**BAD, "$token": "YOUR_TOKEN"}  # heard by a consumer
 
 
 def test_whoever_comes_back_hears_what_came_meanwhile_and_nothing_twice(world: World) -> None:

@@ -193,3 +193,21 @@ def _text(raw: bytes) -> str:
     except UnicodeDecodeError:
         return ""
     return text if text.isprintable() else ""
+
+
+HIDDEN_TOKEN: Final = "YOUR_TOKEN"
+"""What a consumer reads where a record names its project's token."""
+
+
+def hidden_tokens(caller: Caller, projects: Iterable[Project]) -> tuple[str, ...]:
+    """The tokens of those of these projects in which an account may read alone: they are not for its eyes."""
+    if caller.is_secret:
+        return ()
+    return tuple(project.token for project in projects if not caller.sees(project.id, ANALYSTS))
+
+
+def without_tokens(text: str, tokens: Iterable[str]) -> str:
+    """A text in which nobody reads these tokens."""
+    for token in tokens:
+        text = text.replace(token, HIDDEN_TOKEN)
+    return text

@@ -17,7 +17,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from mixdown.http.auth import READERS, Caller, project_of, require
+from mixdown.http.auth import (
+    HIDDEN_TOKEN,
+    READERS,
+    Caller,
+    hidden_tokens,
+    project_of,
+    require,
+    without_tokens,
+)
 from mixdown.http.own import NO_PROJECT, PREFIX, event_view, record_view, refusal_view
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering
@@ -62,6 +70,7 @@ class Asked(NamedTuple):
     wanted: Wanted
     parameters: Parameters
     who: Who
+    hidden: tuple[str, ...] = ()
 
 
 def routes(services: Services) -> list[Route]:
@@ -98,7 +107,8 @@ async def asked_by(request: Request, services: Services) -> Asked:
         _short(parameters, "id"),
         _short(parameters, "text").lower(),
     )
-    return Asked(wanted, parameters, who)
+    seen = [project for project in view.projects.values() if project.id in (wanted.projects or ())]
+    return Asked(wanted, parameters, who, hidden_tokens(caller, seen))
 
 
 def _projects(caller: Caller, view: CatalogView, parameters: Parameters) -> frozenset[int] | None:
@@ -146,19 +156,22 @@ async def stream(request: Request, services: Services, asked: Asked) -> Response
             return False
 
     listener = await services.live.listen(asked.wanted, RENDERING, rate=rate, after=after, allowed=allowed)
-    return _Live(services, listener, resumed=after is not None, seconds=seconds)
+    return _Live(services, listener, resumed=after is not None, seconds=seconds, hidden=asked.hidden)
 
 
 class _Live(Response):
     """Sends what a listener hears."""
 
-    def __init__(self, services: Services, listener: Listener, *, resumed: bool, seconds: int) -> None:
+    def __init__(
+        self, services: Services, listener: Listener, *, resumed: bool, seconds: int, hidden: tuple[str, ...]
+    ) -> None:
         super().__init__(headers=dict(_HEADERS))
         self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
         self._services = services
         self._listener = listener
         self._resumed = resumed
         self._seconds = seconds
+        self._hidden = [token.encode() for token in hidden]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the client has gone, or there is no more."""
@@ -174,6 +187,8 @@ class _Live(Response):
                 found = await listener.take(min(HEARTBEAT_S, left_s))
                 if listener.ended and not found:
                     break
+                for token in self._hidden:
+                    found = found.replace(token, HIDDEN_TOKEN.encode())
                 await _send(send, found or b": nothing new\n\n")
             if not gone.done():
                 why = listener.ended or "as long as was asked"
@@ -287,6 +302,8 @@ async def newest_of(services: Services, asked: Asked) -> dict[str, Any]:
             if records and size > RECENT_BYTES:
                 break
             records.append(view)
+        if asked.hidden:
+            records = orjson.loads(without_tokens(orjson.dumps(records).decode(), asked.hidden))
         return {"cursor": str(cursor), "records": records}
 
     return await in_scan_thread(services, look)

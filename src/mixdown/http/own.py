@@ -8,7 +8,7 @@ token.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mixdown.http.auth import ADMINS, READERS, Caller, project_of, refuse_other_sites, require
+from mixdown.http.auth import (
+    ADMINS,
+    READERS,
+    Caller,
+    hidden_tokens,
+    project_of,
+    refuse_other_sites,
+    require,
+    without_tokens,
+)
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering
 from mixdown.http.reading import authenticated, in_thread, json_response, project_id_of, to_its_end
@@ -88,7 +97,8 @@ def routes(services: Services) -> list[Route]:
             )
 
         found, more = await in_thread(services, call)
-        return _ok([refusal_view(refusal) for refusal in found], more=more)
+        hidden = hidden_tokens(asked.caller, asked.projects)
+        return _ok([refusal_view(refusal, hidden) for refusal in found], more=more)
 
     async def reasons(request: Request) -> Response:
         asked = await _ask(request, services)
@@ -187,8 +197,11 @@ def event_view(event: RecentEvent) -> dict[str, Any]:
     }
 
 
-def refusal_view(refusal: RefusedRecord) -> dict[str, Any]:
-    """A refusal as this API shows it; `record` is the text that arrived, cut where `whole` is false."""
+def refusal_view(refusal: RefusedRecord, hidden: Iterable[str] = ()) -> dict[str, Any]:
+    """A refusal as this API shows it; `record` is the text that arrived, cut where `whole` is false.
+
+    `hidden` are tokens that are not for the reader's eyes.
+    """
     return {
         "id": refusal.id,
         "time": iso_seconds(refusal.time_ms),
@@ -197,7 +210,7 @@ def refusal_view(refusal: RefusedRecord) -> dict[str, Any]:
         "index": refusal.index,
         "field": refusal.field,
         "message": refusal.message,
-        "record": refusal.record,
+        "record": without_tokens(refusal.record, hidden),
         "whole": refusal.whole,
         "sdk": refusal.sdk,
     }

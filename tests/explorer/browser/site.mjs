@@ -145,7 +145,7 @@ export class Site {
     await this.page.fill("input[name=password]", password);
     await this.page.press("input[name=password]", "Enter");
     await this.page.waitForURL((url) => !url.pathname.startsWith("/explorer/sign-in"));
-    await this.settled();
+    if (options.javaScriptEnabled !== false) await this.settled();
     return this.page;
   }
 

@@ -4,7 +4,7 @@ import { pages } from "../pages.mjs";
 /** Runs in a page: parts that would be loaded, without a link in their place. */
 function lost() {
   const later = [...document.querySelectorAll("[hx-get][hx-trigger*='load'], [hx-get][hx-trigger*='revealed']")];
-  return later.filter((part) => !part.querySelector("a[href]")).map((part) => part.outerHTML.slice(0, 200));
+  return later.filter((part) => part.querySelector(".skeleton") && !part.querySelector("a[href]")).map((part) => part.outerHTML.slice(0, 200));
 }
 
 export default async function withoutScript(site) {
