@@ -15,6 +15,7 @@ import signal
 import socket
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,7 @@ WRITE_THREADS: Final = 2
 _TICKS_PER_SECOND: Final = 10
 _GC_THRESHOLDS: Final = (50_000, 20, 50)
 _SWITCH_S: Final = 0.001  # how long the event loop may wait for a thread that computes
+_LARGE_NICENESS: Final = 5  # of what unfolds and decodes large bodies; at 10, others wait for its lock
 _INGESTION: Final = frozenset(f"/{endpoint}" for endpoint in ENDPOINTS)
 _TOO_MANY: Final = "the server has too many open connections"
 
@@ -135,7 +137,7 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
         stack.callback(store.close)
         executor = _threads(stack, READ_THREADS, "read")
         scans = _threads(stack, SCAN_THREADS, "scans")
-        writing = _threads(stack, WRITE_THREADS, "write")
+        writing = _threads(stack, WRITE_THREADS, "write", niceness=_LARGE_NICENESS)
         wake = WakeSender(settings.data_dir)
         stack.callback(wake.close)
         tracing = telemetry.begin(inheritance.name, os.environ)
@@ -194,11 +196,21 @@ def _set_interpreter() -> None:
     sys.setswitchinterval(_SWITCH_S)
 
 
-def _threads(stack: contextlib.ExitStack, count: int, name: str) -> ThreadPoolExecutor:
-    """Threads that end with the stack."""
-    made = ThreadPoolExecutor(count, thread_name_prefix=name)
+def _threads(stack: contextlib.ExitStack, count: int, name: str, *, niceness: int = 0) -> ThreadPoolExecutor:
+    """Threads that end with the stack; those of some niceness get what the others leave of a busy machine."""
+    made = ThreadPoolExecutor(
+        count, thread_name_prefix=name, initializer=functools.partial(_give_way, niceness)
+    )
     stack.callback(made.shutdown)
     return made
+
+
+def _give_way(niceness: int) -> None:
+    """Let this thread alone be nice: Linux counts threads here, other systems would take the process."""
+    if niceness and sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, own + niceness))
 
 
 def now_ms() -> int:
