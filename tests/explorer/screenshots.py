@@ -52,6 +52,7 @@ def main(arguments: list[str]) -> int:
                 "pictures": str(asked.folder.resolve()),
                 "png": str(asked.png.resolve()) if asked.png else "",
                 "only": asked.pages,
+                "data": str(server.data_dir),
                 "live": arriving(seeded.server.token),
             }
             browser.run(PROGRAMS / "screenshots.mjs", config, folder)
