@@ -8,7 +8,7 @@ import { pages } from "./pages.mjs";
 
 export const widths = ["desktop"];
 export const patience = 300_000;
-const VISITS = 90;
+const VISITS = 70;
 const OF_ONE_KIND = 2;
 const UNFOLDED_MS = 500;
 const PARAMETERS = ["q", "search", "where", "sort", "columns", "name", "id", "group_key", "key", "by", "from", "to", "kind",
@@ -144,24 +144,37 @@ async function jsonp(site) {
   site.expect(outcome === "refused", "the policy refuses a JSONP answer as a script");
 }
 
-/** Whatever a form is filled with comes back as text. */
+/** Runs in a page: where its forms post to, those with something to write in. */
+function posts() {
+  const forms = [...document.querySelectorAll("main form[method=post]")];
+  return forms.map((form) => form.querySelector("input:is([type=text], [type=search], :not([type])), textarea") && form.action);
+}
+
+/** Runs in a page: fill a form with markup and send it. */
+function fill(form, mark) {
+  for (const field of form.querySelectorAll("input:is([type=text], [type=search], :not([type])), textarea")) field.value = mark;
+  form.noValidate = true;
+  form.requestSubmit();
+}
+
+/** Whatever a form that changes something is filled with comes back as text; each form once. */
 async function forms(site, starts) {
+  const sent = new Set();
   for (const start of starts) {
     await site.page.goto(start);
-    const count = await site.page.locator("main form").count();
-    for (let at = 0; at < Math.min(count, 6); at += 1) {
+    const found = await site.page.evaluate(posts);
+    for (const [at, action] of found.entries()) {
+      if (!action || sent.has(action)) continue;
+      sent.add(action);
       await site.page.goto(start);
-      await site.settled();
-      const form = site.page.locator("main form").nth(at);
-      const fields = form.locator("input:is([type=text], [type=search], :not([type])), textarea");
-      if (!(await fields.count())) continue;
-      for (const field of await fields.all()) await field.evaluate((one, mark) => { one.value = mark; }, site.config.marks[0]);
-      await form.evaluate((one) => { one.noValidate = true; one.requestSubmit(); });
-      await new Promise((done) => setTimeout(done, 250));
-      await site.settled(2000).catch(() => {});
-      await inspect(site, `${start}, form ${at + 1} sent`);
+      const form = site.page.locator("main form[method=post]").nth(at);
+      await form.evaluate(fill, site.config.marks[0]);
+      await new Promise((done) => setTimeout(done, 300));
+      await site.settled(UNFOLDED_MS).catch(() => {});
+      await inspect(site, `${action}, sent`);
     }
   }
+  return sent.size;
 }
 
 export default async function attack(site) {
@@ -171,15 +184,17 @@ export default async function attack(site) {
   const attackers = [["profile", { id: user }], ["profile", { id: group, group_key: groupKey }], ["event", { name: event }], ["groups", { key: groupKey }]];
   starts.unshift(...attackers.map(([path, params]) => site.url(path, params)));
   const parameters = PARAMETERS.flatMap((name) => site.config.marks.map((mark) => [name, mark]));
-  const reflected = pages(site.people).map(([, path, params]) => site.url(path, { ...Object.fromEntries(parameters), ...params }));
+  const mirrors = pages(site.people).map(([, path, params]) => site.url(path, { ...Object.fromEntries(parameters), ...params }));
   const limit = site.config.pages ?? VISITS;
   site.found = 0;
-  const visited = await crawl(site, [...starts, ...reflected], limit);
+  const visited = await crawl(site, [...starts, ...mirrors], limit);
   site.tell(`visited ${visited.size} addresses; ${site.found} answered 200`);
   if (site.config.pages) return;
-  for (const address of reflections(visited, site.config.marks)) await look(site, address);
+  const reflected = reflections(visited, site.config.marks);
+  for (const address of reflected) await look(site, address);
+  site.tell(`${reflected.length} parameters with markup`);
   await live(site, "");
   await live(site, "live");
-  await forms(site, starts);
+  site.tell(`${await forms(site, starts)} forms sent with markup`);
   await jsonp(site);
 }
