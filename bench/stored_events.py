@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _options(arguments)
     with tempfile.TemporaryDirectory(prefix="mixdown-bench-", dir=chosen.folder) as name:
         folder = Path(name)
+        folder.chmod(0o711)  # PostgreSQL runs as another user, in a folder of its own below this one
         needed = chosen.events * BYTES_AN_EVENT + chosen.postgres_events * POSTGRES_BYTES_AN_EVENT
         disk.refuse_full(folder, needed)
         result: dict[str, Any] = {

@@ -37,7 +37,9 @@ _FILE: Final = identifier(FILE_COLUMN)
 # Sorted by time in small groups, so that a day can be taken out of a file of many days.
 FORM: Final = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2"
 _RECENT_FORM: Final = "compression_level 1, row_group_size 2048"
-DAY_FORM: Final = "row_group_size 122880"
+# A day is sorted by person: in groups of this size, a read of one person unfolds a few and passes the rest.
+# Groups of 122,880 rows take 2 to 5 % less room, and four times as long for one person.
+DAY_FORM: Final = "row_group_size 16384"
 
 
 class Written(msgspec.Struct, frozen=True):
