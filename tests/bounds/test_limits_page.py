@@ -62,7 +62,7 @@ def test_every_row_says_what_happens_and_why() -> None:
     ("limit", "numbers"),
     [
         ("headers", [protocol.HEADER_COUNT_LIMIT]),
-        ("listeners to what arrives, a worker", [tail.LISTENERS_LIMIT]),
+        ("listeners to what arrives, a worker", [tail.LISTENERS_LIMIT, tail.LISTENERS_OF_ONE]),
         ("what waits for a listener", [tail.QUEUE_MESSAGES, tail.QUEUE_BYTES // MIB]),
         (
             "records that a listener is sent a second",

@@ -163,7 +163,7 @@ def test_an_answer_above_the_limit_is_a_clear_problem(
     monkeypatch.setattr(asking, "ANSWER_LIMIT_BYTES", 2000)
     reply = asked.reply(asks("GET", ENGAGE))
     assert reply.status_code == 413
-    assert reply.json()["error"] == asking.TOO_LARGE
+    assert reply.json()["error"] == asking.TOO_LARGE.format(limit=asking.ANSWER_LIMIT_BYTES // 1024**2)
     monkeypatch.setattr(asking, "ANSWER_LIMIT_BYTES", 200_000)
     assert len(asked.shown(asks("GET", ENGAGE))["results"]) == 200
 

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from mixdown.explorer import session
+from mixdown.explorer.attempts import FAILURES_ALLOWED
 from mixdown.explorer.site import Explorer
 from mixdown.http.app import App, make_app
 from mixdown.http.cookies import COOKIE_NAME
@@ -235,3 +237,18 @@ def test_behind_a_trusted_proxy_with_tls_the_cookie_is_secure(
         assert ("https://mixdown.test" in shown) == is_secure
     finally:
         behind.close()
+
+
+def test_attempts_that_come_at_once_are_no_more_than_attempts_one_by_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "FAILURE_PAUSE_S", 0.05)
+    forms = [{"username": READER, "password": f"guess {number}"} for number in range(40)]
+    replies = world.at_once(*(world.http.post(SIGN_IN, data=form) for form in forms))
+    codes = [reply.status_code for reply in replies]
+    assert codes.count(401) == FAILURES_ALLOWED
+    assert codes.count(429) == len(forms) - FAILURES_ALLOWED
+
+
+def test_who_signs_in_often_is_never_told_to_wait(world: World) -> None:
+    assert {sign_in(world).status_code for _ in range(FAILURES_ALLOWED * 2)} == {303}

@@ -373,3 +373,12 @@ def test_who_has_not_signed_in_or_may_only_import_sees_no_list(world: World) -> 
         data = world.get(f"/explorer/{world.project.id}/users.json", user=account)
         assert data.status_code == status
     assert PASSWORD not in reply.text
+
+
+def test_large_values_in_a_list_are_a_clear_problem_and_no_load(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people_rows, "LIST_LIMIT_BYTES", 2000)
+    shown = world.get(f"/explorer/{world.project.id}/users.json?column=plan", user=READER)
+    assert shown.status_code == 200
+    assert "larger than a page can take" in shown.json()["list"]["problem_text"]

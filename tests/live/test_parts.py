@@ -105,7 +105,7 @@ def test_a_place_reads_as_it_was_written_and_nothing_else_is_one() -> None:
 
 def listener() -> Listener:
     rendering = Rendering(lambda *_: b"", lambda *_: b"")
-    return Listener(share(rate=1), rendering, lambda: True)
+    return Listener(share(rate=1), rendering, lambda: True, "ada")
 
 
 def test_who_takes_nothing_loses_what_does_not_fit_and_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

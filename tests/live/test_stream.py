@@ -313,6 +313,17 @@ def test_listeners_are_bounded_and_a_place_is_free_again_when_one_leaves(
     assert Listener(plain_world).status == 200
 
 
+def test_one_account_cannot_keep_all_others_from_listening(
+    plain_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "LISTENERS_OF_ONE", 2)
+    listeners = [Listener(plain_world), Listener(plain_world)]
+    assert Listener(plain_world).status == 503
+    assert Listener(plain_world, user=OWNER).status == 200
+    listeners[0].leave()
+    assert Listener(plain_world).status == 200
+
+
 def test_nothing_is_read_while_nobody_listens(world: World) -> None:
     listener = Listener(world)
     world.send(user("a"))

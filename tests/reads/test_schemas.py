@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mixdown.model import dictionary as model
+from mixdown.query.schemas import SAME_LIMIT
 from tests.reads.support import (
     ADMIN,
     IMPORTER,
@@ -69,6 +70,18 @@ def test_an_upload_may_take_the_place_of_the_whole_dictionary(world: World) -> N
     assert upload(world, entry("c"), truncate=True) == {"added": 1, "deleted": 2}
     assert [each["name"] for each in results(world, "GET")] == ["c"]
     assert upload(world, truncate=True) == {"added": 0, "deleted": 1}
+
+
+def test_one_schema_named_again_and_again_in_an_upload_is_no_way_to_keep_the_server_busy(
+    world: World,
+) -> None:
+    again = [entry("a", {"description": str(number)}) for number in range(SAME_LIMIT)]
+    upload(world, *again)
+    assert results(world, "GET", "/event?entity_name=a") == {"description": str(SAME_LIMIT - 1)}
+    for method in ("POST", "PATCH"):
+        reply = call(world, method, json={"entries": [*again, entry("a", {"description": "x"})]})
+        assert reply.status_code == 400
+        assert reply.json()["error"] == f"entries, name event 'a' at most {SAME_LIMIT} times"
 
 
 def test_a_schema_that_is_replaced_keeps_only_the_metadata_that_is_not_named(world: World) -> None:

@@ -26,8 +26,11 @@ from mixdown.http.openapi import path_of
 
 ANSWER_LIMIT_BYTES: Final = 32 * 1024 * 1024
 GRACE_S: Final = 10
+LIST_LIMIT_BYTES: Final = 8 * 1024 * 1024
+"""Of profiles in a list: their values are decoded, and take thirty times the memory where they are small."""
 TOO_LARGE: Final = (
-    "This answer is larger than a page can take (32 MB). Ask for less: a filter, fewer days, a smaller page."
+    "This answer is larger than a page can take ({limit} MB). Ask for less: a filter, fewer days or columns,"
+    " a smaller page."
 )
 TOO_LONG: Final = "The server took too long to answer. Ask for less, or try again later."
 FAILED: Final = "The server could not answer this. Its log says why."
@@ -87,9 +90,10 @@ class Inside(NamedTuple):
     body: bytes
     outer: Request
 
-    async def answer(self, *, limit_s: float) -> Answer:
+    async def answer(self, *, limit_s: float, limit_bytes: int = 0) -> Answer:
         """The whole answer. Raises `Problem`: larger than a page takes (413), or too late (504)."""
-        gathered = _Gathered()
+        limit_bytes = limit_bytes or ANSWER_LIMIT_BYTES
+        gathered = _Gathered(limit_bytes)
         receive = _receiver(self.body, self.outer, gathered.left)
         try:
             async with asyncio.timeout(limit_s or None):
@@ -102,7 +106,7 @@ class Inside(NamedTuple):
             if not gathered.status:
                 raise Problem(FAILED, status=500) from None
         if gathered.left.is_set():
-            raise Problem(TOO_LARGE, status=413)
+            raise Problem(TOO_LARGE.format(limit=limit_bytes // (1024 * 1024)), status=413)
         return gathered.answer()
 
     def relay(self, headers: Mapping[str, str], *, streamed: bool) -> Response:
@@ -155,7 +159,8 @@ def route_of(request: Request) -> str:
 class _Gathered:
     """Takes an answer as ASGI messages; past the limit it keeps nothing and says that it has left."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
         self.status = 0
         self.left = asyncio.Event()
         self._headers: Iterable[tuple[bytes, bytes]] = ()
@@ -169,7 +174,7 @@ class _Gathered:
             return
         piece = message.get("body", b"")
         self._size_bytes += len(piece)
-        if self._size_bytes > ANSWER_LIMIT_BYTES:
+        if self._size_bytes > self._limit_bytes:
             self._pieces.clear()
             self.left.set()
         else:

@@ -31,9 +31,14 @@ class Attempts:
         )
 
     def failed(self, address: str, name: str, *, now_s: int) -> None:
-        """Count a failure."""
+        """Count a failure; of an attempt under way, before it is known, so that many at once are counted."""
         self._named.failed(_key(address, name), now_s)
         self._addresses.failed(_key(address), now_s)
+
+    def forgive(self, address: str, name: str) -> None:
+        """Take a failure back: the attempt was none."""
+        self._named.forgive(_key(address, name))
+        self._addresses.forgive(_key(address))
 
 
 class _Failures:
@@ -57,6 +62,12 @@ class _Failures:
         self._times.move_to_end(key)
         if len(self._times) > ADDRESSES_LIMIT:
             self._times.popitem(last=False)
+
+    def forgive(self, key: bytes) -> None:
+        times = self._times.get(key, [])
+        del times[-1:]
+        if not times:
+            self._times.pop(key, None)
 
 
 def _key(*parts: str) -> bytes:

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from mixdown.explorer.asking import LIST_LIMIT_BYTES
 from mixdown.explorer.frame import Answer, Problem, Visit
 from mixdown.explorer.people import PAGE_ROWS, Asked, address, api_params, row_view, sort_key
 from mixdown.http.profiles import PATH
@@ -64,7 +65,9 @@ async def exact(visit: Visit, asked: Asked) -> Mapping[str, Any] | None:
         "data_group_id": asked.group_key or None,
         "output_properties": api_params(asked, ())["output_properties"],
     }
-    results = (await visit.ask("GET", ENGAGE, params=params, headers=_NOW)).good()["results"]
+    results = (
+        await visit.ask("GET", ENGAGE, params=params, headers=_NOW, limit_bytes=LIST_LIMIT_BYTES)
+    ).good()["results"]
     return row_view(visit, asked, results[0], ()) if results else None
 
 
@@ -88,7 +91,7 @@ async def _by_id(visit: Visit, asked: Asked, names: Sequence[str], *, look_ms: i
         "limit": PAGE_ROWS,
         "look_ms": look_ms,
     }
-    page = (await visit.ask("GET", PATH, params=params, headers=_NOW)).good()
+    page = (await visit.ask("GET", PATH, params=params, headers=_NOW, limit_bytes=LIST_LIMIT_BYTES)).good()
     rows = [row_view(visit, asked, result, names) for result in page["results"]]
     looked_at = visit.integer("looked", 0, low=0, high=COUNT_LIMIT) + page["looked_at"]
     found = visit.integer("found", 0, low=0, high=COUNT_LIMIT) + len(rows)
@@ -114,9 +117,13 @@ async def _sorted(visit: Visit, asked: Asked, names: Sequence[str], *, patient: 
     if asked.page < FIRST_PAGES:
         params["limit"] = FIRST_PAGES * PAGE_ROWS
     elif not asked.session:  # from here on, all of them are put in order
-        whole = await visit.ask("GET", ENGAGE, params={**params, "page": 0}, headers=_NOW)
+        whole = await visit.ask(
+            "GET", ENGAGE, params={**params, "page": 0}, headers=_NOW, limit_bytes=LIST_LIMIT_BYTES
+        )
         params["session_id"] = whole.good()["session_id"]
-    asking = asyncio.ensure_future(visit.ask("GET", ENGAGE, params=params, headers=_NOW))
+    asking = asyncio.ensure_future(
+        visit.ask("GET", ENGAGE, params=params, headers=_NOW, limit_bytes=LIST_LIMIT_BYTES)
+    )
     if not patient:
         done, _ = await asyncio.wait({asking}, timeout=PATIENCE_S)
         if not done:

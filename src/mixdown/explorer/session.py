@@ -93,17 +93,22 @@ class Session:
         address, now_ms = self._address(request), self._services.now_ms()
         if not self._attempts.may_try(address, name, now_s=now_ms // 1000):
             raise Problem(TOO_OFTEN, status=429)
+        self._attempts.failed(address, name, now_s=now_ms // 1000)
 
         def look() -> tuple[Account | None, bytes]:
             view = self._services.catalog.current()
             account = view.account(name, password, now_ms=now_ms)
             return account, cookie_key(self._services.store.catalog)
 
-        account, key = await to_its_end(self._services, look)
+        try:
+            account, key = await to_its_end(self._services, look)
+        except BaseException:
+            self._attempts.forgive(address, name)
+            raise
         if account is None:
-            self._attempts.failed(address, name, now_s=now_ms // 1000)
             await asyncio.sleep(FAILURE_PAUSE_S)
             raise Problem(WRONG_PASSWORD, status=401)
+        self._attempts.forgive(address, name)
         if not caller_of(account).roles & READERS:
             raise Problem(MAY_NOT_READ, status=403)
         response = RedirectResponse(wanted, status_code=303, headers={"Cache-Control": "no-store"})

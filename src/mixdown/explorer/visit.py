@@ -173,15 +173,17 @@ class Visit:
         params: Mapping[str, Any] | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
+        limit_bytes: int = 0,
     ) -> Answer:
-        """Ask this server's own API as the caller, and have the whole answer (32 MB at most).
+        """Ask this server's own API as the caller, and have the whole answer (of `limit_bytes`, or 32 MB).
 
         `body` is bytes, or anything that JSON has. The project of the page goes along as `project_id`, unless
         `params` says otherwise (None: without); what is written is not located by the caller's address.
         Where a form is expected, take it first. Raises `Problem` where there can be no answer.
         """
         limit_s = self.services.settings.read_timeout_s + GRACE_S if method in ("GET", "HEAD") else 0
-        return await self._inside(method, path, params, body, headers).answer(limit_s=limit_s)
+        asked = self._inside(method, path, params, body, headers)
+        return await asked.answer(limit_s=limit_s, limit_bytes=limit_bytes)
 
     def relay(
         self,

@@ -70,6 +70,7 @@ class Asked(NamedTuple):
     wanted: Wanted
     parameters: Parameters
     who: Who
+    name: str
     hidden: tuple[str, ...] = ()
 
 
@@ -108,7 +109,7 @@ async def asked_by(request: Request, services: Services) -> Asked:
         _short(parameters, "text").lower(),
     )
     seen = [project for project in view.projects.values() if project.id in (wanted.projects or ())]
-    return Asked(wanted, parameters, who, hidden_tokens(caller, seen))
+    return Asked(wanted, parameters, who, caller.name, hidden_tokens(caller, seen))
 
 
 def _projects(caller: Caller, view: CatalogView, parameters: Parameters) -> frozenset[int] | None:
@@ -155,7 +156,9 @@ async def stream(request: Request, services: Services, asked: Asked) -> Response
         except (AuthError, QueryError):
             return False
 
-    listener = await services.live.listen(asked.wanted, RENDERING, rate=rate, after=after, allowed=allowed)
+    listener = await services.live.listen(
+        asked.wanted, RENDERING, rate=rate, after=after, allowed=allowed, who=asked.name
+    )
     return _Live(services, listener, resumed=after is not None, seconds=seconds, hidden=asked.hidden)
 
 

@@ -6,6 +6,7 @@ schema may say is decided by `model.dictionary`. Everything here blocks and belo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,7 @@ from mixdown.store.protocols import Store
 
 ENTRIES_LIMIT: Final = 4_000
 """So many schemas one upload brings at most (as Mixpanel takes a minute)."""
+SAME_LIMIT: Final = 10
 _ENTRY: Final = frozenset({"entityType", "name", "schemaJson", "version"})
 
 
@@ -34,7 +36,12 @@ def read_entries(value: object) -> list[Upload]:
     """The `entries` of an upload. Raises `QueryError` (400) naming what is wrong."""
     if not isinstance(value, list) or len(value) > ENTRIES_LIMIT:
         raise QueryError(f"entries, must be a list of at most {ENTRIES_LIMIT} objects", status=400)
-    return [_entry(each, f"entries[{index}]") for index, each in enumerate(value)]
+    found = [_entry(each, f"entries[{index}]") for index, each in enumerate(value)]
+    times = Counter((each.entity_type, each.name) for each in found)
+    for (entity_type, name), count in times.items():
+        if count > SAME_LIMIT:  # each reads and writes the whole schema anew
+            raise QueryError(f"entries, name {entity_type} {name!r} at most {SAME_LIMIT} times", status=400)
+    return found
 
 
 def read_one(entity_type: str, name: str, value: object) -> Upload:

@@ -23,10 +23,15 @@ from mixdown.store.protocols import Store
 
 PAUSE_S: Final = 0.1
 LISTENERS_LIMIT: Final = 64
+LISTENERS_OF_ONE: Final = 32
+"""So many of them are one account's, so that none can keep all others out."""
 QUEUE_MESSAGES: Final = 2_000
 QUEUE_BYTES: Final = 4 * 1024 * 1024
 ALLOWED_EVERY_S: Final = 2.0
 TOO_MANY: Final = f"too many listeners at a time, at most {LISTENERS_LIMIT}: close another live view first"
+TOO_MANY_OF_ONE: Final = (
+    f"too many listeners of this account, at most {LISTENERS_OF_ONE}: close another live view first"
+)
 CLOSING: Final = "the server is going down"
 NOT_ALLOWED: Final = "these credentials do not hold any more"
 FAILED: Final = "the data cannot be read at the moment"
@@ -36,7 +41,8 @@ _log = structlog.get_logger(__name__)
 class Listener:
     """One who listens: what was found for it and not yet taken. For one event loop."""
 
-    def __init__(self, share: Share, rendering: Rendering, allowed: Callable[[], bool]) -> None:
+    def __init__(self, share: Share, rendering: Rendering, allowed: Callable[[], bool], who: str) -> None:
+        self.who = who
         self.hearing = Hearing(share, rendering, self._dropped_so_far)
         self.allowed = allowed
         self.cursor = Cursor(0, 0)
@@ -106,17 +112,20 @@ class LiveTail:
         rate: int,
         after: Cursor | None,
         allowed: Callable[[], bool],
+        who: str,
     ) -> Listener:
         """A new listener, who hears what arrives from now on, or from `after` on; `leave` must follow.
 
         `allowed` is asked every other second, in a thread, whether it may go on. Raises `OverloadedError`
-        where too many listen, and `StoreError`.
+        where too many listen, of all or of those who are `who`, and `StoreError`.
         """
         if self._closed:
             raise OverloadedError(CLOSING, retry_after_s=1)
         if len(self._listeners) >= LISTENERS_LIMIT:
             raise OverloadedError(TOO_MANY, retry_after_s=1)
-        listener = Listener(Share(wanted, rate=rate, now_s=time.monotonic()), rendering, allowed)
+        if sum(other.who == who for other in self._listeners) >= LISTENERS_OF_ONE:
+            raise OverloadedError(TOO_MANY_OF_ONE, retry_after_s=1)
+        listener = Listener(Share(wanted, rate=rate, now_s=time.monotonic()), rendering, allowed, who)
         self._listeners.append(listener)  # its place is taken; it hears nothing before it has begun
         loop = asyncio.get_running_loop()
         try:
