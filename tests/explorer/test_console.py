@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import closing
+from html import unescape
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+import apsw
 import httpx
 import pytest
 
 from mixdown.explorer import sql_results
 from mixdown.explorer.sql_results import bars_of, chart_of, place_of_error, shown_result
+from mixdown.http.backups import archive_of
 from mixdown.http.cookies import COOKIE_NAME
 from mixdown.store.memory import MemoryStore
 from mixdown.store.sqlite.store import open_store
@@ -231,6 +237,22 @@ def test_settings_are_changed_and_the_page_says_so(fresh: World) -> None:
     back = fresh.store.catalog.project(fresh.project.id)
     assert back is not None
     assert back.rate_limit_records_per_s is None
+
+
+def test_what_somebody_else_changed_meanwhile_stays_as_they_made_it(fresh: World) -> None:
+    field = re.search(r'name="shown" value="([^"]*)"', see(fresh, "settings").text)
+    assert field is not None
+    form = {"name": "default", "timezone": "UTC", "id_merge": "simplified", "shown": unescape(field[1])}
+    fresh.store.catalog.change_project(fresh.project.id, timezone="Asia/Tokyo", ci_strings=True)
+    fresh.store.catalog.limit_project(
+        fresh.project.id, records_per_s=7, requests_per_s=None, queries_per_hour=None
+    )
+    reply = send(fresh, "settings/change", **{**form, "name": "shop"}, rate_limit_records_per_s="")
+    assert reply.status_code == 303, reply.text
+    changed = fresh.store.catalog.project(fresh.project.id)
+    assert changed is not None
+    assert (changed.name, changed.timezone, changed.ci_strings) == ("shop", "Asia/Tokyo", True)
+    assert changed.rate_limit_records_per_s == 7
 
 
 def test_what_cannot_be_a_setting_is_refused_in_the_words_of_the_api(world: World) -> None:
@@ -573,6 +595,21 @@ def test_a_backup_is_downloaded_noted_and_told_of(world: World, tmp_path: Path) 
     told = world.get("/api/mixdown/health", user=OWNER).json()["results"]["backup"]
     assert told["last"]["head"] == manifest.head
     assert "The last one that is known" in see(world, "/health").text
+
+
+def test_a_backup_that_nobody_takes_to_its_end_leaves_no_copy_of_the_data(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    copied = tmp_path / "data"
+    shutil.copytree(world.store.folder, copied)  # type: ignore[attr-defined]
+    with closing(apsw.Connection(str(copied / "state.db"))) as state:
+        state.execute("CREATE TABLE padding AS SELECT randomblob(4000000) AS bytes")
+    pieces = archive_of(copied)
+    assert next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert [path for path in tmp_path.iterdir() if path != copied] == []
 
 
 def test_a_backup_that_cannot_be_made_is_a_page_that_says_why(

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mixdown.http.undo import CHANGED_MEANWHILE
+from mixdown.http.undo import CHANGED_MEANWHILE, NOT_FOLDED
 from mixdown.store.memory import MemoryStore
 from tests.reads.support import ADMIN, NOON_MS, READER, STRANGER, World, group, user
 
@@ -87,6 +87,16 @@ def test_what_was_not_there_is_deleted_and_comes_back_with_all_it_had(world: Wor
     world.now_ms += 60_000
     undo(world, to="2026-01-15T12:01:30")
     assert properties(world) == before
+
+
+def test_what_was_acknowledged_and_is_not_applied_yet_is_not_undone_unseen(world: World) -> None:
+    expected = shown(world)["operators"]
+    world.send(user("ada", plan="enterprise"))
+    for seen in ({"expected": expected}, {}):
+        reply = undo(world, **seen)
+        assert (reply.status_code, reply.json()["error"]) == (503, NOT_FOLDED)
+    world.fold_all()
+    assert properties(world)["plan"] == "enterprise"
 
 
 def test_what_changed_since_the_caller_looked_is_not_overwritten(world: World) -> None:

@@ -99,6 +99,37 @@ def test_each_id_is_the_place_behind_its_message(world: World) -> None:
         rest.leave()
 
 
+def test_whoever_comes_back_to_a_worker_that_looks_late_hears_nothing_twice_and_loses_nothing(
+    world: World,
+) -> None:
+    world.services.__dict__["live"] = tail.LiveTail(world.store, pause_s=0.3)
+    other = Listener(world)
+    world.send(user("a"), BAD)
+    other.hear(2)  # it looks again in a while, and has not met the next records
+    world.send(user("b"), BAD)
+    place = f"{world.store.log.head()}-{world.store.refusals.newest_id()}"
+    listener = Listener(world, query(after=place))
+    assert listener.messages[0] == Message("begin", place, {"resumed": True, "gap": False})
+    world.send(user("c"), BAD)
+    assert sorted(map(name_of, listener.hear(2))) == ["c", "refused"]
+    assert sorted(map(name_of, other.hear(6))) == ["a", "b", "c", "refused", "refused", "refused"]
+    assert sorted(map(name_of, listener.records)) == ["c", "refused"]
+
+
+def test_whoever_comes_back_after_the_newest_refusal_was_mended_hears_what_came_meanwhile(
+    world: World,
+) -> None:
+    listener = Listener(world)
+    world.send(user("a"), BAD)
+    last = listener.hear(2)[-1].id
+    listener.leave()
+    world.store.refusals.remove([world.store.refusals.newest_id()])
+    world.send(user("b"))
+    back = Listener(world, query(after=last))
+    assert back.messages[0].data == {"resumed": True, "gap": False}
+    assert [name_of(message) for message in back.hear(1)] == ["b"]
+
+
 def test_what_came_meanwhile_is_bounded_and_the_newest_of_it_comes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,10 @@ def test_large_profiles_make_short_pages(plain_world: World, monkeypatch: pytest
     asked = json.dumps({"id": made["results"]["id"]})
     assert len(page(plain_world, filter_by_cohort=asked)["results"]) == 1
     assert all_ids(plain_world, filter_by_cohort=asked) == ["a", "b", "c"]
+    monkeypatch.setattr(listing, "_FIRST_ROWS", 1)
+    asked = 'defined(properties["n"])'
+    assert len(page(plain_world, where=asked)["results"]) == 1
+    assert all_ids(plain_world, where=asked) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(

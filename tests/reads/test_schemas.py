@@ -126,6 +126,9 @@ def test_all_of_a_type_or_one_schema_may_be_deleted(world: World) -> None:
     assert results(world, "DELETE", "/event/a") == gone
     assert results(world, "DELETE", "/event?entity_name=b") == gone
     assert results(world, "DELETE", "/event/a") == {"delete_count": 0, "deleteCount": 0}
+    assert call(world, "DELETE", "/event?entity_name=").status_code == 400, (
+        "not all of them for an empty name"
+    )
     assert results(world, "DELETE", "/event/") == gone
     assert results(world, "DELETE") == gone
     assert results(world, "GET") == []

@@ -140,6 +140,7 @@ def test_heads_come_oldest_first_from_behind_an_id_and_tell_the_newest(log: Log,
     assert refusals.newest_id() == heads[-1][0]
     assert refusals.heads(heads[0][0], limit=1) == heads[1:2]
     refusals.remove([heads[-1][0]])
+    assert refusals.newest_id() == heads[-1][0], "one that was mended came all the same"
     append(log, appending(refused=[refusal(3, 3)]))
     assert refusals.newest_id() > heads[-1][0], "an id is never used again"
 

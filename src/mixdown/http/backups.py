@@ -63,13 +63,15 @@ def archive_of(folder: Path) -> Iterator[bytes]:
     source = str(Path(mixdown.__file__).parent.parent)
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     with (
+        # the command's copies lie in it: ended in the middle, it does not take them away itself
+        tempfile.TemporaryDirectory(prefix="mixdown-backup-", ignore_cleanup_errors=True) as workspace,
         tempfile.TemporaryFile() as said,
         subprocess.Popen(
             [sys.executable, "-P", "-m", "mixdown", "backup", "-", "--data-dir", str(folder.absolute())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=said,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "TMPDIR": workspace},
         ) as process,
     ):
         assert process.stdout is not None

@@ -89,6 +89,8 @@ def _type_routes(services: Services) -> list[Route]:
         refuse_other_sites(request)
         project, parameters = await admitted(request, services, roles=ANALYSTS, what=_WHAT)
         entity_type, name = _entity_type(request), parameters.text("entity_name")
+        if not name and "entity_name" in request.query_params:
+            raise QueryError("entity_name, is empty: leave it out to delete all of the type", status=400)
         return _deleted(await to_its_end(services, lambda: held.delete(project.id, entity_type, name)))
 
     return _of(TYPE_PATH, {"GET": listing, "DELETE": delete})

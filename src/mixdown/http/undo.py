@@ -23,7 +23,7 @@ from mixdown.http.services import Services
 from mixdown.ingest.direct import append_raw
 from mixdown.ingest.pipeline import rules_of
 from mixdown.ingest.prepare import Rules
-from mixdown.model.errors import QueryError, RequestError
+from mixdown.model.errors import OverloadedError, QueryError, RequestError
 from mixdown.model.times import iso_seconds
 from mixdown.model.values import clean_text
 from mixdown.query.group_keys import group_key_of
@@ -38,6 +38,9 @@ PATH: Final = "/api/mixdown/undo"
 SDK: Final = "mixdown"
 CHANGED_MEANWHILE: Final = (
     "expected, the profile has changed meanwhile: another update would put it back now; look at it first"
+)
+NOT_FOLDED: Final = (
+    "to, what was sent of this profile last is not applied yet: nothing was put back, try again"
 )
 
 
@@ -72,7 +75,8 @@ def routes(services: Services) -> list[Route]:
         asked = _asked(parameters)
         bound_ms = wait_bound_ms(request, services.settings.read_wait_ms)
         named = Named(project.id, (asked.id,))
-        await services.watch.wait(bound_ms, FOR_PROFILES, named)
+        if await services.watch.wait(bound_ms, FOR_PROFILES, named):
+            raise OverloadedError(NOT_FOLDED, retry_after_s=1)  # it would undo what nobody has seen yet
         key = await in_thread(services, _key, state, project.id, asked)
         operators = await in_thread(services, undoing, state, key, asked.time_ms, "to")
         if asked.expected is not None and not _same(asked.expected, operators):

@@ -69,7 +69,7 @@ def _look(store: Store, query: ListQuery, choice: Choice, clock: Callable[[], fl
     selection = msgspec.structs.replace(choice.selection, sort_key=None)
     began = clock()
     found: list[tuple[str, bytes]] = []
-    looked_at, after, rows = 0, query.after, _FIRST_ROWS
+    looked_at, after, rows, room = 0, query.after, _FIRST_ROWS, _ROOM_BYTES
     while True:
         patience.check()
         begun = clock()
@@ -83,10 +83,11 @@ def _look(store: Store, query: ListQuery, choice: Choice, clock: Callable[[], fl
         )
         found += some.profiles
         looked_at += some.looked_at
+        room -= sum(len(document) for _, document in some.profiles)
         now = clock()
         if some.last is None or len(found) == query.limit or now - began >= query.look_ms / 1000:
             return Looked(found, looked_at, some.last)
-        if some.profiles and some.looked_at < rows:  # they are large: no more of them in one answer
+        if room < 0 or (some.profiles and some.looked_at < rows):  # they are large: no more in one answer
             return Looked(found, looked_at, some.last)
         after = some.last
         rows = max(1, min(2 * rows, MOST_ROWS, int(rows * STRETCH_S / max(now - begun, 1e-6))))

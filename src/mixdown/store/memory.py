@@ -79,7 +79,7 @@ class MemoryRefusals(Part):
 
     def newest_id(self) -> int:
         with self._use():
-            return max(self._kept, default=0)
+            return self._next_id - 1
 
     def heads(self, after_id: int, *, limit: int) -> list[RefusalHead]:
         with self._use():

@@ -77,7 +77,7 @@ class Refusals(Protocol):
         """The refusals with these ids, in the order of their ids."""
 
     def newest_id(self) -> int:
-        """The id of the newest that is kept, 0 where there is none; later ones have greater ids."""
+        """The id of the newest that ever came, kept or not; 0 where none did. Later ones have greater ids."""
 
     def heads(self, after_id: int, *, limit: int) -> list[RefusalHead]:
         """Of those behind an id, when they came and for whom: oldest first, `limit` at most."""

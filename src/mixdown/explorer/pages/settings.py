@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import available_timezones
 
+import orjson
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -37,6 +38,7 @@ _MODES: Final = {
     "original": "Original: $identify, $create_alias and $merge, up to 500 ids a person",
     "legacy": "Legacy: an alias stands for a distinct_id",
 }
+_FIELDS: Final = ("name", "id_merge", "timezone", "late_events", "ci_strings")
 _LIMIT_WORDS: Final = {
     "rate_limit_records_per_s": "Records a second",
     "rate_limit_requests_per_s": "Writing requests a second",
@@ -98,6 +100,7 @@ async def build(visit: Visit) -> Mapping[str, Any]:
         "may_delete": visit.may(OWNERS),
         "alone_here": _alone_here(visit) if visit.may(OWNERS) else 0,
         "seen": visit.view.version,
+        "shown": orjson.dumps(_values(project)).decode(),
         "secret": None,
     }
 
@@ -140,8 +143,23 @@ async def zones(visit: Visit) -> Mapping[str, Any]:
     return {"zones": sorted(name for name in available_timezones() if "/" in name or name == "UTC")}
 
 
+def _values(project: Mapping[str, Any]) -> dict[str, Any]:
+    """What the form of a project's settings says when nobody has touched it."""
+    limits = {name: "default" if project[name] is None else str(project[name]) for name in RATE_LIMITS}
+    return {name: project[name] for name in _FIELDS} | limits
+
+
+def _shown(text: str) -> dict[str, Any]:
+    """What the form said when it was shown; nothing where that is not known."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 async def change(visit: Visit) -> Response:
-    """Change what the form says."""
+    """Change what in the form is not as it was shown: the rest somebody else may have changed meanwhile."""
     form = await visit.form()
     body: dict[str, Any] = {
         "name": form.text("name"),
@@ -152,6 +170,8 @@ async def change(visit: Visit) -> Response:
     }
     if visit.may(OWNERS):
         body |= {name: form.text(name).strip() or "default" for name in RATE_LIMITS if name in form.names()}
+    shown = _shown(form.text("shown"))
+    body = {name: value for name, value in body.items() if name not in shown or shown[name] != value}
     answer = await visit.ask("PATCH", f"{PROJECTS}/{visit.project.id}", body=body)
     answer.good()
     return see_other(visit.path("settings"), "The settings are saved.")

@@ -94,20 +94,22 @@ class TailReader:
             self._at = self._now()
         if after is None:
             return self._at, False, []
-        now = self._at
-        gap = after.position > now.position or after.refusal > now.refusal
-        if gap:  # of another server, or of this one before it was restored
-            return now, True, []
+        now, head = self._at, self._now()
+        if after.position > head.position or after.refusal > head.refusal:
+            return now, True, []  # of another server, or of this one before it was restored
         begin = Cursor(
             max(after.position, now.position - CATCH_UP_RECORDS, self._store.log.tail_position()),
             max(after.refusal, now.refusal - CATCH_UP_RECORDS),
         )
+        gap = begin != after
+        hearing.share.heard = after  # by another worker, or by a look that was ahead of this reader
         begin = Cursor(min(begin.position, now.position), begin.refusal)
         stretch = self._stretch(begin, now, (hearing.share,), records=CATCH_UP_RECORDS)
-        gap = begin != after or stretch.end.position < now.position
+        gap = gap or stretch.end.position < now.position
         unread = hearing.share.wanted.counted(stretch.unread)
         shown = hearing.share.latest(stretch.items, limit=CAUGHT_UP_SHOWN, unread=unread)
-        return begin, gap, _rendered(hearing, shown, stretch.begin)
+        begin = _further(begin, after)
+        return begin, gap, _rendered(hearing, shown, begin)
 
     def look(self, hearings: Sequence[Hearing], now_s: float) -> list[list[bytes]]:
         """What has come since the last look, for each of these listeners. Raises `StoreError`."""
@@ -130,11 +132,12 @@ class TailReader:
         found: list[bytes] = []
         if stretch.items or stretch.unread:
             unread = share.wanted.counted(stretch.unread)
-            chosen = share.choose(stretch.items, now_s=now_s, unread=unread)
-            found = _rendered(hearing, chosen, stretch.begin)
+            news = [item for item in stretch.items if _is_behind(item, share.heard)]
+            chosen = share.choose(news, now_s=now_s, unread=unread)
+            found = _rendered(hearing, chosen, _further(stretch.begin, share.heard))
         tally = share.tally(dropped=hearing.dropped(), now_s=now_s)
         if tally is not None:
-            found.append(hearing.rendering.tally(tally, stretch.end))
+            found.append(hearing.rendering.tally(tally, _further(stretch.end, share.heard)))
         return found
 
     def _now(self) -> Cursor:
@@ -288,6 +291,18 @@ def _rendered(hearing: Hearing, items: Sequence[Item], begin: Cursor) -> list[by
             continue  # the doctor finds it; its neighbours are shown
         found.append(hearing.rendering.record(item.kind, arrived, Cursor(position, refusal)))
     return found
+
+
+def _further(one: Cursor, other: Cursor) -> Cursor:
+    """The place that has both behind it."""
+    return Cursor(max(one.position, other.position), max(one.refusal, other.refusal))
+
+
+def _is_behind(item: Item, place: Cursor) -> bool:
+    """Whether a record comes after what a listener has heard when it is at a place."""
+    if item.kind == REFUSAL:
+        return _refusal_id(item) > place.refusal
+    return item.position >= place.position
 
 
 def _refusal_id(item: Item) -> int:

@@ -79,10 +79,14 @@ class Tally(msgspec.Struct, frozen=True):
 
 
 class Share:
-    """One listener's share, at most about `rate` accepted records a second and as many refused ones."""
+    """One listener's share, at most about `rate` accepted records a second and as many refused ones.
+
+    `heard` is the place from which on it is to hear: nothing before it is shown again.
+    """
 
     def __init__(self, wanted: Wanted, *, rate: int, now_s: float) -> None:
         self.wanted = wanted
+        self.heard = Cursor(0, 0)
         self._rate = rate
         self._left = {False: rate * BURST_S, True: rate * BURST_S}
         self._filled_s = now_s

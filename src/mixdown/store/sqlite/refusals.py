@@ -153,7 +153,10 @@ class SqliteRefusals:
 
     def newest_id(self) -> int:
         with sqlite.store_errors(self._file.what):
-            return int(sqlite.value(self._file.reader(), "SELECT coalesce(max(id), 0) FROM refusals"))
+            found = sqlite.value(
+                self._file.reader(), "SELECT seq FROM sqlite_sequence WHERE name = 'refusals'"
+            )
+            return 0 if found is None else int(found)
 
     def heads(self, after_id: int, *, limit: int) -> list[RefusalHead]:
         with sqlite.store_errors(self._file.what):
