@@ -130,6 +130,16 @@ def test_whoever_comes_back_after_the_newest_refusal_was_mended_hears_what_came_
     assert [name_of(message) for message in back.hear(1)] == ["b"]
 
 
+def test_a_link_whose_event_is_not_wanted_is_heard_once(world: World) -> None:
+    listener = Listener(world, query(kind="link"))
+    world.send(event("Signed in", "ada", **{"$device_id": "d1", "$user_id": "ada"}), endpoint="track")
+    last = listener.hear(1)[-1].id
+    listener.leave()
+    again = Listener(world, query(kind="link", after=last))
+    world.send(event("Signed in", "bob", **{"$device_id": "d2", "$user_id": "bob"}), endpoint="track")
+    assert [message.data["ids"][1] for message in again.hear(1)] == ["bob"]
+
+
 def test_what_came_meanwhile_is_bounded_and_the_newest_of_it_comes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

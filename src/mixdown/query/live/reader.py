@@ -7,6 +7,7 @@ one thread. It holds nothing open between two looks, and looks at so many record
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Final, NamedTuple
 
 import msgspec
@@ -277,14 +278,16 @@ def _time(item: Item) -> int:
 
 
 def _rendered(hearing: Hearing, items: Sequence[Item], begin: Cursor) -> list[bytes]:
-    """Items written down, each with the place behind it; a link with the place before its event."""
+    """Items written down, each with the place behind it; a link with that before the rest of its event."""
     found = []
     position, refusal = begin
-    for item in items:
+    for item, following in zip_longest(items, items[1:]):
         if item.kind == REFUSAL:
             refusal = _refusal_id(item)
         else:
-            position = max(position, item.position + (item.kind != LINK))
+            of_event = following is not None and following.kind != REFUSAL
+            is_more = item.kind == LINK and of_event and following.position == item.position
+            position = max(position, item.position + (not is_more))
         try:
             arrived = arrived_of(item)
         except msgspec.MsgspecError:
