@@ -351,7 +351,7 @@ def _export(parameters: Parameters) -> None:
 
 def _figures(parameters: Parameters) -> None:
     """Each question is judged by itself: one that is refused says nothing of the others."""
-    asked = events._Asked(PROJECT, UTC, parameters, _NOW_MS, _NO_READS)
+    asked = events.Asked(PROJECT, UTC, parameters, _NOW_MS, _NO_READS)
     for question in (
         events._events,
         events._properties,

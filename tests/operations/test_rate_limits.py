@@ -20,6 +20,8 @@ from tests.operations.support import environment, wait_until
 from tests.operations.test_health import sample
 from tests.serving import TOKEN, Response, Server, StartServer, start_server
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["start_server"]
 
 ORIGIN = {"Origin": "https://shop.example"}

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 from cryptography import x509
 
 from mixdown.server.certificates import Made, create
 from tests.serving import Certificate, Server, StartServer
+
+pytestmark = pytest.mark.slow
 
 WAIT_S = 20.0
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mixdown.model.errors import StoreError
+from mixdown.query import waiting
 from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, FOR_PROFILES, encode_events, encode_filter
 from mixdown.store.events import EventsWrite
 from mixdown.store.protocols import Append
@@ -195,3 +196,11 @@ def test_more_chunks_than_are_looked_at_at_once_are_all_looked_at(world: World) 
             turn.append([Append(b"", 1, encode_filter([f"n{number}"]))], world.now_ms)
     assert behind(world, distinct_id="ada") is None
     assert behind(world, distinct_id="n449") == "450"
+
+
+def test_a_backlog_is_not_looked_through(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.store_users(["ada"])
+    world.send(user("late"), user("later"))
+    assert behind(world, distinct_id="ada") is None
+    monkeypatch.setattr(waiting, "_LOOKED_LIMIT", 1)
+    assert behind(world, distinct_id="ada") == "2"

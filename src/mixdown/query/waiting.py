@@ -22,6 +22,8 @@ PAUSE_GROWTH: Final = 1.4
 _READERS: Final = (FOR_PROFILES, FOR_EVENTS)
 _NAMED_LIMIT: Final = 100
 """Of more ids than these, some chunk that waits will hold one: a read of them waits without a look."""
+_LOOKED_LIMIT: Final = 100_000
+"""How many records that wait are looked through for these ids: of more, the fold is late anyway."""
 
 
 class Named(NamedTuple):
@@ -123,6 +125,8 @@ class ReaderWatch:
         Their ids are looked up once `place` is known: a link that makes them more meanwhile lies behind it,
         and names one of those that are known.
         """
+        if head - place > _LOOKED_LIMIT:
+            return True
         ids = set(named.ids)
         if len(ids) <= _NAMED_LIMIT and named.project in self._store.state.linked_projects():
             for one in named.ids:

@@ -31,6 +31,9 @@ SET: Final = "set"
 UNSET: Final = "unset"
 ABSENT: Final = ""
 """What stands for a property that was not there: no JSON is empty."""
+BEHIND: Final = (
+    "What was sent of this profile last is not applied yet: nothing was sent. Try again in a moment."
+)
 _SDK_CHARS: Final = 64
 
 
@@ -113,7 +116,10 @@ def actions_of(frame: Frame) -> dict[str, Do]:
 
     async def send(visit: Visit) -> Response:
         edit = read_payload(await visit.form())
-        held = (await standing(visit, edit.subject)).properties or {}
+        now = await standing(visit, edit.subject)
+        if now.behind:
+            raise Problem(BEHIND, status=503)
+        held = now.properties or {}
         back = visit.path("profile", **edit.subject.asked)
         label = shortened(label_of(edit.name))
         if is_done(edit, held):

@@ -64,10 +64,14 @@ def subject_of(source: Visit | Form) -> Subject:
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """A profile as it was read: `id` is whose it is (an alias leads to another); None where there is none."""
+    """A profile as it was read: `id` is whose it is (an alias leads to another); None where there is none.
+
+    `behind` is how many records were not applied yet when it was read.
+    """
 
     id: str
     properties: dict[str, Any] | None
+    behind: int = 0
 
     @property
     def name(self) -> str:
@@ -80,10 +84,12 @@ async def standing(visit: Visit, subject: Subject, *, at: str = "") -> Standing:
     params = {**subject.read, **({"as_of": at} if at else {})}
     if subject.group_key and not await is_group_key(visit, subject.group_key):
         return Standing(subject.id, None)
-    rows = (await visit.ask("GET", ENGAGE, params=params)).good()["results"]
+    answer = await visit.ask("GET", ENGAGE, params=params)
+    rows = answer.good()["results"]
+    behind = int(answer.headers.get("x-mixdown-behind", "0"))
     if not rows:
-        return Standing(subject.id, None)
-    return Standing(rows[0]["$distinct_id"], rows[0]["$properties"])
+        return Standing(subject.id, None, behind)
+    return Standing(rows[0]["$distinct_id"], rows[0]["$properties"], behind)
 
 
 async def is_group_key(visit: Visit, key: str) -> bool:
