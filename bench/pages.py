@@ -40,6 +40,7 @@ EVENTS_AT_ONCE: Final = 100_000
 EVENTS_A_REQUEST: Final = 2000
 DAYS: Final = 30
 READ_LIMIT_S: Final = 1800.0
+END_MS: Final = 1 << 46
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -111,7 +112,18 @@ def _fill(running: servers.Server, chosen: argparse.Namespace) -> None:
         if time.perf_counter() - began > READ_LIMIT_S:
             raise RuntimeError("the readers of the log did not catch up")
         time.sleep(0.5)
-    time.sleep(10)  # files are merged when the reader is idle
+    say("until files are split into days")
+    while _recent_files(running):
+        if time.perf_counter() - began > READ_LIMIT_S:
+            raise RuntimeError("files of events were not split into days")
+        time.sleep(0.5)
+    time.sleep(10)  # files of a day are merged when the reader is idle
+
+
+def _recent_files(running: servers.Server) -> int:
+    """How many files are not of a day yet: those of what came in the last minute or two."""
+    parts = running.store.events.parts(servers.PROJECT, 0, END_MS)
+    return sum(file.day is None for file in parts.files)
 
 
 def measure(

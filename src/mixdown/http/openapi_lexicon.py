@@ -76,7 +76,6 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
                 schemas.ONE_PATH,
                 "OneSchemaAnswer",
                 {**_SCHEMA, **_ok([_ENTRY])},
-                missing=True,
             ),
             "post": _write("replaceSchema", "Make or replace a schema", _SCHEMA, {"status": "ok"}, "Done"),
             "patch": _write("mergeSchema", "Merge into a schema", _PATCH, _ok(_ENTRY), "SchemaEntryAnswer"),
@@ -90,7 +89,6 @@ def operations(settings: Settings) -> dict[str, dict[str, Operation]]:
                 "SchemasOfTypeAnswer",
                 _ok([_ENTRY]),
                 (_NAMED,),
-                missing=True,
             ),
             "delete": _delete(
                 "deleteSchemasOfType", "Delete schemas of a type", schemas.TYPE_PATH, (_NAMED,)
@@ -106,7 +104,7 @@ def _ok(results: Any) -> dict[str, Any]:
 
 def _missing(path: str) -> dict[str, Any]:
     text = {"request": path, "error": "name, there is no schema of event 'bought'", "status": "error"}
-    return {"404": response("There is no such schema.", content(ref("ReadError"), text))}
+    return {"404": response("There is no such project, or no such schema.", content(ref("ReadError"), text))}
 
 
 def _read(
@@ -116,10 +114,8 @@ def _read(
     schema: str,
     example: Any,
     parameters: tuple[dict[str, Any], ...] = (),
-    *,
-    missing: bool = False,
 ) -> Operation:
-    found = figure_errors(path) | (_missing(path) if missing else {})
+    found = figure_errors(path) | _missing(path)
     found["200"] = response("As it was written.", content(ref(schema), example))
     return operation(
         identity, _TAG, summary, "For every role that reads.", found, parameters=parameters, security=READERS
@@ -127,7 +123,7 @@ def _read(
 
 
 def _upload() -> Operation:
-    found = figure_errors(schemas.PATH)
+    found = figure_errors(schemas.PATH) | _missing(schemas.PATH)
     found["200"] = response(
         "All are stored.", content(ref("SchemasUploaded"), _ok({"added": 1, "deleted": 0}))
     )
@@ -146,7 +142,7 @@ def _upload() -> Operation:
 
 
 def _merge_all() -> Operation:
-    found = figure_errors(schemas.PATH)
+    found = figure_errors(schemas.PATH) | _missing(schemas.PATH)
     told = [{"entityType": "event", "name": "bought", "status": "ok"}]
     found["200"] = response("All are stored.", content(ref("SchemasMerged"), _ok(told)))
     return operation(
@@ -163,7 +159,7 @@ def _merge_all() -> Operation:
 
 
 def _write(identity: str, summary: str, body: Any, answer: Any, schema: str) -> Operation:
-    found = figure_errors(schemas.ONE_PATH)
+    found = figure_errors(schemas.ONE_PATH) | _missing(schemas.ONE_PATH)
     found["200"] = response("It is stored.", content(ref(schema), answer))
     return operation(
         identity,
@@ -178,7 +174,7 @@ def _write(identity: str, summary: str, body: Any, answer: Any, schema: str) -> 
 
 
 def _delete(identity: str, summary: str, path: str, parameters: tuple[dict[str, Any], ...] = ()) -> Operation:
-    found = figure_errors(path)
+    found = figure_errors(path) | _missing(path)
     gone = _ok({"delete_count": 1, "deleteCount": 1})
     found["200"] = response("How many there were.", content(ref("SchemasDeleted"), gone))
     return operation(
