@@ -19,6 +19,8 @@ from mixdown.store.sqlite.guarded import RefusedError
 from tests.reads.support import DAY_MS, NOON_MS, OTHER_TOKEN, READER, STRANGER, TOKEN, World, group, user
 from tests.store.support import append, appending_events
 
+pytestmark = pytest.mark.slow
+
 SQL = "/api/mixdown/sql"
 HIDDEN = "theirs"
 """It stands in everything that the other project has, and in nothing of this one."""

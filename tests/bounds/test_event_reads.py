@@ -119,6 +119,7 @@ def test_ids_are_looked_up_some_at_a_time(
         return [Member(one, "ann", 0) for one in ids if one.endswith("7")]
 
     monkeypatch.setattr(persons, "IDS_AT_ONCE", 300)
+    monkeypatch.setattr(persons, "MEMBERS_LIMIT", 0)
     monkeypatch.setattr(reads.state, "linked_projects", lambda: {1})
     monkeypatch.setattr(reads.state, "resolved", resolved)
     with reads.open(1, DAY) as table:

@@ -29,6 +29,8 @@ from tests.cli.support import Cli, group, user
 from tests.serving import TOKEN, Server, StartServer, start_server
 from tests.store.support import NOW_MS, append, appending
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["start_server"]
 
 
@@ -151,7 +153,6 @@ def keyed(server: Server) -> None:
     assert server.post("/engage", [{**mark, "$add": {"by-record": 1}, "$insert_id": "i"}]).body == b"1"
 
 
-@pytest.mark.slow
 def test_a_backup_under_load_is_an_exact_prefix_and_a_server_goes_on_with_it(
     start_server: StartServer, tmp_path: Path
 ) -> None:

@@ -20,6 +20,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from mixdown.server.certificates import CertificateError, create
 from tests.serving import Certificate, StartServer
 
+pytestmark = pytest.mark.slow
+
 NOW = dt.datetime(2026, 3, 4, 5, 6, 7, tzinfo=dt.UTC)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.support import Cli, group, user
 from tests.erasure.raw import found
 from tests.serving import StartServer
+
+pytestmark = pytest.mark.slow
 
 
 def test_people_are_erased_where_no_server_runs(shop: Cli) -> None:

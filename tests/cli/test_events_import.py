@@ -17,6 +17,8 @@ from tests.cli.support import Cli, continued_after_a_kill
 from tests.cli.test_events import append, lines_of, parsed, sent
 from tests.serving import Server, StartServer, start_module_server
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["start_module_server"]
 
 IMPORT = ("events", "import", "-", "--project", "shop")

@@ -19,6 +19,8 @@ from mixdown.cli.root import root
 from mixdown.query.files import columns, parquet
 from tests.cli.support import Cli, continued_after_a_kill, group, user
 
+pytestmark = pytest.mark.slow
+
 SEEN = "2026-01-15T12:00:00"
 ODD: dict[str, dict[str, Any]] = {
     "plain": {"plan": "pro", "age": 36, "score": 12.5, "active": True},
@@ -188,7 +190,6 @@ def test_an_export_may_be_of_a_time_that_has_passed(shop: Cli) -> None:
     assert "is no time" in shop("profiles", "export", "--project", "shop", "--as-of", "soon", code=1).stderr
 
 
-@pytest.mark.slow
 def test_an_export_of_a_time_that_has_passed_goes_on_after_a_kill(shop: Cli, tmp_path: Path) -> None:
     fill(shop, {f"u{n:05}": {"n": n} for n in range(3000)})
     exported(shop)
@@ -340,7 +341,6 @@ def test_an_export_that_was_killed_is_continued_by_the_same_command(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.slow
 def test_an_unfinished_export_of_something_else_is_begun_anew(shop: Cli, tmp_path: Path) -> None:
     fill(shop, {f"u{n:05}": {"n": n} for n in range(5000)})
     file = tmp_path / "users.ndjson"
@@ -530,7 +530,6 @@ def test_more_properties_than_columns_go_into_one(
         assert len(next(io.StringIO(text.readline())).split(",")) == 22
 
 
-@pytest.mark.slow
 def test_a_terminal_sees_how_far_an_import_is(shop: Cli, tmp_path: Path) -> None:
     file = tmp_path / "users.ndjson"
     file.write_bytes(b"".join(b'{"$distinct_id": "u%d", "n": 1}\n' % n for n in range(400_000)))

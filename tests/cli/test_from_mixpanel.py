@@ -17,6 +17,8 @@ from tests.cli.mixpanel_front import Front, fronting
 from tests.cli.support import Cli
 from tests.serving import Server, StartServer, start_module_server
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["start_module_server"]
 
 PEOPLE = 2500
@@ -100,7 +102,6 @@ def test_it_waits_as_long_as_a_429_says_and_tries_again_after_faults(
     assert [form["page"] for form in front.seen] == ["0", "1", "2"]
 
 
-@pytest.mark.slow
 def test_a_date_in_retry_after_is_waited_for(shop: Cli, mixpanel: Server, front: Front) -> None:
     front.trouble = [429]
     front.retry_after = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))

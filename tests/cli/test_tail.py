@@ -11,8 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from mixdown.store.sqlite import open_store
 from tests.cli.support import Cli, group, user
+
+pytestmark = pytest.mark.slow
 
 
 class Tail:

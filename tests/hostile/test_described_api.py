@@ -16,6 +16,7 @@ from tests.serving import Server, StartServer
 
 HERE = Path(__file__).parent
 PHASES = "examples,coverage,fuzzing"
+ENDLESS = "/api/mixdown/live"
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_a_number_outside_its_described_range_is_refused_and_one_inside_is_not(d
             answer = described.get(path, **{"project_id": 1, **needed, name: value})
             assert answer.status == 400, (path, name, value, answer)
             assert json.loads(answer.body)["error"].startswith(f"{name}, ")
-        if name != "project_id":
+        if name != "project_id" and "{" not in path and path != ENDLESS:  # else there is nothing of that name
             for value in (low, high):
                 answer = described.get(path, **{"project_id": 1, **needed, name: value})
                 # in range by itself, though together with the other parameters it may ask for too much

@@ -14,6 +14,8 @@ import pytest
 from tests.operations.support import Wire, child, statuses, wait_until
 from tests.serving import TOKEN, Server, StartServer, start_module_server
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["start_module_server"]
 
 HOST = b"Host: a\r\n"
@@ -279,7 +281,6 @@ def peak_memory_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-@pytest.mark.slow
 def test_a_flood_of_pipelined_requests_takes_no_more_memory_than_a_few(
     start_module_server: StartServer,
 ) -> None:

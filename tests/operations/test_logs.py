@@ -17,6 +17,8 @@ from mixdown.server import logs
 from mixdown.settings import load
 from tests.serving import TOKEN, StartServer, start_server
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["start_server"]
 
 VALUE = "a property value that nobody may see"

@@ -36,6 +36,8 @@ from tests.serving import (
 )
 from tests.store.support import append, appending
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["certificate", "server", "start_module_server", "start_server"]
 
 NOW_MS = 1_768_478_400_000

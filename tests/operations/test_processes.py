@@ -13,6 +13,8 @@ import pytest
 from tests.operations.support import Wire, child, children, is_alive, statuses, wait_until
 from tests.serving import TOKEN, Server, StartServer, server, start_module_server, start_server
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["server", "start_module_server", "start_server"]
 
 
@@ -82,7 +84,6 @@ def test_a_killed_events_reader_comes_back_and_takes_what_was_stored_meanwhile(s
     assert server.get("/api/mixdown/status").json()["results"]["behind"] == 0
 
 
-@pytest.mark.slow
 def test_a_process_that_dies_again_and_again_is_started_with_growing_pauses(
     start_server: StartServer,
 ) -> None:
@@ -95,7 +96,6 @@ def test_a_process_that_dies_again_and_again_is_started_with_growing_pauses(
     assert pauses == [100, 200, 400]
 
 
-@pytest.mark.slow
 def test_each_worker_of_several_is_replaced(start_server: StartServer) -> None:
     server = start_server(workers=2)
     workers = {pid for pid, command in children(server.pid).items() if "child worker" in command}
@@ -151,7 +151,6 @@ def test_after_a_drain_everything_that_was_acknowledged_is_folded(start_server: 
         assert state.execute("SELECT count(*) FROM users").fetchone() == (500,)
 
 
-@pytest.mark.slow
 def test_a_request_that_does_not_end_holds_the_drain_only_so_long(start_server: StartServer) -> None:
     server = start_server(arguments=["--shutdown-timeout-s", "1"])
     with Wire(server.base_url) as wire:

@@ -12,6 +12,8 @@ import pytest
 from tests.operations.support import Wire, statuses, wait_until
 from tests.serving import TOKEN, Server, StartServer, start_module_server
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["start_module_server"]
 
 
