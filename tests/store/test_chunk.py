@@ -19,9 +19,9 @@ from mixdown.store.chunk import (
     encode_events,
     encode_filter,
     encode_segment,
-    filter_may_hold,
     join_segments,
 )
+from mixdown.store.privacy import filter_meets, hashes_of
 
 
 def test_what_a_chunk_holds_comes_back() -> None:
@@ -121,8 +121,8 @@ def test_a_filter_never_misses_an_id() -> None:
     ids = [f"user-{number}" for number in range(2000)]
     encoded = encode_filter(ids[:1000]) + encode_filter(ids[1000:])
     assert len(encoded) <= 4 * len(ids)
-    assert all(filter_may_hold(encoded, [profile_id]) for profile_id in ids)
+    assert all(filter_meets(encoded, hashes_of([profile_id])) for profile_id in ids)
     strangers = [f"stranger-{number}" for number in range(2000)]
-    assert sum(filter_may_hold(encoded, [profile_id]) for profile_id in strangers) < 5
-    assert filter_may_hold(encoded, [*strangers[:3], ids[7]])
-    assert not filter_may_hold(encode_filter([]), ids)
+    assert sum(filter_meets(encoded, hashes_of([profile_id])) for profile_id in strangers) < 5
+    assert filter_meets(encoded, hashes_of([*strangers[:3], ids[7]]))
+    assert not filter_meets(encode_filter([]), hashes_of(ids))

@@ -263,10 +263,3 @@ def checksum(
 def encode_filter(ids: Iterable[str]) -> bytes:
     """The filter kept beside a chunk, or a request's share of it: 32-bit hashes of its ids, in no order."""
     return array("I", set(map(zlib.crc32, map(str.encode, ids)))).tobytes()
-
-
-def filter_may_hold(encoded: bytes, ids: Sequence[str]) -> bool:
-    """Whether a chunk with this filter may hold one of `ids` (false positives happen, misses do not)."""
-    held = array("I")
-    held.frombytes(encoded)
-    return not set(map(zlib.crc32, map(str.encode, ids))).isdisjoint(held)
