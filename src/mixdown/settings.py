@@ -76,8 +76,34 @@ class Settings:
         ),
     ] = True
     database_url: Annotated[
-        str, _About(help="PostgreSQL to keep data in. Comes with a later release and is refused for now.")
+        str,
+        _About(
+            help="PostgreSQL to keep data in, as `postgresql://user@host/database`; without one all is in "
+            "`data_dir`, which keeps sockets, TLS files and what is spilled in any case."
+        ),
     ] = ""
+    database_url_file: Annotated[
+        str, _About(help="File that holds `database_url`: a flag or a variable may be seen by others.")
+    ] = ""
+    database_password_file: Annotated[
+        str, _About(help="A file that holds the password of `database_url`; read anew at each connection.")
+    ] = ""
+    events_url: Annotated[
+        str,
+        _About(
+            help="Where files of events lie beside `database_url`: a folder that every node mounts, or "
+            "`s3://bucket/prefix` (credentials in `AWS_…`). Without it: `events` in `data_dir`, for one node."
+        ),
+    ] = ""
+    fold_workers: Annotated[
+        int,
+        _About(
+            help="Fold processes with `database_url`: they share the partitions with those of other nodes. "
+            "The embedded store has one.",
+            low=1,
+            high=64,
+        ),
+    ] = 1
 
     token: Annotated[
         str,
@@ -158,7 +184,7 @@ class Settings:
             high=64 * _GIB,
             advanced=True,
         ),
-    ] = 384 * _MIB
+    ] = 512 * _MIB
     sql_timeout_s: Annotated[
         int,
         _About(help="Seconds that an SQL query over HTTP may take.", low=1, high=600, advanced=True),
@@ -322,6 +348,11 @@ class Settings:
         Literal["debug", "info", "warning", "error"], _About(help="Least severity that is logged.")
     ] = "info"
 
+    @property
+    def on_postgres(self) -> bool:
+        """Whether data is kept in PostgreSQL."""
+        return bool(self.database_url or self.database_url_file)
+
     def trusted_networks(self) -> tuple[Network, ...]:
         """`trusted_proxies` as networks. Raises `SettingsError` for what is neither address nor network."""
         return tuple(_network(part) for part in _parts(self.trusted_proxies))
@@ -472,10 +503,17 @@ def _alternatives(choices: tuple[str, ...]) -> str:
 
 def _check_together(settings: Settings) -> None:
     """What one value alone cannot tell."""
-    if settings.database_url:
+    if settings.database_url and settings.database_url_file:
+        raise SettingsError("database_url and database_url_file are both set: one of them is enough")
+    if not settings.on_postgres and (settings.fold_workers > 1 or settings.events_url):
+        given = "events_url" if settings.events_url else "fold_workers"
         raise SettingsError(
-            "database_url is set, but PostgreSQL comes with a later release",
-            hint="leave it out: the embedded store keeps everything in data_dir",
+            f"{given} is set without database_url",
+            hint="the embedded store has one fold, and keeps all in data_dir",
+        )
+    if settings.on_postgres and settings.ephemeral:
+        raise SettingsError(
+            "ephemeral is set with database_url", hint="what is in a database stays: leave one of them out"
         )
     if bool(settings.tls_cert) != bool(settings.tls_key):
         given, missing = ("tls_cert", "tls_key") if settings.tls_cert else ("tls_key", "tls_cert")

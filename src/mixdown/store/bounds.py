@@ -38,6 +38,13 @@ SESSION_LIFE_MS: Final = 7 * DAY_MS
 SESSION_TOUCH_MS: Final = 60_000  # a session's last use is known to the minute
 
 
+PRESET_ACCOUNT_FACT: Final = "preset_account"
+"""The fact that names the account whose password a variable presets; b"": there is none."""
+SESSIONS_ENDED: Final = 100
+"""So many sessions of the explorer that one account signed out of are told apart."""
+ALL_SESSIONS: Final = b""
+"""Stands for all of an account's, once it has signed out of more."""
+
 COHORTS_PER_PROJECT: Final = 1_000
 COHORT_IDS: Final = 100_000
 

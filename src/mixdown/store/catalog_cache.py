@@ -11,10 +11,12 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
-from mixdown.store.credentials import same, secret_hash
+from mixdown.model.errors import StoreError
+from mixdown.store.credentials import is_chosen, same, secret_hash
 from mixdown.store.protocols import Account, Catalog, Project
 
 _NOBODY = Account(username="", password_hash=bytes(32), project_id=0, role="")
@@ -29,9 +31,13 @@ class CatalogView(msgspec.Struct, frozen=True):
     secrets: Mapping[bytes, Project]
     accounts: Mapping[str, Account]
     passwords: Mapping[bytes, Account]
+    chosen: int = 0
 
     def account(self, username: str, password: str, *, now_ms: int) -> Account | None:
-        """The account, if the password is its own and it has not expired; an unknown name takes as long."""
+        """The account, if the password was made for it and it has not expired; an unknown name takes as long.
+
+        One whose password was chosen is none: `http.passwords` finds it.
+        """
         known = self.accounts.get(username, _NOBODY)
         matches = same(known.password_hash, secret_hash(password))
         return known if matches and known is not _NOBODY and not known.is_expired(now_ms) else None
@@ -42,6 +48,11 @@ class CatalogView(msgspec.Struct, frozen=True):
         known = self.passwords.get(asked, _NOBODY)
         matches = same(known.password_hash, asked)
         return known if matches and known is not _NOBODY and not known.is_expired(now_ms) else None
+
+    @property
+    def has_chosen(self) -> bool:
+        """Whether there is an account whose password somebody chose."""
+        return self.chosen > 0
 
     def project_of_secret(self, secret: str) -> Project | None:
         """The project that this secret belongs to (found by its SHA-256, so that timing tells nothing)."""
@@ -62,6 +73,7 @@ def _view(catalog: Catalog, version: int) -> CatalogView:
         passwords={
             account.password_hash: account for account in accounts if shared[account.password_hash] == 1
         },
+        chosen=sum(is_chosen(account.password_hash) for account in accounts),
     )
 
 
@@ -71,6 +83,7 @@ class CatalogCache:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
         self._view = _view(catalog, catalog.version())
 
     @property
@@ -87,6 +100,22 @@ class CatalogCache:
     def projects(self) -> Mapping[int, Project]:
         """Projects by id, as of the last refresh."""
         return self._view.projects
+
+    def refresh_beside(self) -> None:
+        """Take in any change of the catalog soon, in a thread of its own, unless one is at it already.
+
+        For an event loop, which must not wait for a database. Where it cannot be asked nothing changes.
+        """
+
+        def refresh() -> None:
+            try:
+                with suppress(StoreError):
+                    self.refresh()
+            finally:
+                self._refreshing.release()
+
+        if self._refreshing.acquire(blocking=False):
+            threading.Thread(target=refresh, name="catalog", daemon=True).start()
 
     def refresh(self) -> int:
         """Take in any change of the catalog; returns its version. Raises `StoreError`."""

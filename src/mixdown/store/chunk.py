@@ -2,23 +2,34 @@
 
 A chunk's body is a JSON array of segments, one for each request; a segment is
 `[endpoint, sdk, key, outcome, updates]`, of events `[endpoint, sdk, key, outcome, [], links, count, events]`.
-The worker encodes a segment once; a chunk only joins them. A reader decodes the envelope and leaves raw what
-it does not look into: operator payloads until they are applied, events always.
+The worker encodes a segment once; a chunk only joins them, and is stored compressed where that pays. A reader
+decodes the envelope and leaves raw what it does not look into: operator payloads until they are applied,
+events always.
 """
 
 from __future__ import annotations
 
+import threading
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
+import zstandard
 
 from mixdown.model.errors import CorruptStoreError
 from mixdown.model.updates import Update
 
-CHUNK_VERSION: Final = 1
+PLAIN: Final = 1
+"""The format of a chunk whose body is stored as it is."""
+PACKED: Final = 2
+"""The format of one whose body is a zstd frame."""
+CHUNK_VERSION: Final = PACKED
+"""The newest format that this version reads."""
+PACKED_FROM_BYTES: Final = 128 * 1024
+"""Smaller bodies are left as they are: they repeat less, and many of them would be packed in a second."""
+_LEVEL: Final = 1
 FOR_PROFILES: Final = 1
 """The fold must look at a chunk: it has updates, links of identities or request keys."""
 FOR_EVENTS: Final = 2
@@ -207,6 +218,35 @@ def encode_event_segment(
 def join_segments(segments: Iterable[bytes]) -> bytes:
     """The body of a chunk made of encoded segments."""
     return b"[" + b",".join(segments) + b"]"
+
+
+class _Packers(threading.local):
+    """zstd's contexts, which belong to one thread each."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_packers: Final = _Packers()
+
+
+def pack_body(body: bytes) -> tuple[int, bytes]:
+    """The format in which a body is stored, and what is stored. The checksum is over that."""
+    if len(body) < PACKED_FROM_BYTES:
+        return PLAIN, body
+    packed = _packers.compress(body)
+    return (PACKED, packed) if len(packed) < len(body) else (PLAIN, body)
+
+
+def unpack_body(version: int, stored: bytes) -> bytes:
+    """The body that `pack_body` was given. Its checksum was looked at. Raises `CorruptStoreError`."""
+    if version != PACKED:
+        return stored
+    try:
+        return _packers.decompress(stored)
+    except (zstandard.ZstdError, MemoryError) as error:
+        raise CorruptStoreError(f"a chunk cannot be unpacked: {error}") from error
 
 
 def operations_of(content: msgspec.Raw) -> list[tuple[int, msgspec.Raw]]:

@@ -11,7 +11,8 @@ import msgspec
 class Cohort(msgspec.Struct, frozen=True):
     """A saved filter over a project's users (group key "") or the groups of one key.
 
-    `expression` is its text; None for a list of ids. `id` is given by the store (0 before), for good.
+    `expression` is its text; None for a list of ids. `behaviors` is JSON, counts of events that the
+    expression reads ("": it reads none). `id` is given by the store (0 before), for good.
     """
 
     project: int
@@ -21,6 +22,7 @@ class Cohort(msgspec.Struct, frozen=True):
     expression: str | None = None
     created_ms: int = 0
     id: int = 0
+    behaviors: str = ""
 
 
 class Cohorts(Protocol):
@@ -46,6 +48,7 @@ class Cohorts(Protocol):
         name: str | None = None,
         description: str | None = None,
         expression: str | None = None,
+        behaviors: str | None = None,
     ) -> Cohort:
         """Change what is given; a list of ids stays one. Returns the cohort as it is then.
 

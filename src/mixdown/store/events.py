@@ -8,12 +8,15 @@ stored, the one with the highest position counts. Ids are kept as they were sent
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import msgspec
 
 from mixdown.store.chunk import Outcome
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 Kind = Literal["text", "integer", "number", "boolean"]
 """What a property's own column in a file holds; values of other kinds stand in the column `rest`."""
@@ -42,13 +45,16 @@ class EventBatch(msgspec.Struct, frozen=True):
 class EventsWrite(msgspec.Struct, frozen=True):
     """What one transaction of the events reader writes: batches, request keys, the watermark.
 
-    `keys` are (request key, chunk time in ms, outcome or None), as in `FoldResult`.
+    `keys` are (request key, chunk time in ms, outcome or None), as in `FoldResult`. `begin` is the watermark
+    that it goes on from: where it is given and another stands, a store that several processes may write
+    raises and writes nothing.
     """
 
     watermark: int
     batches: Sequence[EventBatch]
     keys: Sequence[tuple[bytes, int, Outcome | None]]
     now_ms: int
+    begin: int | None = None
 
 
 class PropertyColumn(msgspec.Struct, frozen=True, array_like=True):
@@ -88,10 +94,16 @@ class EventFile(msgspec.Struct, frozen=True):
     dead: tuple[int, ...] = ()
 
 
+Attach = Callable[["DuckDBPyConnection"], None]
+"""Lets a DuckDB connection open the paths of files that are none of this machine."""
+
+
 class Parts(msgspec.Struct, frozen=True):
     """What holds a project's events with `since_ms` <= time < `until_ms`, as of `watermark`.
 
-    Some parts hold others as well. `files` stay on disk for `GRACE_MS` after they were given out.
+    Some parts hold others as well. `files` stay on disk for `GRACE_MS` after they were given out; where
+    `attach` is given, a connection reads them once it was called with it. No event has a position above
+    the watermark.
     """
 
     project: int
@@ -100,6 +112,7 @@ class Parts(msgspec.Struct, frozen=True):
     watermark: int
     files: tuple[EventFile, ...] = ()
     hot: tuple[bytes, ...] = ()
+    attach: Attach | None = None
 
 
 class EventsSize(msgspec.Struct, frozen=True):

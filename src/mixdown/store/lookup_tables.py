@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final, Protocol
@@ -113,7 +113,7 @@ def check_tables(held: int) -> None:
         )
 
 
-def sorted_rows(source: LookupCsv, folder: Path | None) -> Iterator[StoredRow]:
+def sorted_rows(source: LookupCsv, folder: Path | None) -> Generator[StoredRow]:
     """The rows of a table by key; what does not fit in memory is sorted in a file without a name.
 
     Raises `LookupTableError` at the end, or before the first row, where any row is wrong: what came before is

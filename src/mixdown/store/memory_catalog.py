@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from mixdown.model.errors import CatalogError
 from mixdown.store import account_checks as checks
+from mixdown.store import projects
+from mixdown.store.bounds import ALL_SESSIONS, SESSIONS_ENDED
+from mixdown.store.catalog_errors import no_project, taken
 from mixdown.store.memory_part import Part
 from mixdown.store.protocols import Account, Project
 from mixdown.store.zones import DEFAULT
@@ -22,6 +24,7 @@ class MemoryCatalog(Part):
         self._next_account = 1
         self._accounts: dict[str, Account] = {}
         self._facts: dict[str, bytes] = {}
+        self._ended: dict[tuple[str, bytes], int] = {}
 
     def version(self) -> int:
         with self._use():
@@ -78,7 +81,7 @@ class MemoryCatalog(Part):
         }
         with self._use():
             changes = {field: value for field, value in given.items() if value is not None}
-            project = msgspec.structs.replace(self._known(project_id), **changes)
+            project = projects.checked(msgspec.structs.replace(self._known(project_id), **changes))
             self._put(project)
             return project
 
@@ -100,6 +103,12 @@ class MemoryCatalog(Part):
             self._put(project)
             return project
 
+    def enlarge_project(self, project_id: int) -> Project:
+        with self._use():
+            project = projects.checked(msgspec.structs.replace(self._known(project_id), large=True))
+            self._put(project)
+            return project
+
     def delete_project(self, project_id: int) -> None:
         with self._use():
             self._known(project_id)
@@ -118,7 +127,7 @@ class MemoryCatalog(Part):
             for project_id, _ in account.grants:
                 self._known(project_id)
             if account.username in self._accounts:
-                raise CatalogError("this name is taken by another account", hint="Choose another.")
+                raise taken("accounts.username")
             made = msgspec.structs.replace(
                 account, id=self._next_account, others=tuple(sorted(account.others))
             )
@@ -140,10 +149,31 @@ class MemoryCatalog(Part):
             account = self._known_account(username)
             return self._put_account(msgspec.structs.replace(account, password_hash=password_hash))
 
+    def expire_account(self, username: str, expires_ms: int) -> Account:
+        with self._use():
+            account = self._known_account(username)
+            return self._put_account(msgspec.structs.replace(account, expires_ms=expires_ms))
+
     def delete_account(self, username: str) -> None:
         with self._use():
             del self._accounts[self._known_account(username).username]
             self._version += 1
+
+    def end_session(self, username: str, session: bytes, *, until_s: int, now_s: int) -> None:
+        with self._use():
+            self._ended = {key: until for key, until in self._ended.items() if until > now_s}
+            held = [key for key in self._ended if key[0] == username]
+            if len(held) >= SESSIONS_ENDED:
+                for key in held:
+                    del self._ended[key]
+                session = ALL_SESSIONS
+            key = (username, session)
+            self._ended[key] = max(until_s, self._ended.get(key, 0))
+
+    def is_session_over(self, username: str, session: bytes, *, until_s: int) -> bool:
+        with self._use():
+            all_until_s = self._ended.get((username, ALL_SESSIONS), -1)
+            return (username, session) in self._ended or all_until_s >= until_s
 
     def fact(self, name: str) -> bytes | None:
         with self._use():
@@ -155,7 +185,7 @@ class MemoryCatalog(Part):
 
     def _known(self, project_id: int) -> Project:
         if project_id not in self._projects:
-            raise CatalogError(f"there is no project {project_id}", hint="`mixdown project list` shows all.")
+            raise no_project(project_id)
         return self._projects[project_id]
 
     def _known_account(self, username: str) -> Account:
@@ -175,9 +205,9 @@ class MemoryCatalog(Part):
             for field, value in (
                 ("name", project.name == other.name),
                 ("token", project.token == other.token),
-                ("secret", bool(project.secret_hash) and project.secret_hash == other.secret_hash),
+                ("secret_hash", bool(project.secret_hash) and project.secret_hash == other.secret_hash),
             ):
                 if value:
-                    raise CatalogError(f"this {field} is taken by another project", hint="Choose another.")
+                    raise taken(f"projects.{field}")
         self._projects[project.id] = project
         self._version += 1

@@ -10,6 +10,7 @@ import msgspec
 
 from mixdown.model.errors import CatalogError
 from mixdown.store import bounds
+from mixdown.store.catalog_errors import taken
 from mixdown.store.protocols import Catalog, Cohort
 
 
@@ -39,13 +40,13 @@ class MemoryCohorts:
             own = self.listing(cohort.project)
             bounds.check_cohorts(len(own))
             if cohort.name in {other.name for other in own}:
-                raise CatalogError("this name is taken by another cohort", hint="Choose another.")
-            taken = list(islice(ids, bounds.COHORT_IDS + 1))
-            bounds.check_cohort_ids(len(taken))
+                raise taken("cohorts.name")
+            listed = list(islice(ids, bounds.COHORT_IDS + 1))
+            bounds.check_cohort_ids(len(listed))
             made = msgspec.structs.replace(cohort, id=self._next_id)
             self._next_id += 1
             self._held[made.id] = made
-            self._ids[made.id] = frozenset(taken if cohort.expression is None else ())
+            self._ids[made.id] = frozenset(listed if cohort.expression is None else ())
             return made
 
     def change(
@@ -56,6 +57,7 @@ class MemoryCohorts:
         name: str | None = None,
         description: str | None = None,
         expression: str | None = None,
+        behaviors: str | None = None,
     ) -> Cohort:
         with self._guard:
             own = {cohort.id: cohort for cohort in self.listing(project)}
@@ -63,10 +65,15 @@ class MemoryCohorts:
             if held is None:
                 raise bounds.no_cohort(cohort_id)
             if name in {other.name for other in own.values() if other.id != cohort_id}:
-                raise CatalogError("this name is taken by another cohort", hint="Choose another.")
-            if expression is not None and held.expression is None:
+                raise taken("cohorts.name")
+            if (expression is not None or behaviors is not None) and held.expression is None:
                 raise bounds.lists_ids(cohort_id)
-            given = {"name": name, "description": description, "expression": expression}
+            given = {
+                "name": name,
+                "description": description,
+                "expression": expression,
+                "behaviors": behaviors,
+            }
             changes = {field: value for field, value in given.items() if value is not None}
             changed: Cohort = msgspec.structs.replace(held, **changes)
             self._held[cohort_id] = changed

@@ -17,11 +17,17 @@ class MemoryEvents(Part):
 
     grace_ms = 0
 
-    def __init__(self) -> None:
+    def __init__(self, begin: int = 0) -> None:
         super().__init__()
-        self._watermark = self._forgotten = 0
+        self._watermark = self._forgotten = begin
         self._keys = MemoryKeys()
         self._batches: list[EventBatch] = []
+
+    def take_in(self, part: MemoryEvents) -> None:
+        """Hold another partition's events as well."""
+        with part._use():
+            self._batches += part._batches
+            self._keys.take_in(part._keys)
 
     def watermark(self) -> int:
         with self._use():

@@ -43,6 +43,14 @@ class MemoryHistory:
             of_profile = self._values.setdefault((value.project, value.group_key, value.id), {})
             of_profile[value.digest] = value.data
 
+    def take_in(self, other: MemoryHistory) -> None:
+        """Keep what another partition keeps as well: it reaches no further back than the shortest."""
+        self._lines.update(other._lines)
+        self._values.update(other._values)
+        reaches = (self._since_ms, other._since_ms)
+        known = [each for each in reaches if each is not None]
+        self._since_ms = max(known) if len(known) == len(reaches) else None
+
     def of(self, key: ProfileKey, below: int, since_ms: int) -> list[Change]:
         """What changed in a profile, newest first (`State.history`)."""
         return [

@@ -15,6 +15,13 @@ class MemoryIdentities:
         self._links: dict[int, dict[LinkKey, IdentityLink]] = {}
         self._members: dict[int, dict[str, Member]] = {}
 
+    def take_in_identities(self, part: MemoryIdentities) -> None:
+        """Hold the links of another partition as well."""
+        for project, links in part._links.items():
+            self._links.setdefault(project, {}).update(links)
+        for project, members in part._members.items():
+            self._members.setdefault(project, {}).update(members)
+
     def linked_projects(self) -> frozenset[int]:
         return frozenset(self._links)
 

@@ -16,6 +16,10 @@ class MemoryKeys:
     def __init__(self) -> None:
         self._keys: dict[bytes, tuple[int, Outcome | None]] = {}
 
+    def take_in(self, other: MemoryKeys) -> None:
+        """Keep another's keys as well."""
+        self._keys.update(other._keys)
+
     def find(self, keys: Sequence[bytes], since_ms: int) -> dict[bytes, Outcome | None]:
         """Those of `keys` that were kept at or after chunk time `since_ms`, with their outcomes."""
         return {

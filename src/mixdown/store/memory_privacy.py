@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from mixdown.model.errors import CatalogError
 from mixdown.store.privacy import (
     FINISHED_KEPT,
     PENDING,
@@ -17,10 +16,14 @@ from mixdown.store.privacy import (
     STAGING,
     STARTED,
     SUCCESS,
-    UNFINISHED_LIMIT,
     Deletion,
+    Erasures,
     Retrieval,
+    append_in_turn,
+    check_unfinished,
+    later_ends,
 )
+from mixdown.store.protocols import Append, Turn
 
 _UNFINISHED = frozenset({PENDING, STAGING, STARTED})
 
@@ -37,11 +40,7 @@ class MemoryPrivacyJobs:
         with self._guard:
             own = [held for held in self._deletions.values() if held.project == deletion.project]
             waiting = [held for held in own if held.status in _UNFINISHED]
-            if len(waiting) >= UNFINISHED_LIMIT:
-                raise CatalogError(
-                    f"this project has {len(waiting)} deletions that are not finished",
-                    hint="Name more ids in one, and wait for some of them.",
-                )
+            check_unfinished(len(waiting))
             done = sorted((held for held in own if held.status not in _UNFINISHED), key=_newest_first)
             for held in done[FINISHED_KEPT - 1 :]:
                 del self._deletions[held.id]
@@ -56,6 +55,12 @@ class MemoryPrivacyJobs:
         with self._guard:
             found = [held for held in self._deletions.values() if held.status in _UNFINISHED]
             return sorted(found, key=lambda held: (held.requested_ms, held.id))
+
+    def erasures(self, project: int) -> Erasures:
+        with self._guard:
+            own = [held for held in self._deletions.values() if held.project == project]
+            under_way = sum(held.status in (STAGING, STARTED) for held in own)
+            return Erasures(under_way, max((held.finished_ms for held in own), default=0))
 
     def claim(self, job_id: str, *, now_ms: int, stale_ms: int) -> bool:
         with self._guard:
@@ -74,13 +79,25 @@ class MemoryPrivacyJobs:
             if held.status == STAGING:
                 self._deletions[job_id] = msgspec.structs.replace(held, ids=tuple(ids))
 
-    def started(self, job_id: str, position: int) -> None:
+    def append(
+        self, turn: Turn, append: Append, deletion: Deletion, ends: Sequence[int], *, now_ms: int, last: bool
+    ) -> int | None:
+        return append_in_turn(self, turn, append, deletion, ends, now_ms=now_ms, last=last)
+
+    def started(self, job_id: str, positions: Sequence[int]) -> None:
         with self._guard:
             held = self._deletions[job_id]
             if held.status in (STAGING, STARTED):
                 self._deletions[job_id] = msgspec.structs.replace(
-                    held, status=STARTED, position=max(held.position, position)
+                    held, status=STARTED, positions=later_ends(held.positions, positions)
                 )
+
+    def part_done(self, job_id: str, partition: int, report: bytes) -> None:
+        with self._guard:
+            held = self._deletions[job_id]
+            parts = {**dict(held.parts), partition: report.decode()}
+            if held.status == STARTED:
+                self._deletions[job_id] = msgspec.structs.replace(held, parts=tuple(sorted(parts.items())))
 
     def revoke(self, job_id: str) -> bool:
         with self._guard:

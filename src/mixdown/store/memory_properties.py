@@ -27,6 +27,20 @@ class MemoryProperties(ABC):
         self._indexes: list[PropertyIndex] = []
         self._numbers = 0
 
+    def take_in_properties(self, part: MemoryProperties) -> None:
+        """Have the indexes of another partition, which has the same; one is complete where all are."""
+        incomplete = {index.number for index in self._indexes if not index.complete}
+        self._numbers = max(self._numbers, part._numbers)
+        self._indexes = [
+            msgspec.structs.replace(index, complete=index.complete and index.number not in incomplete)
+            for index in part._indexes
+        ]
+
+    def take_index(self, index: PropertyIndex) -> None:
+        """Have an index that was asked of the whole store."""
+        self._numbers = index.number
+        self._indexes.append(index)
+
     def property_counts(self, project: int, group_key: str, *, limit: int) -> PropertyCounts:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for key, document in list(self._documents.items()):

@@ -32,7 +32,8 @@ from mixdown.store.chunk import (
     encode_segment,
     owner_of,
 )
-from mixdown.store.protocols import Append, Store
+from mixdown.store.places import partition_at, views_of
+from mixdown.store.protocols import Append, Store, Turn
 
 PENDING: Final = "PENDING"
 STAGING: Final = "STAGING"
@@ -67,9 +68,11 @@ Targets = Mapping[tuple[int, str], Mapping[str, int]]
 class Deletion(msgspec.Struct, frozen=True):
     """A job that erases people. `ids` is empty once they are erased; `count` says how many were named.
 
-    From STARTED on `ids` has those too that are linked with the ones that were named. `position` is the end
-    of its records in the log (0: not there yet), `due_ms` when it begins, `claimed_ms` when a process began
-    to append it; `report` is JSON, b"" until it is done.
+    From STARTED on `ids` has those too that are linked with the ones that were named. `positions` are the
+    ends of its records in the logs: one for each partition that has records of the project (none: they are
+    not there yet). `due_ms` is when it begins, `claimed_ms` when a process began to append it; `report` is
+    JSON, b"" until it is done. Where there are several positions, `parts` has (partition, report) of each
+    partition that is done.
     """
 
     id: str
@@ -83,9 +86,14 @@ class Deletion(msgspec.Struct, frozen=True):
     requested_ms: int
     due_ms: int = 0
     claimed_ms: int = 0
-    position: int = 0
+    positions: tuple[int, ...] = ()
     finished_ms: int = 0
     report: bytes = b""
+    parts: tuple[tuple[int, str], ...] = ()
+
+    def end_in(self, partition: int) -> int:
+        """The end of its records in a partition's log; 0 where it has none there."""
+        return next((each for each in self.positions if partition_at(each) == partition), 0)
 
 
 class Retrieval(msgspec.Struct, frozen=True):
@@ -101,6 +109,13 @@ class Retrieval(msgspec.Struct, frozen=True):
     requested_ms: int
 
 
+class Erasures(msgspec.Struct, frozen=True):
+    """How many of a project's deletions are under way, and when the last that is done ended (0: never)."""
+
+    under_way: int
+    last_ms: int
+
+
 class PrivacyJobs(Protocol):
     """The jobs: on disk when a method returns. Bounds: 100 unfinished deletions a project, 1,000 finished."""
 
@@ -113,14 +128,32 @@ class PrivacyJobs(Protocol):
     def unfinished(self) -> list[Deletion]:
         """The deletions of all projects that are neither done nor revoked, oldest first."""
 
+    def erasures(self, project: int) -> Erasures:
+        """What tells whether anybody of a project was erased since it was asked before."""
+
     def claim(self, job_id: str, *, now_ms: int, stale_ms: int) -> bool:
         """Make a PENDING job STAGING, or take over one claimed before `stale_ms`; whether it is ours."""
 
     def widen(self, job_id: str, ids: Sequence[str]) -> None:
         """Have a STAGING job erase these ids."""
 
-    def started(self, job_id: str, position: int) -> None:
-        """A STAGING job's records stand in the log and end at `position`."""
+    def append(
+        self, turn: Turn, append: Append, deletion: Deletion, ends: Sequence[int], *, now_ms: int, last: bool
+    ) -> int | None:
+        """Append records of a job that is STAGING as it was claimed at `now_ms`; where they end.
+
+        None, and nothing is appended, where it is not, or was claimed since. With `last` it is STARTED then:
+        its records end at `ends` and here. Nobody can claim it in between.
+        """
+
+    def started(self, job_id: str, positions: Sequence[int]) -> None:
+        """A STAGING job's records stand in the logs and end at `positions`.
+
+        Of a job that was begun twice, those count that were given last.
+        """
+
+    def part_done(self, job_id: str, partition: int, report: bytes) -> None:
+        """What a partition holds of a STARTED job's people is erased; `report` says what that was."""
 
     def revoke(self, job_id: str) -> bool:
         """Make a PENDING job REVOKED and forget its ids; whether it was PENDING."""
@@ -156,6 +189,15 @@ class Rewritten(msgspec.Struct, frozen=True):
     keys: tuple[bytes, ...] = ()
 
 
+def check_unfinished(held: int) -> None:
+    """Raises `CatalogError` where a project with so many unfinished deletions may not have one more."""
+    if held >= UNFINISHED_LIMIT:
+        raise CatalogError(
+            f"this project has {held} deletions that are not finished",
+            hint="Name more ids in one, and wait for some of them.",
+        )
+
+
 def begin(store: Store, deletion: Deletion, *, now_ms: int) -> bool:
     """Append a deletion's records to the log; false where it is not PENDING any more, or another did so.
 
@@ -163,7 +205,7 @@ def begin(store: Store, deletion: Deletion, *, now_ms: int) -> bool:
     for the fold first. What the log holds of these ids below the records' end is to be erased. A crash in
     between leaves a STAGING job, which is begun again: then its later records count. Raises `StoreError`.
     """
-    log, jobs = store.log, store.privacy
+    jobs = store.privacy
     if not jobs.claim(deletion.id, now_ms=now_ms, stale_ms=now_ms - STALE_STAGING_MS):
         return False
     ids = with_linked(store, deletion.project, deletion.group_key, deletion.ids)
@@ -173,15 +215,40 @@ def begin(store: Store, deletion: Deletion, *, now_ms: int) -> bool:
         for each in ids
     ]
     segment = encode_segment(Segment(ENDPOINT, SDK, None, None, updates))
-    with log.turn() as turn:
-        # Who waited long for this turn may have lost the job to another process. A second deletion would take
-        # what came behind the first, which was answered: so the job is looked at, and started, in the turn.
-        held = jobs.deletion(deletion.project, deletion.id)
-        if held is None or (held.status, held.claimed_ms) != (STAGING, now_ms):
+    id_filter = encode_filter(ids)
+    ends: list[int] = []
+    views = views_of(store, deletion.project)
+    for view in views:
+        append = Append(segment, len(updates), id_filter, kinds=FOR_ALL, parts=True, partition=view.number)
+        with view.log.turn() as turn:
+            # Who waited long for this turn may have lost the job to another process. A second deletion
+            # would take what came behind the first, which was answered.
+            last = len(ends) + 1 == len(views)
+            end = jobs.append(turn, append, deletion, ends, now_ms=now_ms, last=last)
+        if end is None:
             return False
-        appended = turn.append([Append(segment, len(updates), encode_filter(ids), kinds=FOR_ALL)], now_ms)
-        jobs.started(deletion.id, appended.end)
+        ends.append(end)
     return True
+
+
+def append_in_turn(
+    jobs: PrivacyJobs,
+    turn: Turn,
+    append: Append,
+    deletion: Deletion,
+    ends: Sequence[int],
+    *,
+    now_ms: int,
+    last: bool,
+) -> int | None:
+    """`PrivacyJobs.append` where a turn keeps everybody out who might append: the job is looked at in it."""
+    held = jobs.deletion(deletion.project, deletion.id)
+    if held is None or (held.status, held.claimed_ms) != (STAGING, now_ms):
+        return None
+    end = turn.append([append], now_ms).end
+    if last:
+        jobs.started(deletion.id, (*ends, end))
+    return end
 
 
 def with_linked(store: Store, project: int, group_key: str, ids: Sequence[str]) -> list[str]:
@@ -200,15 +267,23 @@ def with_linked(store: Store, project: int, group_key: str, ids: Sequence[str]) 
     return list(found)
 
 
-def targets_of(deletions: Iterable[Deletion]) -> dict[tuple[int, str], dict[str, int]]:
-    """What these jobs erase: of an id that several name, the latest counts."""
+def later_ends(held: Sequence[int], given: Sequence[int]) -> tuple[int, ...]:
+    """The further of two positions in each partition."""
+    ends = {partition_at(each): each for each in held}
+    for each in given:
+        ends[partition_at(each)] = max(each, ends.get(partition_at(each), 0))
+    return tuple(ends[partition] for partition in sorted(ends))
+
+
+def targets_of(deletions: Iterable[Deletion], partition: int = 0) -> dict[tuple[int, str], dict[str, int]]:
+    """What these jobs erase in a partition: of an id that several name, the latest counts."""
     found: dict[tuple[int, str], dict[str, int]] = {}
     for deletion in deletions:
         if not deletion.ids:
             continue
         held = found.setdefault((deletion.project, deletion.group_key), {})
         for each in deletion.ids:
-            held[each] = max(held.get(each, 0), deletion.position)
+            held[each] = max(held.get(each, 0), deletion.end_in(partition))
     return found
 
 

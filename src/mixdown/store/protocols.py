@@ -3,6 +3,11 @@
 Positions number the records of the log from 0 upwards and are never used again. A *watermark* is
 the position of the next record that a reader has not yet taken; the *head* is the position that the
 next record will get. All methods block (they are called from threads) and raise `StoreError`.
+
+A store has one or more *partitions*, each with a log of its own; the records of a project are in one of them,
+those of a project marked large in all. Partition n counts positions, and ids of refusals, from
+`store.places.first_of(n)` upwards. `Store.partition` gives the store as one partition sees it: what reads
+and writes a log runs on such a view.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from mixdown.model.history import Change
-from mixdown.store import accounts, cohorts, projects, refusals
+from mixdown.store import accounts, cohorts, projects, refusals, sessions
 from mixdown.store.chunk import FOR_ALL, FOR_PROFILES, Chunk, Outcome
 from mixdown.store.history import HistoryFeed, HistoryRange, HistoryReach, HistorySize
 from mixdown.store.identities import IdentityReads, IdentityWrites
@@ -22,10 +27,13 @@ from mixdown.store.selection import Looked, Selection
 from mixdown.store.zones import DEFAULT
 
 if TYPE_CHECKING:
+    from mixdown.store.annotations import Annotations
     from mixdown.store.dictionary import Dictionary
     from mixdown.store.events import Events
     from mixdown.store.lookup_tables import LookupTables
+    from mixdown.store.places import End, Logs, Place
     from mixdown.store.privacy import PrivacyJobs, Rewritten
+    from mixdown.store.reports import Reports
 
 ProfileKey = tuple[int, str, str]
 """(project, group key or "" for users, id)."""
@@ -46,7 +54,9 @@ class Append(msgspec.Struct, frozen=True):
     """One request's share of a group commit: an encoded segment (b"" when every record was refused).
 
     `id_filter` is its share of the chunk's filter (`store.chunk.encode_filter`): joined, they make the whole.
-    `kinds` says which of the log's readers it is of interest to (`store.chunk.FOR_PROFILES`, `FOR_EVENTS`).
+    `kinds` says which of the log's readers it is of interest to (`store.chunk.FOR_PROFILES`, `FOR_EVENTS`),
+    `partition` in whose log it belongs: a request has one for each that it touches. `parts` says that it
+    undoes links between ids.
     """
 
     segment: bytes
@@ -54,6 +64,16 @@ class Append(msgspec.Struct, frozen=True):
     id_filter: bytes
     refusals: tuple[RefusedRecord, ...] = ()
     kinds: int = FOR_PROFILES
+    parts: bool = False
+    partition: int = 0
+
+
+def kinds_of(appends: Iterable[Append]) -> int:
+    """Which of the log's readers a chunk of these is of interest to; 0 where no record of theirs stands."""
+    kinds = 0
+    for append in appends:
+        kinds |= append.kinds if append.count else 0
+    return kinds
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -65,14 +85,21 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class Turn(Protocol):
-    """A held turn at the log: nobody else appends until it ends."""
+    """A held turn at the log: nobody else appends until it ends.
+
+    Where processes on several machines share a store, none of the other threads of this process does.
+    """
 
     def append(self, appends: Sequence[Append], now_ms: int) -> Appended:
         """Append all as one chunk with its refusals, in one transaction, on disk when it returns.
 
         The chunk's time is `now_ms`, or the time of the chunk before it if that is later. Where
-        every record was refused no chunk is written, but the refusals are.
+        every record was refused no chunk is written, but the refusals are. Raises `PartedError` where
+        `parted` would tell something else by now than it did in this turn: another process parted ids.
         """
+
+    def parted(self) -> int:
+        """The position behind the last record that undid links between ids; else the first."""
 
 
 class Log(Protocol):
@@ -149,7 +176,8 @@ class FoldResult(msgspec.Struct, frozen=True):
     `property_changes` is asked once all profiles are written; without it, the properties of all users or
     groups among which one was written are counted anew, a piece at a time, by `State.count_properties`.
     `history` is what the profiles' changes are kept as; without it, what was kept ends here. `identities` has
-    an entry for each project whose links change.
+    an entry for each project whose links change. `begin` is the watermark that it was folded from: where
+    others may fold too, nothing is written when that is no more the store's.
     """
 
     watermark: int
@@ -159,6 +187,7 @@ class FoldResult(msgspec.Struct, frozen=True):
     property_changes: Callable[[], Iterable[PropertyChange]] | None = None
     history: HistoryFeed | None = None
     identities: Sequence[IdentityWrites] = ()
+    begin: int | None = None
 
 
 class PropertyCounts(msgspec.Struct, frozen=True):
@@ -206,11 +235,20 @@ class State(IdentityReads, Protocol):
         Raises `TooMuchAtOnceError` for several that are tens of MiB together: `store.batches` asks for fewer.
         """
 
+    def documents_to_change(self, keys: Sequence[ProfileKey]) -> list[bytes | None]:
+        """The same for whoever writes them, who asks once in each step, within `write`.
+
+        They may be spelled otherwise than the fold spells them: with spaces, their names in another order.
+        """
+
     def known_keys(self, keys: Sequence[bytes], *, since_ms: int) -> dict[bytes, Outcome | None]:
         """Those of `keys` that a fold wrote at or after chunk time `since_ms`, with their outcomes."""
 
     def write(self, result: FoldResult) -> None:
-        """Write everything in `result` in one transaction."""
+        """Write everything in `result` in one transaction.
+
+        Raises `LeaseLostError` where another process folds here now, or has.
+        """
 
     def redact_keys(self, keys: Sequence[bytes]) -> None:
         """Take what the outcomes of these idempotency keys quote (`store.privacy.redact`); keys stay."""
@@ -376,7 +414,10 @@ class Catalog(Protocol):
         timezone: str | None = None,
         ci_strings: bool | None = None,
     ) -> Project:
-        """Change what is given. Raises `CatalogError`: no such project, or a name or token is taken."""
+        """Change what is given. Raises `CatalogError`.
+
+        No such project, a name or token is taken, or another identity mode for a project marked large.
+        """
 
     def limit_project(
         self,
@@ -387,6 +428,9 @@ class Catalog(Protocol):
         queries_per_hour: int | None,
     ) -> Project:
         """Set all of a project's rate limits (None: as the server's settings say). Raises `CatalogError`."""
+
+    def enlarge_project(self, project_id: int) -> Project:
+        """Mark a project large, for good. Raises `CatalogError` where its identity is not simplified."""
 
     def delete_project(self, project_id: int) -> None:
         """Delete a project and the accounts that are in no other; its id is never used again.
@@ -412,8 +456,21 @@ class Catalog(Protocol):
     def change_password(self, username: str, password_hash: bytes) -> Account:
         """Give an account another password. Raises `CatalogError` when there is no such account."""
 
+    def expire_account(self, username: str, expires_ms: int) -> Account:
+        """Let an account end at another time (0: never). Raises `CatalogError` when there is none."""
+
     def delete_account(self, username: str) -> None:
         """Raises `CatalogError` when there is none."""
+
+    def end_session(self, username: str, session: bytes, *, until_s: int, now_s: int) -> None:
+        """Let a session of an account be over, which would have lived until `until_s`; raises no `version`.
+
+        Those that are past their time are forgotten. Of an account that has ended `bounds.SESSIONS_ENDED`
+        others, all sessions are over that would have lived until then.
+        """
+
+    def is_session_over(self, username: str, session: bytes, *, until_s: int) -> bool:
+        """Whether a session, which would live until `until_s`, was ended; cheap."""
 
     def fact(self, name: str) -> bytes | None:
         """A small durable fact (such as the key that signs cookies)."""
@@ -429,47 +486,51 @@ Cohort = cohorts.Cohort
 Cohorts = cohorts.Cohorts
 
 
-class Session(msgspec.Struct, frozen=True):
-    """A frozen result set: its ids are read page by page."""
-
-    id: str
-    project: int
-    group_key: str
-    total: int
-    page_size: int
-    created_ms: int
-    output_properties: tuple[str, ...] | None = None
-
-
-class Sessions(Protocol):
-    """Query sessions: at most 100 a project (those unused longest go first), gone after 7 days."""
-
-    def create(self, session: Session, ids: Iterable[str]) -> Session:
-        """Keep a session and the ids of its result set, in order; returns it with the number of ids as total.
-
-        The ids are taken as they are made, and never held together.
-        """
-
-    def get(self, session_id: str, project: int, *, now_ms: int) -> Session | None:
-        """The session, if it is the project's and not expired; asking is a use, noted to the minute."""
-
-    def page_ids(self, session_id: str, page: int) -> list[str]:
-        """The ids of one page (0-based), without those that were forgotten; [] past the end."""
-
-    def forget(
-        self, project: int, group_key: str, ids: Collection[str], *, until_ms: int, now_ms: int
-    ) -> Iterator[bool]:
-        """Take ids out of the sessions made until `until_ms`; the places of the others stay.
-
-        A step at a time: gives True after each that got on, and False while a session is still being made.
-        """
-
-    def close(self) -> None:
-        """Release files."""
+Session = sessions.Session
+Sessions = sessions.Sessions
 
 
 class Store(Protocol):
-    """All durable state of one server, opened by one process."""
+    """All durable state of one server, opened by one process.
+
+    A view (`partition`) has the log, refusals, state and events of one partition: all that these say and
+    write is of its records alone, positions and watermarks included. What has no partitions (catalog,
+    cohorts, lookup tables, dictionary, sessions, jobs of data protection) is the same in every view. A store
+    of one partition is its own view. Of one with several, `log` raises; `refusals`, `state` and `events` read
+    all partitions, and what only the process that folds, or takes events, may ask raises;
+    `refusals.remove` and what may be asked of any process go where they belong; `watermark` is a number that
+    grows whenever any partition's does, and no position.
+    """
+
+    @property
+    def partition_count(self) -> int:
+        """How many partitions there are; it never changes."""
+
+    @property
+    def number(self) -> int:
+        """Which partition this is a view of; 0 for the whole of a store with several."""
+
+    def partition_of(self, project: int, key: str | None = None) -> int:
+        """The partition of a project's records; with `key`, that of the key. Pure.
+
+        For projects marked large alone a key is given: `store.places.profile_key_text` of what a record is
+        about, as it was sent.
+        """
+
+    def partitions_of(self, project: int) -> Sequence[int]:
+        """The partitions that hold records of a project: one, or all for a project marked large."""
+
+    def partition(self, number: int) -> Store:
+        """The store as one partition sees it; the same object each time."""
+
+    def places(self, partitions: Sequence[int], kinds: int = FOR_ALL) -> Sequence[Place]:
+        """How far these partitions' logs and readers (of these kinds of chunks) are: heads are read first."""
+
+    def logs(self) -> Logs:
+        """All logs of the store together; one look, however many they are."""
+
+    def ends(self, partitions: Sequence[int]) -> Mapping[int, End]:
+        """Where these partitions' logs and refusals end; one look, however many they are."""
 
     @property
     def log(self) -> Log:
@@ -498,6 +559,14 @@ class Store(Protocol):
     @property
     def dictionary(self) -> Dictionary:
         """What people write of events and profiles."""
+
+    @property
+    def reports(self) -> Reports:
+        """Saved reports."""
+
+    @property
+    def annotations(self) -> Annotations:
+        """Notes on points in time."""
 
     @property
     def sessions(self) -> Sessions:

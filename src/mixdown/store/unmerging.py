@@ -9,16 +9,19 @@ from __future__ import annotations
 from mixdown.model.updates import Update
 from mixdown.store.chunk import Outcome, Segment, encode_filter, encode_segment
 from mixdown.store.identities import UNMERGE
+from mixdown.store.places import views_of
 from mixdown.store.privacy import SDK
-from mixdown.store.protocols import Append, Appended, Log
+from mixdown.store.protocols import Append, Store
 
 
-def append_unmerge(log: Log, project: int, one: str, *, key: bytes | None = None, now_ms: int) -> Appended:
+def append_unmerge(store: Store, project: int, one: str, *, key: bytes | None = None, now_ms: int) -> None:
     """Append the record; it is on disk on return. Records with the same `key` are applied once.
 
-    Raises `StoreError`.
+    In a large project the links of an id may be in any partition: each gets the record. Raises `StoreError`.
     """
     outcome = None if key is None else Outcome(1, 1)
     segment = encode_segment(Segment(UNMERGE, SDK, key, outcome, [Update(project, "", one, [])]))
-    with log.turn() as turn:
-        return turn.append([Append(segment, 1, encode_filter([one]))], now_ms)
+    for view in views_of(store, project):
+        append = Append(segment, 1, encode_filter([one]), parts=True, partition=view.number)
+        with view.log.turn() as turn:
+            turn.append([append], now_ms)

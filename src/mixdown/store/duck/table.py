@@ -6,7 +6,6 @@ reads the project's own files and nothing else, in bounded memory.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 KEY: Final = "event, distinct_id, time, insert_id"
+# hot events and files have times of different types, and these other hashes
+_HASH: Final = "hash(event, distinct_id, epoch_ms(time), insert_id)"
 _DAY_MS: Final = 24 * 3600 * 1000
 _DAYS_ONE_BY_ONE: Final = 16
 
@@ -38,15 +39,21 @@ def at_time(time_ms: int) -> str:
 
 
 def open_events(
-    parts: Parts, *, memory_limit_bytes: int, threads: int, temp_directory: Path | None
+    parts: Parts,
+    *,
+    memory_limit_bytes: int,
+    threads: int,
+    temp_directory: Path | None,
+    ordered: bool = False,
 ) -> EventTable:
     """The events of `parts` as a table; close it (it is a context manager).
 
     It takes `memory_limit_bytes` and little more; what is larger goes into a folder of its own within
     `temp_directory` (None: it fails as what does not fit in memory). For one thread at a time; `interrupt`
-    may be called from any. Raises `StoreError`.
+    may be called from any. With `ordered`, rows keep their order on their way through a statement, as DuckDB
+    says of "order preservation"; without, it may do with less memory. Raises `StoreError`.
     """
-    return EventTable(parts, memory_limit_bytes, threads, temp_directory)
+    return EventTable(parts, memory_limit_bytes, threads, temp_directory, ordered=ordered)
 
 
 class EventTable:
@@ -58,12 +65,18 @@ class EventTable:
     """
 
     def __init__(
-        self, parts: Parts, memory_limit_bytes: int, threads: int, temp_directory: Path | None
+        self,
+        parts: Parts,
+        memory_limit_bytes: int,
+        threads: int,
+        temp_directory: Path | None,
+        *,
+        ordered: bool = False,
     ) -> None:
         import duckdb  # noqa: PLC0415 - tens of MiB, for those who read events
 
         self._parts = parts
-        self._asked: dict[str, str] = {}
+        self._asked: dict[tuple[columns.Form, str], str] = {}
         self._whole = False
         self._stale = True
         self._doubtful: frozenset[int] = frozenset()  # files that may have rows in `dead` beyond their own
@@ -87,56 +100,68 @@ class EventTable:
             )
             try:
                 with self.in_time():
-                    self._prepare()
+                    self._prepare(ordered=ordered)
             except BaseException:
                 self.close()
                 raise
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, ordered: bool) -> None:
         run = self.connection.execute
         run("SET enable_progress_bar = false")
         load_hot(self.connection, self._parts.hot)
+        if self._parts.attach is not None:
+            self._parts.attach(self.connection)
         run("SET allowed_paths = ?", [as_allowed(file.path for file in self._parts.files)])
         run("SET enable_external_access = false")
-        run("SET lock_configuration = true")
         run("CREATE TEMP TABLE dead (position BIGINT)")
         dead = [position for file in self._parts.files for position in file.dead]
         if dead:
             run("INSERT INTO dead SELECT unnest(?::BIGINT[])", [dead])
         self._find_doubles()
+        if ordered:  # only now: tables that are made in order take more memory
+            run("SET preserve_insertion_order = true")
+        run("SET lock_configuration = true")
 
     def _find_doubles(self) -> None:
         """Add to `dead` what was stored again: files of days hold no event twice, all else may.
 
-        Only days in which events lie that are not in files of days are looked at.
+        Only days in which events lie that are not in files of days are looked at. Hashes are compared first:
+        they take a fraction of the memory of keys, and where all differ nothing is stored twice.
         """
         run = self.connection.execute
         recent = [file for file in self._parts.files if file.day is None]
-        sources = [f"SELECT {KEY}, position FROM hot"] if self._parts.hot else []
-        sources += [f"SELECT {KEY}, position FROM ({self._rows_of(group)})" for group in _groups(recent)]
+        sources = ["SELECT * FROM hot"] if self._parts.hot else []
+        sources += [self._rows_of(group) for group in _groups(recent)]
         if not sources:
             return
-        run(f"CREATE TEMP TABLE unsure AS {' UNION ALL '.join(sources)}")
+        hashed = f"{_HASH} AS hash"
+        every = " UNION ALL ".join(f"SELECT {hashed}, time FROM ({source})" for source in sources)
+        run(f"CREATE TEMP TABLE unsure AS {every}")
         touched = run(
             f"SELECT epoch_ms(time) // {_DAY_MS}, epoch_ms(min(time)), epoch_ms(max(time))"
             " FROM unsure GROUP BY 1"
         ).fetchall()
         sure = self._overlapping(touched)
-        if sure:
-            looked = " UNION ALL ".join(
-                f"SELECT {KEY}, position FROM ({self._rows_of(files)})"
-                f" WHERE time BETWEEN {at_time(first_ms)} AND {at_time(last_ms)}"
-                for files, first_ms, last_ms in sure
+        looked = [
+            f"SELECT * FROM ({self._rows_of(files)})"
+            f" WHERE time BETWEEN {at_time(first_ms)} AND {at_time(last_ms)}"
+            for files, first_ms, last_ms in sure
+        ]
+        if looked:
+            held = " UNION ALL ".join(f"SELECT {hashed}, time FROM ({source})" for source in looked)
+            run(f"INSERT INTO unsure SELECT * FROM ({held}) SEMI JOIN (SELECT hash FROM unsure) USING (hash)")
+        run("CREATE TEMP TABLE alike AS SELECT hash FROM unsure GROUP BY hash HAVING count(*) > 1")
+        run("DROP TABLE unsure")
+        if run("SELECT count(*) FROM alike").fetchall() != [(0,)]:
+            every = " UNION ALL ".join(
+                f"SELECT {KEY}, position FROM ({source}) SEMI JOIN alike ON {_HASH} = alike.hash"
+                for source in (*sources, *looked)
             )
             run(
-                f"INSERT INTO unsure SELECT {KEY}, position FROM ({looked})"
-                f" SEMI JOIN (SELECT DISTINCT {KEY} FROM unsure) USING ({KEY})"
+                f"INSERT INTO dead SELECT position FROM ({every})"
+                f" QUALIFY row_number() OVER (PARTITION BY {KEY} ORDER BY position DESC) > 1"
             )
-        run(
-            f"INSERT INTO dead SELECT position FROM unsure"
-            f" QUALIFY row_number() OVER (PARTITION BY {KEY} ORDER BY position DESC) > 1"
-        )
-        run("DROP TABLE unsure")
+        run("DROP TABLE alike")
         if run("SELECT count(*) FROM dead").fetchall() != [(0,)]:
             self._doubtful = frozenset(file.number for file in recent) | {
                 file.number for files, *_ in sure for file in files
@@ -166,10 +191,22 @@ class EventTable:
 
     def value(self, name: str) -> str:
         """SQL of a property as JSON, for statements over `events`; NULL where an event does not have it."""
-        if name not in self._asked:
-            self._asked[name] = f"property {len(self._asked)}"
+        return self._column("json", name)
+
+    def text(self, name: str) -> str:
+        """SQL of a property that is a text; NULL where it is none."""
+        return self._column("text", name)
+
+    def number(self, name: str) -> str:
+        """SQL of a property that is a number, as a double; NULL where it is none."""
+        return self._column("number", name)
+
+    def _column(self, form: columns.Form, name: str) -> str:
+        asked = (form, name)
+        if asked not in self._asked:
+            self._asked[asked] = f"property {len(self._asked)}"
             self._stale = True
-        return identifier(self._asked[name])
+        return identifier(self._asked[asked])
 
     @property
     def whole(self) -> str:
@@ -216,6 +253,11 @@ class EventTable:
         hot = sum(batch.count(b"\n") for batch in self._parts.hot)
         return hot + sum(file.count for file in self._parts.files)
 
+    @property
+    def positions_end(self) -> int:
+        """A position that is higher than any event's."""
+        return max(0, self._parts.watermark) + 1
+
     def relation_sql(self) -> str:
         """The relation `events` as a SELECT, with all columns that were asked for so far."""
         return self._view()
@@ -240,18 +282,9 @@ class EventTable:
 
     @contextmanager
     def in_time(self) -> Iterator[None]:
-        """A block whose statement is ended by force where this thread's time is over."""
-        remaining_s = patience.remaining_s()
-        if remaining_s is None:
+        """A block whose statement is ended by force where this thread's time is over, or nobody waits."""
+        with patience.interrupted_by(self.interrupt):
             yield
-            return
-        watch = threading.Timer(remaining_s, self.interrupt)
-        watch.daemon = True
-        watch.start()
-        try:
-            yield
-        finally:
-            watch.cancel()
 
     def interrupt(self) -> None:
         """End the statement that runs, from another thread; nothing where the table is closed by now."""
@@ -277,13 +310,17 @@ class EventTable:
     def _view(self) -> str:
         """The relation `events`: a SELECT for each group of files that read alike, and one for hot events."""
         hot = [
-            f"{columns.of_json('properties', name)} AS {identifier(own)}" for name, own in self._asked.items()
+            f"{columns.in_form(columns.of_json('properties', name), form)} AS {identifier(own)}"
+            for (form, name), own in self._asked.items()
         ]
         hot += ["properties"] if self._whole else []
         selects = [self._of_hot(hot)]
         groups: dict[tuple[Any, ...], list[EventFile]] = {}
         for file in self._parts.files:
-            own = [f"{columns.of_file(file, name)} AS {identifier(own)}" for name, own in self._asked.items()]
+            own = [
+                f"{columns.of_file(file, name, form)} AS {identifier(own)}"
+                for (form, name), own in self._asked.items()
+            ]
             own += [f"{columns.whole_of_file(file)} AS properties"] if self._whole else []
             groups.setdefault((tuple(own), self._is_doubtful(file), file.begin_ms), []).append(file)
         for (own, dead, begin_ms), files in groups.items():

@@ -22,7 +22,7 @@ from mixdown.store.duck.merging import merged
 from mixdown.store.duck.shredding import BASE, listed, rest_names, shredded
 from mixdown.store.duck.sql import FILE_COLUMN, as_allowed, identifier, literal, parquet
 from mixdown.store.duck.table import KEY, at_time, store_errors
-from mixdown.store.events import EventFile, PropertyColumn
+from mixdown.store.events import Attach, EventFile, PropertyColumn
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -73,12 +73,24 @@ def day_name(day: int) -> str:
 
 
 @contextmanager
-def workshop(folder: Path, *, memory_limit_bytes: int, threads: int) -> Iterator[DuckDBPyConnection]:
-    """A connection that reads and writes files in `folder` alone, in bounded memory."""
+def workshop(
+    folder: Path,
+    *,
+    memory_limit_bytes: int,
+    threads: int,
+    scratch: Path | None = None,
+    attach: Attach | None = None,
+    readable: Sequence[str] = (),
+) -> Iterator[DuckDBPyConnection]:
+    """A connection that reads and writes files in `folder` alone, in bounded memory.
+
+    What does not fit in memory goes to `scratch` for as long (None: into a folder within `folder`). It reads
+    what `attach` brings as well, below the addresses `readable`.
+    """
     import duckdb  # noqa: PLC0415 - tens of MiB, for those who write events
 
-    scratch = folder / SCRATCH
-    scratch.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+    scratch = scratch or folder / SCRATCH
+    scratch.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     with store_errors(), TemporaryDirectory(dir=scratch) as own:  # two may not share one
         connection = duckdb.connect(
             ":memory:",
@@ -93,8 +105,11 @@ def workshop(folder: Path, *, memory_limit_bytes: int, threads: int) -> Iterator
         )
         try:
             connection.execute("SET enable_progress_bar = false")
+            if attach is not None:
+                attach(connection)
             # what hot batches are read from has no name but this
-            connection.execute("SET allowed_directories = ?", [as_allowed([str(folder), "/proc/self/fd"])])
+            allowed = as_allowed([str(folder), "/proc/self/fd", *readable])
+            connection.execute("SET allowed_directories = ?", [allowed])
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             yield connection
@@ -185,7 +200,7 @@ def positions_of(
     )
     moved = "false" if file.begin_ms is None else f"time < {at_time(file.begin_ms)}"
     found = connection.execute(
-        f"SELECT position, {moved} FROM {_parquet(Path(file.path))} SEMI JOIN ids USING (distinct_id)"
+        f"SELECT position, {moved} FROM {parquet([file.path])} SEMI JOIN ids USING (distinct_id)"
         " WHERE position < ? ORDER BY position",
         [below],
     ).fetchall()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -74,7 +75,7 @@ class Manifest(msgspec.Struct, frozen=True):
     events_watermark: int = 0
 
 
-class _Places(msgspec.Struct):
+class Places(msgspec.Struct):
     """The positions of the copies, gathered while they are made."""
 
     watermark: int = 0
@@ -111,7 +112,7 @@ def write_backup(
     _refuse_incomplete(folder)
     lock = BackupLock(folder)
     schemas: dict[str, int] = {}
-    places = _Places()
+    places = Places()
     members: list[Member] = []
     with closing(lock), _archive(out) as archive:
         lock.acquire()
@@ -155,11 +156,58 @@ def write_backup(
     return manifest
 
 
+def copy_readers(folder: Path, into: Path, *, progress: Progress) -> Places:
+    """Copy `state.db`, `events.db` and the files that it lists into an empty folder; where the log was then.
+
+    What they miss the log of `folder` holds when this returns. Files of events, which never change, are
+    linked where that can be. Raises as `write_backup` does.
+    """
+    _refuse_incomplete(folder)
+    lock = BackupLock(folder)
+    places = Places()
+    with closing(lock):
+        lock.acquire()
+        with _snapshot(folder, sqlite.STATE) as state:
+            lock.say_snapshot(held=True)
+            _known_schema(state, sqlite.STATE)
+            places.watermark = sqlite.value(
+                state, "SELECT position FROM watermarks WHERE reader = 'profiles'"
+            )
+            _copy(state, into / sqlite.STATE.file_name, sqlite.STATE, progress)
+        lock.say_snapshot(held=False)
+        with _snapshot(folder, sqlite.EVENTS) as events:
+            _known_schema(events, sqlite.EVENTS)
+            places.events_watermark = sqlite.value(events, "SELECT watermark FROM reader")
+            listed = listed_files(events)
+            _copy(events, into / sqlite.EVENTS.file_name, sqlite.EVENTS, progress)
+        for number, each in enumerate(listed):
+            _link(folder / each.name, into / each.name)
+            progress("linking files of events", number + 1, len(listed))
+        with _instant(folder) as (_, log):
+            places.tail, places.head = sqlite.value(
+                log, "SELECT coalesce((SELECT min(first) FROM chunks), position), position FROM head"
+            )
+            _refuse_misfits(folder, places)
+    return places
+
+
+def _link(path: Path, copy: Path) -> None:
+    copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        copy.hardlink_to(path)
+    except FileNotFoundError as error:
+        raise CorruptStoreError(
+            f"{path} is listed and missing", hint="`mixdown doctor` says what can be done about it."
+        ) from error
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(path, copy)
+
+
 def _events(
     folder: Path,
     archive: tarfile.TarFile,
     copy: Path,
-    places: _Places,
+    places: Places,
     schemas: dict[str, int],
     progress: Progress,
 ) -> list[Member]:
@@ -202,7 +250,7 @@ def _refuse_incomplete(folder: Path) -> None:
         )
 
 
-def _refuse_misfits(folder: Path, places: _Places) -> None:
+def _refuse_misfits(folder: Path, places: Places) -> None:
     watermarks = [(sqlite.STATE, places.watermark)]
     if sqlite.EVENTS in _held(folder):
         watermarks.append((sqlite.EVENTS, places.events_watermark))

@@ -17,6 +17,9 @@ import msgspec
 
 from mixdown.model.errors import CatalogError, StoreError
 from mixdown.store import account_checks as checks
+from mixdown.store import projects
+from mixdown.store.bounds import ALL_SESSIONS, SESSIONS_ENDED
+from mixdown.store.catalog_errors import TAKEN, no_project, taken
 from mixdown.store.protocols import Account, Project
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.zones import DEFAULT
@@ -24,27 +27,18 @@ from mixdown.store.zones import DEFAULT
 _PROJECT: Final = (
     "id, name, token, secret_hash, id_merge, created_ms,"
     " rate_limit_records_per_s, rate_limit_requests_per_s, rate_limit_queries_per_hour,"
-    " late_events, timezone, ci_strings"
+    " late_events, timezone, ci_strings, large"
 )
 _ACCOUNTS: Final = """
 SELECT username, password_hash, project_id, role, created_ms, id, creator, expires_ms,
        (SELECT json_group_array(json_array(project_id, role))
         FROM account_projects AS o WHERE o.username = accounts.username)
 FROM accounts"""
-_TAKEN: Final = {
-    "projects.name": "this name is taken by another project",
-    "projects.token": "this token is taken by another project",
-    "projects.secret_hash": "this secret is taken by another project",
-    "accounts.username": "this name is taken by another account",
-    "cohorts.name": "this name is taken by another cohort",
-    "lookup_tables.name": "this name is taken by another lookup table",
-    "lookup_tables.id": "this id is taken by another lookup table",
-}
 
 
 def _project(row: tuple[Any, ...]) -> Project:
-    late_events, timezone, ci_strings = row[-3:]
-    return Project(*(*row[:-3], bool(late_events), timezone, bool(ci_strings)))
+    late_events, timezone, ci_strings, large = row[-4:]
+    return Project(*(*row[:-4], bool(late_events), timezone, bool(ci_strings), bool(large)))
 
 
 class SqliteCatalog:
@@ -124,8 +118,8 @@ class SqliteCatalog:
                 (name, token, secret_hash, id_merge, late_events, timezone, ci_strings, project_id),
             )
             if row is None:
-                raise _no_project(project_id)
-        return _project(row)
+                raise no_project(project_id)
+            return projects.checked(_project(row))
 
     def limit_project(
         self,
@@ -143,14 +137,25 @@ class SqliteCatalog:
                 (records_per_s, requests_per_s, queries_per_hour, project_id),
             )
             if row is None:
-                raise _no_project(project_id)
+                raise no_project(project_id)
         return _project(row)
+
+    def enlarge_project(self, project_id: int) -> Project:
+        with self.change() as connection:
+            row = sqlite.value(
+                connection,
+                f"UPDATE projects SET large = 1 WHERE id = ? RETURNING {_PROJECT}",  # noqa: S608 - our columns
+                (project_id,),
+            )
+            if row is None:
+                raise no_project(project_id)
+            return projects.checked(_project(row))
 
     def delete_project(self, project_id: int) -> None:
         with self.change() as connection:
             gone = sqlite.value(connection, "DELETE FROM projects WHERE id = ? RETURNING id", (project_id,))
             if gone is None:
-                raise _no_project(project_id)
+                raise no_project(project_id)
             for row in sqlite.rows(connection, _ACCOUNTS):
                 account = _account(row)
                 left = account.revoked(project_id)
@@ -208,9 +213,43 @@ class SqliteCatalog:
             )
             return msgspec.structs.replace(account, password_hash=password_hash)
 
+    def expire_account(self, username: str, expires_ms: int) -> Account:
+        with self.change() as connection:
+            account = _known_account(connection, username)
+            sqlite.rows(
+                connection, "UPDATE accounts SET expires_ms = ? WHERE username = ?", (expires_ms, username)
+            )
+            return msgspec.structs.replace(account, expires_ms=expires_ms)
+
     def delete_account(self, username: str) -> None:
         with self.change() as connection:
             _delete_account(connection, _known_account(connection, username).username)
+
+    def end_session(self, username: str, session: bytes, *, until_s: int, now_s: int) -> None:
+        with self._guard, sqlite.store_errors(self._what):
+            connection = self._opened(self._connection)
+            with sqlite.transaction(connection):
+                sqlite.rows(connection, "DELETE FROM ended_sessions WHERE until_s <= ?", (now_s,))
+                held = sqlite.value(
+                    connection, "SELECT count(*) FROM ended_sessions WHERE username = ?", (username,)
+                )
+                if held >= SESSIONS_ENDED:
+                    sqlite.rows(connection, "DELETE FROM ended_sessions WHERE username = ?", (username,))
+                    session = ALL_SESSIONS
+                sqlite.rows(
+                    connection,
+                    "INSERT INTO ended_sessions VALUES (?, ?, ?) ON CONFLICT (username, session)"
+                    " DO UPDATE SET until_s = max(until_s, excluded.until_s)",
+                    (username, session, until_s),
+                )
+
+    def is_session_over(self, username: str, session: bytes, *, until_s: int) -> bool:
+        found = self.select(
+            "SELECT 1 FROM ended_sessions WHERE username = ?"
+            " AND (session = ? OR (session = X'' AND until_s >= ?)) LIMIT 1",
+            (username, session, until_s),
+        )
+        return bool(found)
 
     def fact(self, name: str) -> bytes | None:
         rows = self.select("SELECT value FROM facts WHERE name = ?", (name,))
@@ -251,17 +290,15 @@ class SqliteCatalog:
                     yield connection
                     sqlite.rows(connection, "UPDATE version SET number = number + 1")
             except apsw.ConstraintError as error:
+                if sqlite.MOVING in str(error):
+                    raise
                 raise _taken(error) from error
 
 
-def _no_project(project_id: int) -> CatalogError:
-    return CatalogError(f"there is no project {project_id}", hint="`mixdown project list` shows all.")
-
-
 def _taken(error: apsw.ConstraintError) -> CatalogError:
-    for column, message in _TAKEN.items():
+    for column in TAKEN:
         if column in str(error):
-            return CatalogError(message, hint="Choose another.")
+            return taken(column)
     return CatalogError(f"the catalog refuses this change: {error}")
 
 
@@ -279,7 +316,7 @@ def _known_account(connection: apsw.Connection, username: str) -> Account:
 
 def _known_project(connection: apsw.Connection, project_id: int) -> None:
     if sqlite.value(connection, "SELECT 1 FROM projects WHERE id = ?", (project_id,)) is None:
-        raise _no_project(project_id)
+        raise no_project(project_id)
 
 
 def _write_grants(connection: apsw.Connection, account: Account) -> None:

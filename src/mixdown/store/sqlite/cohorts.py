@@ -18,7 +18,7 @@ from mixdown.store.protocols import Cohort
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.catalog import SqliteCatalog
 
-_COHORT: Final = "project_id, name, description, group_key, expression, created_ms, id"
+_COHORT: Final = "project_id, name, description, group_key, expression, created_ms, id, behaviors"
 _IDS_AT_ONCE: Final = 10_000
 
 
@@ -50,6 +50,7 @@ class SqliteCohorts:
             cohort.group_key,
             cohort.expression,
             cohort.created_ms,
+            cohort.behaviors,
         )
         with self._catalog.change() as connection:
             if sqlite.value(connection, "SELECT 1 FROM projects WHERE id = ?", (cohort.project,)) is None:
@@ -60,8 +61,8 @@ class SqliteCohorts:
             bounds.check_cohorts(held)
             number = sqlite.value(
                 connection,
-                "INSERT INTO cohorts (project_id, name, description, group_key, expression, created_ms)"
-                " VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+                "INSERT INTO cohorts (project_id, name, description, group_key, expression, created_ms,"
+                " behaviors) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
                 values,
             )
             if cohort.expression is None:
@@ -76,19 +77,21 @@ class SqliteCohorts:
         name: str | None = None,
         description: str | None = None,
         expression: str | None = None,
+        behaviors: str | None = None,
     ) -> Cohort:
         with self._catalog.change() as connection:
             row = sqlite.value(
                 connection,
                 "UPDATE cohorts SET name = coalesce(?, name), description = coalesce(?, description),"  # noqa: S608 - our columns
-                " expression = iif(expression IS NULL, NULL, coalesce(?, expression))"
+                " expression = iif(expression IS NULL, NULL, coalesce(?, expression)),"
+                " behaviors = coalesce(?, behaviors)"
                 f" WHERE id = ? AND project_id = ? RETURNING {_COHORT}",
-                (name, description, expression, cohort_id, project),
+                (name, description, expression, behaviors, cohort_id, project),
             )
             if row is None:
                 raise bounds.no_cohort(cohort_id)
             changed = Cohort(*row)
-            if expression is not None and changed.expression is None:
+            if (expression is not None or behaviors is not None) and changed.expression is None:
                 raise bounds.lists_ids(cohort_id)
         return changed
 

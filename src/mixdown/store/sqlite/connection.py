@@ -19,7 +19,7 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
+from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreDownError, StoreError
 from mixdown.store import patience
 from mixdown.store.sqlite.folder import make_file
 
@@ -31,6 +31,8 @@ _STATEMENTS_KEPT: Final = 128
 _STEPS_BETWEEN_LOOKS: Final = 20_000
 SWEPT_MARK: Final = 0x6D697864
 """`application_id` of a file that was never written without `secure_delete` (`store.sqlite.sweeping`)."""
+MOVING: Final = "this folder takes no more records"
+"""What a write raises where the folder was closed to writes (`store.moving.source`)."""
 _MIGRATION_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -98,6 +100,8 @@ def store_errors(what: str) -> Iterator[None]:
             f"{what} is held by another program: {error}", hint="Close what has it open, and try again."
         ) from error
     except apsw.Error as error:
+        if MOVING in str(error):
+            raise StoreDownError(str(error), hint="Ask the server that serves it now.") from error
         raise StoreError(f"{what}: {error}", hint="`mixdown doctor` looks for the cause.") from error
 
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from mixdown.store.duck.writing import RECENT, Written, day_name
+from mixdown.store.duck.writing import Written
+from mixdown.store.event_listing import Place
 from mixdown.store.events import EventFile, EventsSize, PropertyColumn
 from mixdown.store.sqlite import connection as sqlite
 
@@ -31,19 +32,6 @@ _names: Final = msgspec.json.Decoder(frozenset[str])
 def integers(values: Iterable[int]) -> Any:
     """Integers as one parameter, for `carray(?)`; there must be one at least."""
     return apsw.carray(array("q", values))
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where a file lies: the number that it alone ever has, its project and its day (None: recent)."""
-
-    number: int
-    project: int
-    day: int | None
-
-    def path(self, events: Path) -> Path:
-        """Its path, below the folder of events."""
-        folder = RECENT if self.day is None else day_name(self.day)
-        return events / str(self.project) / folder / f"{self.number}.parquet"
 
 
 def listed(
@@ -73,7 +61,7 @@ def _file(row: Sequence[Any], events: Path, dead: tuple[int, ...]) -> EventFile:
     return EventFile(
         number=number,
         project=project,
-        path=str(Place(number, project, day).path(events)),
+        path=str(events / Place(number, project, day).name),
         day=day,
         count=count,
         size_bytes=size_bytes,

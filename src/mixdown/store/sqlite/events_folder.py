@@ -12,8 +12,9 @@ from typing import Final
 import apsw
 import msgspec
 
+from mixdown.store.event_listing import Place
 from mixdown.store.sqlite import connection as sqlite
-from mixdown.store.sqlite.event_files import EVENTS_FOLDER, Place
+from mixdown.store.sqlite.event_files import EVENTS_FOLDER
 from mixdown.store.sqlite.folder import FOLDER_MODE
 
 EVENTS_SUFFIX: Final = ".parquet"
@@ -35,7 +36,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 def file_name(project: int, day: int | None, number: int) -> str:
     """Where a file lies within the data folder; `day` counts from 1970, None for a recent file."""
-    return str(Place(number, project, day).path(Path(EVENTS_FOLDER)))
+    return f"{EVENTS_FOLDER}/{Place(number, project, day).name}"
 
 
 def listed_files(events: apsw.Connection) -> list[Listed]:

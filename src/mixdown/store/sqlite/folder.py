@@ -347,13 +347,18 @@ class _FolderAddress:
         os.close(self._fd)
 
 
+def fold_socket(number: int) -> str:
+    """The name of the wake socket of one of a node's folds."""
+    return f"fold-{number}.sock" if number else FOLD_SOCKET
+
+
 class WakeSender:
     """Tells the log's readers that it has grown. A lost wake costs a little latency, never a record."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, folds: int = 1) -> None:
         self._target = _FolderAddress(folder)
         self._addresses = (
-            (FOR_PROFILES, self._target.of(FOLD_SOCKET)),
+            *((FOR_PROFILES, self._target.of(fold_socket(number))) for number in range(folds)),
             (FOR_EVENTS, self._target.of(EVENTS_SOCKET)),
         )
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)

@@ -9,6 +9,7 @@ What keeps a query within its project:
   (that of a common table expression counts), so it must not be one that can be guessed;
 - a condition of the query is never evaluated on a row of another project: the plan is looked at first, and
   where a table is not searched by the project, the views are made anew with a LIMIT, which nothing passes;
+- of refusals it sees what is left when `hidden` (a regular expression, and what stands in) is taken out;
 - functions are those of a list. ATTACH, PRAGMA, writes, extensions and virtual tables are refused;
 - once the files are open, the process may open no other, no socket, and start no process.
 """
@@ -18,12 +19,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import resource
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +38,8 @@ VALUE_LIMIT_BYTES: Final = 16 * 1024 * 1024
 QUERY_LIMIT_BYTES: Final = 64 * 1024
 GRACE_S: Final = 2.0
 _STEPS: Final = 5000
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""As `query.files.cells` has it: what this process answers with imports nothing of Mixdown."""
 _MEMORY_FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 _REST_OF_HEAP: Final = 64 * 1024 * 1024
 _LIMITS: Final = {
@@ -220,6 +224,7 @@ class Guard:
         timeout_s: float,
         memory_bytes: int,
         more_tables: MoreTables | None = None,
+        hidden: Sequence[str] | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
@@ -236,18 +241,28 @@ class Guard:
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.set_busy_timeout(1000)
-        for name in ("state", "log"):
-            uri = (folder / f"{name}.db").absolute().as_uri() + "?mode=ro"
-            connection.execute(f"ATTACH ? AS {name}", (uri,))
-            # this opens their files too: none can be opened later
-            tables = connection.execute(f"SELECT name FROM {name}.sqlite_schema")  # noqa: S608 - our own names
-            self._known |= {table.lower() for (table,) in tables}
-        self._tables = JSON_TABLES
+        self._tables = JSON_TABLES | self._open(folder)
         if more_tables is not None:
             self._tables |= frozenset(more_tables(connection, folder, project))
+        self._hide = f"hide_{self._tag}"
+        connection.create_scalar_function(self._hide, hiding(hidden), 1, deterministic=True)
         self._make_views(apart=False)
         connection.set_progress_handler(self._late, _STEPS)
         connection.authorizer = self._authorize
+
+    def _open(self, folder: Path) -> frozenset[str]:
+        """Open what the views read from; the tables beside it that a query may read itself."""
+        for name in ("state", "log"):
+            uri = (folder / f"{name}.db").absolute().as_uri() + "?mode=ro"
+            self.connection.execute(f"ATTACH ? AS {name}", (uri,))
+            # this opens their files too: none can be opened later
+            tables = self.connection.execute(f"SELECT name FROM {name}.sqlite_schema")  # noqa: S608 - our own names
+            self._known |= {table.lower() for (table,) in tables}
+        return frozenset()
+
+    def _open_descriptors(self) -> int:
+        """How many descriptors the process may have from here on."""
+        return 0
 
     def close_in(self) -> None:
         """From here on the process opens nothing, starts nothing, and has so much memory and time."""
@@ -259,7 +274,7 @@ class Guard:
             (resource.RLIMIT_FSIZE, 0),
             (resource.RLIMIT_CORE, 0),
             (resource.RLIMIT_NPROC, 0),
-            (resource.RLIMIT_NOFILE, 0),
+            (resource.RLIMIT_NOFILE, self._open_descriptors()),
         ):
             resource.setrlimit(kind, (limit, limit))
 
@@ -284,6 +299,12 @@ class Guard:
         if not columns:
             raise RefusedError(NO_QUERY)
         return columns, cursor
+
+    def answer(self, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """The head and the body of the answer to a job's query. Raises `RefusedError`."""
+        columns, rows = self.run(job["query"], job["params"])
+        with _errors(self._timeout_s, self._memory_bytes):
+            return written(job, columns, rows)
 
     def _is_searched_by_project(self, query: str, params: Sequence[Any] | dict[str, Any]) -> bool:
         """Whether every table is searched by the project, so that no condition meets a row of another."""
@@ -312,8 +333,10 @@ class Guard:
         for name in VIEWS:
             self.connection.execute(f"DROP VIEW IF EXISTS temp.{name}")
             self.connection.execute(f"DROP VIEW IF EXISTS temp.{name}_{self._tag}")
-        for sql in VIEW_SQL:
+        for sql in PRIVATE_SQL:
             self.connection.execute(sql.format(tag=self._tag, project=self._project, end=end))
+        for sql in VIEW_SQL:
+            self.connection.execute(sql.format(tag=self._tag, schema="temp"))
         self._private = frozenset(f"{name}_{self._tag}" for name in VIEWS)
         self.connection.authorizer = authorizer
 
@@ -332,7 +355,8 @@ class Guard:
         if action in (apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE):
             allowed = True
         elif action == apsw.SQLITE_FUNCTION:
-            allowed = (second or "").lower() in FUNCTIONS
+            name = (second or "").lower()
+            allowed = name in FUNCTIONS or (name == self._hide and source in self._private)
         elif action == apsw.SQLITE_READ:
             if database in ("state", "log"):
                 allowed = source in self._private
@@ -345,7 +369,15 @@ class Guard:
         return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
 
 
-VIEW_SQL: Final = (
+def hiding(hidden: Sequence[str] | None) -> Callable[..., Any]:
+    """What a text is without what is hidden in it: a regular expression, and what stands in for it."""
+    if not hidden:
+        return lambda value: value
+    pattern, stand_in = re.compile(hidden[0]), hidden[1]
+    return lambda value: pattern.sub(stand_in, value) if isinstance(value, str) else value
+
+
+PRIVATE_SQL: Final = (
     """
 CREATE TEMP VIEW users_{tag} AS
 SELECT p_{tag}.project_id, p_{tag}.id, p_{tag}.document
@@ -360,21 +392,26 @@ WHERE g_{tag}.project_id = {project} AND p_{tag}.project_id = {project}
   AND p_{tag}.data_group_id = g_{tag}.data_group_id{end}""",
     """
 CREATE TEMP VIEW refusals_{tag} AS
-SELECT r_{tag}.* FROM log.refusals AS r_{tag} INDEXED BY refusals_of_project
+SELECT r_{tag}.id, r_{tag}.time_ms, r_{tag}.project, r_{tag}.endpoint, r_{tag}.record_index,
+       hide_{tag}(r_{tag}.field) AS field, hide_{tag}(r_{tag}.message) AS message,
+       hide_{tag}(r_{tag}.record) AS record, r_{tag}.whole, hide_{tag}(r_{tag}.sdk) AS sdk
+FROM log.refusals AS r_{tag} INDEXED BY refusals_of_project
 WHERE r_{tag}.project = {project}{end}""",
+)
+VIEW_SQL: Final = (
     """
 CREATE TEMP VIEW users (project_id, distinct_id, properties, last_seen) AS
-SELECT project_id, id, document, document ->> '$."$last_seen"' FROM temp.users_{tag}""",
+SELECT project_id, id, document, document ->> '$."$last_seen"' FROM {schema}.users_{tag}""",
     """
 CREATE TEMP VIEW groups (project_id, group_key, data_group_id, group_id, properties, last_seen) AS
 SELECT project_id, group_key, data_group_id, id, document, document ->> '$."$last_seen"'
-FROM temp.groups_{tag}""",
+FROM {schema}.groups_{tag}""",
     """
 CREATE TEMP VIEW refusals
     (id, time, project_id, endpoint, record_index, field, message, record, whole, sdk) AS
 SELECT id, strftime('%Y-%m-%dT%H:%M:%S', time_ms / 1000, 'unixepoch'), project, endpoint, record_index,
        field, message, record, whole, sdk
-FROM temp.refusals_{tag}""",
+FROM {schema}.refusals_{tag}""",
 )
 
 
@@ -459,34 +496,43 @@ def _objects(names: Sequence[str]) -> Callable[[Sequence[Any]], bytes]:
     return line
 
 
-def csv_line(row: Sequence[Any]) -> bytes:
+def csv_line(row: Iterable[Any]) -> bytes:
     """One row of CSV, its line end included; NULL is empty."""
     text = io.StringIO()
     csv.writer(text).writerow(map(plain, row))
     return text.getvalue().encode("utf-8", "replace")
 
 
+def sheet_line(row: Sequence[Any]) -> bytes:
+    """The same for a spreadsheet: a text that it would run as a formula gets an apostrophe in front."""
+    cells = map(plain, row)
+    return csv_line(
+        f"'{each}" if isinstance(each, str) and each.startswith(_FORMULA) else each for each in cells
+    )
+
+
 def answer(job: dict[str, Any], more_tables: MoreTables | None = None) -> tuple[dict[str, Any], bytes]:
     """The head and the body of the answer to a job. Raises `RefusedError`."""
-    timeout_s, memory_bytes = job["timeout_s"], job["memory_bytes"]
     guard = Guard(
         Path(job["folder"]),
         job["project"],
-        timeout_s=timeout_s,
-        memory_bytes=memory_bytes,
+        timeout_s=job["timeout_s"],
+        memory_bytes=job["memory_bytes"],
         more_tables=more_tables,
+        hidden=job.get("hidden"),
     )
     guard.close_in()
-    columns, rows = guard.run(job["query"], job["params"])
-    with _errors(timeout_s, memory_bytes):
-        return written(job, columns, rows)
+    return guard.answer(job)
 
 
 def written(job: dict[str, Any], columns: Sequence[str], rows: Iterator[Any]) -> tuple[dict[str, Any], bytes]:
     """The head and the body of an answer, within the job's limits. Raises `RefusedError`, as `rows` may."""
     names = distinct(columns)
-    line_of = csv_line if job["format"] == "csv" else _objects(names)
-    lines = [csv_line(columns)] if job["format"] == "csv" else []
+    lines: list[bytes] = []
+    line_of = _objects(names)
+    if job["format"] == "csv":
+        line_of = sheet_line if job.get("spreadsheet") else csv_line
+        lines.append(line_of(columns))
     size, count, more = 0, 0, False
     for row in rows:
         line = line_of(row)
@@ -505,13 +551,18 @@ def written(job: dict[str, Any], columns: Sequence[str], rows: Iterator[Any]) ->
 
 
 def main(more_tables: MoreTables | None = None) -> None:
-    """Answer the job on stdin."""
+    """Answer the job on stdin, over files."""
+    run_job(lambda job: answer(job, more_tables))
+
+
+def run_job(answered: Callable[[dict[str, Any]], tuple[dict[str, Any], bytes]]) -> None:
+    """Answer the job on stdin by a function that gives head and body."""
     job = json.load(sys.stdin.buffer)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, job["timeout_s"] + GRACE_S)  # it ends, whoever forgets it
     try:
-        head, body = answer(job, more_tables)
+        head, body = answered(job)
     except RefusedError as error:
         head, body = {"error": str(error)}, b""
     except apsw.Error as error:

@@ -8,35 +8,23 @@ transaction. Only profiles of a kind that has an index pay for it, as they are w
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import apsw
-import msgspec
 
-from mixdown.model.errors import CatalogError
-from mixdown.model.expression import PROFILE_ACCESSORS, Context, Expression
-from mixdown.model.expression_nodes import Access, Binary, Items, Literal, Logical, Node
-from mixdown.store.bounds import INDEXES_PER_PROJECT
+from mixdown.model.expression import Context, Expression
+from mixdown.store import indexing
+from mixdown.store.indexing import BYTES_AT_ONCE, DROPPED_AT_ONCE, Bounds
 from mixdown.store.protocols import PropertyIndex
-from mixdown.store.selection import value_bytes
 from mixdown.store.sqlite import connection as sqlite
 
 Pair = tuple[int, int]
 Indexes = dict[Pair, list[tuple[int, str]]]
 """(index number, property) by (project, data_group_id)."""
-Bounds = tuple[bytes, bytes]
-"""Of values as they are stored: the least and the greatest that may match."""
-CUT_BYTES: Final = 64
-BYTES_AT_ONCE: Final = 8 * 1024 * 1024
-DROPPED_AT_ONCE: Final = 5000
 MOST_SHARE: Final = 4
 """Where more than one profile in so many may match, reading the file in order is quicker."""
-_VALUES_LIMIT: Final = 200
-_LAST: Final = b"\xff"
-_MIRRORED: Final = {"==": "==", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 _UPSERT: Final = """
     INSERT INTO property_values
@@ -79,13 +67,7 @@ def add(connection: apsw.Connection, project: int, group_id: int, name: str) -> 
         "SELECT data_group_id, name FROM property_indexes WHERE project_id = ? AND NOT dropped",
         (project,),
     )
-    if (group_id, name) in held:
-        raise CatalogError(f"there is an index on {name!r} already", hint="`mixdown index list` shows all.")
-    if len(held) >= INDEXES_PER_PROJECT:
-        raise CatalogError(
-            f"a project has {INDEXES_PER_PROJECT} indexes at most: each makes every write dearer",
-            hint="Remove one that no query uses: mixdown index remove.",
-        )
+    indexing.check_new(held, group_id, name)
     return int(
         sqlite.value(
             connection,
@@ -105,7 +87,7 @@ def drop(connection: apsw.Connection, project: int, group_id: int | None, name: 
         (project, group_id, name),
     )
     if found is None:
-        raise CatalogError(f"there is no index on {name!r}", hint="`mixdown index list` shows all.")
+        raise indexing.no_index(name)
 
 
 def forget_all(connection: apsw.Connection) -> None:
@@ -154,7 +136,7 @@ def keep(
     for number, name in indexes:
         if gone:
             sqlite.rows(connection, _DELETE, (number, apsw.carray(gone)))
-        value_of = _reader(name)
+        value_of = indexing.reader(name)
         array_of = tuple(
             [
                 b"%08d%b%b" % (len(profile_id), profile_id, value_of(document))
@@ -164,28 +146,6 @@ def keep(
         )
         if array_of:
             sqlite.rows(connection, _UPSERT, (number, apsw.carray(array_of)))
-
-
-@lru_cache(maxsize=256)
-def _reader(name: str) -> Callable[[bytes], bytes]:
-    """A function from a document to the bytes of its value of this property; b"" where none is indexed."""
-    shape = msgspec.defstruct("Row", [("value", Any, None)], rename={"value": name}, gc=False)
-    decode = msgspec.json.Decoder(shape).decode
-
-    def read(document: bytes) -> bytes:
-        try:
-            return stored_value(decode(document).value)  # type: ignore[attr-defined]
-        except msgspec.DecodeError:  # a damaged document, which no filter matches
-            return b""
-
-    return read
-
-
-def stored_value(value: Any) -> bytes:
-    """A value as it is stored: texts, numbers and booleans, cut; b"" for all else."""
-    if type(value) is str or type(value) is int or type(value) is float or type(value) is bool:
-        return value_bytes(value, descending=False)[:CUT_BYTES]
-    return b""
 
 
 # --- beside the writes
@@ -278,7 +238,7 @@ def narrow(
     most = (sqlite.value(connection, "SELECT max(rowid) FROM profiles") or 0) // MOST_SHARE
     best: array[int] | None = None
     for expression in where:
-        for name, bounds in _conditions(expression, expression.tree):
+        for name, bounds in indexing.conditions(expression, expression.tree):
             if name not in numbers:
                 continue
             found = _candidates(connection, (numbers[name], project, group_id), bounds, most)
@@ -298,42 +258,3 @@ def _candidates(
         if len(found) > most:
             return None
     return found if len(bounds) == 1 else array("q", sorted(set(found)))
-
-
-def _conditions(expression: Expression, node: Node) -> Iterator[tuple[str, list[Bounds]]]:
-    """(property, bounds of its value) for each condition that every match must meet."""
-    if isinstance(node, Logical) and node.operator == "and":
-        for operand in node.operands:
-            yield from _conditions(expression, operand)
-    elif isinstance(node, Binary):
-        for operator, left, right in (
-            (node.operator, node.left, node.right),
-            (_MIRRORED.get(node.operator, ""), node.right, node.left),
-        ):
-            if isinstance(left, Access) and expression.slots[left.place].accessor in PROFILE_ACCESSORS:
-                bounds = _bounds(operator, right)
-                if bounds is not None:
-                    yield expression.slots[left.place].name, bounds
-
-
-def _bounds(operator: str, node: Node) -> list[Bounds] | None:
-    """Within what a value must be that stands so to `node`; None where that cannot be told."""
-    if operator == "in" and isinstance(node, Items):
-        items = [item.value if isinstance(item, Literal) else None for item in node.items]
-        stored = sorted({stored_value(item) for item in items})
-        if len(stored) > _VALUES_LIMIT or b"" in stored:
-            return None
-        return [(value, value) for value in stored]
-    if not isinstance(node, Literal):
-        return None
-    value = stored_value(node.value)
-    if not value or (operator != "==" and type(node.value) is bool):
-        return None
-    kind = value[:1]
-    if operator == "==":
-        return [(value, value)]
-    if operator in (">", ">="):
-        return [(value, kind + _LAST * CUT_BYTES)]
-    if operator in ("<", "<="):
-        return [(kind, value)]
-    return None

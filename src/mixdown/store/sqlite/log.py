@@ -15,18 +15,20 @@ from typing import Any, Final
 
 import apsw
 
-from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
+from mixdown.model.errors import CorruptStoreError, StoreError
+from mixdown.store import reading
 from mixdown.store.chunk import (
-    CHUNK_VERSION,
     FOR_ALL,
     FOR_EVENTS,
     FOR_PROFILES,
     Chunk,
     checksum,
     join_segments,
+    pack_body,
+    unpack_body,
 )
 from mixdown.store.privacy import Rewritten
-from mixdown.store.protocols import Append, Appended
+from mixdown.store.protocols import Append, Appended, kinds_of
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import rewriting
 from mixdown.store.sqlite.refusals import insert_refusals
@@ -50,8 +52,6 @@ _WANTED: Final = f"""
         CASE WHEN {KINDS} & ?1 THEN filter END, CASE WHEN {KINDS} & ?1 THEN body END
     FROM chunks
 """  # noqa: S608 - our schema
-_DAMAGED_KEPT: Final = 1000
-_SKIPPED_AT_ONCE: Final = 10_000
 
 
 class SqliteTurn:
@@ -73,17 +73,18 @@ class SqliteTurn:
             insert_refusals(connection, refusals, time_ms)
         return Appended(first, first + count, time_ms)
 
+    def parted(self) -> int:
+        with sqlite.store_errors(self._file.what):
+            return int(sqlite.value(self._connection, "SELECT parted FROM head"))
+
 
 def _insert_chunk(
     connection: apsw.Connection, first: int, count: int, time_ms: int, appends: Sequence[Append]
 ) -> None:
-    body = join_segments([append.segment for append in appends if append.count])
+    version, body = pack_body(join_segments([append.segment for append in appends if append.count]))
     id_filter = b"".join([append.id_filter for append in appends])
-    kinds = 0
-    for append in appends:
-        if append.count:
-            kinds |= append.kinds
-    seal = checksum(first, count, time_ms, CHUNK_VERSION, id_filter, body, kinds)
+    kinds = kinds_of(appends)
+    seal = checksum(first, count, time_ms, version, id_filter, body, kinds)
     sqlite.rows(
         connection,
         "INSERT INTO chunks"
@@ -93,7 +94,7 @@ def _insert_chunk(
             first,
             count,
             time_ms,
-            CHUNK_VERSION,
+            version,
             seal,
             id_filter,
             body,
@@ -103,8 +104,9 @@ def _insert_chunk(
     )
     sqlite.rows(
         connection,
-        "UPDATE head SET position = ?, time_ms = ?, held_bytes = held_bytes + ?",
-        (first + count, time_ms, len(body)),
+        "UPDATE head SET position = ?1, time_ms = ?2, held_bytes = held_bytes + ?3,"
+        " parted = CASE WHEN ?4 THEN ?1 ELSE parted END",
+        (first + count, time_ms, len(body), any(append.parts for append in appends)),
     )
 
 
@@ -304,7 +306,7 @@ class SqliteLog:
                 connection,
                 "DELETE FROM damaged_chunks WHERE first <="
                 " (SELECT first FROM damaged_chunks ORDER BY first DESC LIMIT 1 OFFSET ?)",
-                (_DAMAGED_KEPT,),
+                (reading.DAMAGED_KEPT,),
             )
         if self.on_damage is not None:
             self.on_damage(new)
@@ -355,19 +357,8 @@ class SqliteLog:
                 left = now_left
 
 
-class _Reading:
-    """One `read`: the chunks taken so far, and those found damaged."""
-
-    def __init__(self, max_records: int, max_bytes: int, kinds: int) -> None:
-        self.kinds = kinds
-        self._max_records = max_records
-        self._max_bytes = max_bytes
-        self.chunks: list[Chunk] = []
-        self.damaged: list[tuple[int, str]] = []
-        self.records = 0
-        self.bytes = 0
-        self.skipped = 0
-        self.skipped_bytes = 0
+class _Reading(reading.Reading):
+    """One `read` of rows of the table."""
 
     def take(  # noqa: PLR0913, PLR0917 - a row of the table
         self,
@@ -383,45 +374,15 @@ class _Reading:
     ) -> bool:
         """Take a row unless it would break a limit; whether to go on."""
         if body is None or id_filter is None:
-            return self._skip(first, count, time_ms, size)
-        if self.records and (
-            self.records + count > self._max_records or self.bytes + len(body) > self._max_bytes
-        ):
+            return self.skip(first, count, time_ms, size)
+        if not self.has_room(count, 0):
             return False
         if checksum(first, count, time_ms, version, id_filter, body, kinds) != seal:
             return self.set_aside(first, "its checksum does not match")
-        if version > CHUNK_VERSION:
-            raise SchemaTooNewError(
-                f"the chunk at position {first} has format {version},"
-                f" and this Mixdown reads up to {CHUNK_VERSION}",
-                hint="It was written by a newer Mixdown: start that version.",
-            )
-        self.chunks.append(Chunk(first, count, time_ms, body, kinds))
-        self.records += count
-        self.bytes += len(body)
-        return self.records < self._max_records and self.bytes < self._max_bytes
-
-    def _skip(self, first: int, count: int, time_ms: int, size: int) -> bool:
-        """Step over a chunk that is of no interest."""
-        last = self.chunks[-1] if self.chunks else None
-        if last is not None and not last.body and last.end == first:
-            self.chunks[-1] = Chunk(last.first, last.count + count, time_ms, b"", 0)
-        else:
-            self.chunks.append(Chunk(first, count, time_ms, b"", 0))
-        self.skipped += 1
-        self.skipped_bytes += size
-        return self.skipped < _SKIPPED_AT_ONCE
-
-    def set_aside(self, first: int, reason: str) -> bool:
-        """Note a chunk that cannot be read; whether to go on, for one reading finds a bounded number."""
-        self.damaged.append((first, reason))
-        return len(self.damaged) < _DAMAGED_KEPT
-
-    def next(self, start: int) -> int:
-        """Where to go on after what has been taken so far."""
-        ends = [start]
-        if self.chunks:
-            ends.append(self.chunks[-1].end)
-        if self.damaged:
-            ends.append(self.damaged[-1][0] + 1)
-        return max(ends)
+        try:
+            body = unpack_body(version, body)
+        except CorruptStoreError as error:
+            return self.set_aside(first, error.message)
+        if not self.has_room(count, len(body)):
+            return False
+        return self.add(Chunk(first, count, time_ms, body, kinds), version)

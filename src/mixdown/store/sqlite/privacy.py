@@ -12,26 +12,33 @@ from pathlib import Path
 from typing import Any, Final
 
 import apsw
-import orjson
 
-from mixdown.model.errors import CatalogError, StoreError
+from mixdown.model.errors import StoreError
 from mixdown.store.privacy import (
     FINISHED_KEPT,
     RETRIEVAL_LIFE_MS,
     RETRIEVALS_KEPT,
-    UNFINISHED_LIMIT,
     Deletion,
+    Erasures,
     Retrieval,
+    append_in_turn,
+    check_unfinished,
 )
+from mixdown.store.privacy_rows import (
+    DELETION,
+    RETRIEVAL,
+    deletion_of,
+    deletion_row,
+    json_text,
+    names_one_of,
+    parts_with,
+    positions_with,
+    retrieval_of,
+    retrieval_row,
+)
+from mixdown.store.protocols import Append, Turn
 from mixdown.store.sqlite import connection as sqlite
 
-_DELETION: Final = (
-    "id, project_id, group_key, ids, count, status, requested_by, compliance_type, requested_ms, due_ms,"
-    " claimed_ms, position, finished_ms, report"
-)
-_RETRIEVAL: Final = (
-    "id, project_id, group_key, ids, requested_by, compliance_type, disclosure_type, requested_ms"
-)
 _UNFINISHED: Final = "status IN ('PENDING', 'STAGING', 'STARTED')"
 
 
@@ -52,11 +59,7 @@ class SqlitePrivacyJobs:
                 f"SELECT count(*) FROM deletions WHERE project_id = ? AND {_UNFINISHED}",  # noqa: S608 - constants
                 (deletion.project,),
             )
-            if held >= UNFINISHED_LIMIT:
-                raise CatalogError(
-                    f"this project has {held} deletions that are not finished",
-                    hint="Name more ids in one, and wait for some of them.",
-                )
+            check_unfinished(held)
             sqlite.rows(
                 connection,
                 "DELETE FROM deletions WHERE id IN (SELECT id FROM deletions WHERE project_id = ?"  # noqa: S608
@@ -65,37 +68,31 @@ class SqlitePrivacyJobs:
             )
             sqlite.rows(
                 connection,
-                f"INSERT INTO deletions ({_DELETION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                (
-                    deletion.id,
-                    deletion.project,
-                    deletion.group_key,
-                    _ids_text(deletion.ids),
-                    deletion.count,
-                    deletion.status,
-                    deletion.requested_by,
-                    deletion.compliance_type,
-                    deletion.requested_ms,
-                    deletion.due_ms,
-                    deletion.claimed_ms,
-                    deletion.position,
-                    deletion.finished_ms,
-                    deletion.report,
-                ),
+                f"INSERT INTO deletions ({DELETION}, position)"  # noqa: S608 - our columns
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                deletion_row(deletion),
             )
 
     def deletion(self, project: int, job_id: str) -> Deletion | None:
         found = self._select(
-            f"SELECT {_DELETION} FROM deletions WHERE id = ? AND project_id = ?",  # noqa: S608 - our columns
+            f"SELECT {DELETION} FROM deletions WHERE id = ? AND project_id = ?",  # noqa: S608 - our columns
             (job_id, project),
         )
-        return _deletion(found[0]) if found else None
+        return deletion_of(found[0]) if found else None
 
     def unfinished(self) -> list[Deletion]:
         found = self._select(
-            f"SELECT {_DELETION} FROM deletions WHERE {_UNFINISHED} ORDER BY requested_ms, id"  # noqa: S608
+            f"SELECT {DELETION} FROM deletions WHERE {_UNFINISHED} ORDER BY requested_ms, id"  # noqa: S608
         )
-        return [_deletion(row) for row in found]
+        return [deletion_of(row) for row in found]
+
+    def erasures(self, project: int) -> Erasures:
+        ((under_way, last_ms),) = self._select(
+            "SELECT count(*) FILTER (WHERE status IN ('STAGING', 'STARTED')),"
+            " coalesce(max(finished_ms), 0) FROM deletions WHERE project_id = ?",
+            (project,),
+        )
+        return Erasures(under_way, last_ms)
 
     def claim(self, job_id: str, *, now_ms: int, stale_ms: int) -> bool:
         with self._change() as connection:
@@ -112,16 +109,31 @@ class SqlitePrivacyJobs:
             sqlite.rows(
                 connection,
                 "UPDATE deletions SET ids = ? WHERE id = ? AND status = 'STAGING'",
-                (_ids_text(ids), job_id),
+                (json_text(ids), job_id),
             )
 
-    def started(self, job_id: str, position: int) -> None:
+    def append(
+        self, turn: Turn, append: Append, deletion: Deletion, ends: Sequence[int], *, now_ms: int, last: bool
+    ) -> int | None:
+        return append_in_turn(self, turn, append, deletion, ends, now_ms=now_ms, last=last)
+
+    def started(self, job_id: str, positions: Sequence[int]) -> None:
         with self._change() as connection:
+            held = sqlite.value(connection, "SELECT positions FROM deletions WHERE id = ?", (job_id,))
             sqlite.rows(
                 connection,
-                "UPDATE deletions SET status = 'STARTED', position = max(position, ?) WHERE id = ?"
+                "UPDATE deletions SET status = 'STARTED', positions = ? WHERE id = ?"
                 " AND status IN ('STAGING', 'STARTED')",
-                (position, job_id),
+                (positions_with(held, positions), job_id),
+            )
+
+    def part_done(self, job_id: str, partition: int, report: bytes) -> None:
+        with self._change() as connection:
+            held = sqlite.value(connection, "SELECT parts FROM deletions WHERE id = ?", (job_id,))
+            sqlite.rows(
+                connection,
+                "UPDATE deletions SET parts = ? WHERE id = ? AND status = 'STARTED'",
+                (parts_with(held, partition, report), job_id),
             )
 
     def revoke(self, job_id: str) -> bool:
@@ -158,25 +170,16 @@ class SqlitePrivacyJobs:
             )
             sqlite.rows(
                 connection,
-                f"INSERT INTO retrievals ({_RETRIEVAL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our columns
-                (
-                    retrieval.id,
-                    retrieval.project,
-                    retrieval.group_key,
-                    _ids_text(retrieval.ids),
-                    retrieval.requested_by,
-                    retrieval.compliance_type,
-                    retrieval.disclosure_type,
-                    retrieval.requested_ms,
-                ),
+                f"INSERT INTO retrievals ({RETRIEVAL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our columns
+                retrieval_row(retrieval),
             )
 
     def retrieval(self, project: int, job_id: str, *, now_ms: int) -> Retrieval | None:
         found = self._select(
-            f"SELECT {_RETRIEVAL} FROM retrievals WHERE id = ? AND project_id = ? AND requested_ms > ?",  # noqa: S608
+            f"SELECT {RETRIEVAL} FROM retrievals WHERE id = ? AND project_id = ? AND requested_ms > ?",  # noqa: S608
             (job_id, project, now_ms - RETRIEVAL_LIFE_MS),
         )
-        return _retrieval(found[0]) if found else None
+        return retrieval_of(found[0]) if found else None
 
     def forget_retrievals(self, project: int, group_key: str, ids: Collection[str]) -> int:
         wanted = frozenset(ids)
@@ -186,7 +189,7 @@ class SqlitePrivacyJobs:
                 "SELECT id, ids FROM retrievals WHERE project_id = ? AND group_key = ?",
                 (project, group_key),
             )
-            gone = [(job_id,) for job_id, text in held if not wanted.isdisjoint(orjson.loads(text))]
+            gone = [(job_id,) for job_id, text in held if names_one_of(text, wanted)]
             connection.executemany("DELETE FROM retrievals WHERE id = ?", gone)
         return len(gone)
 
@@ -211,17 +214,3 @@ class SqlitePrivacyJobs:
             connection = self._opened()
             with sqlite.transaction(connection):
                 yield connection
-
-
-def _ids_text(ids: Sequence[str]) -> str:
-    return orjson.dumps(list(ids)).decode()
-
-
-def _deletion(row: tuple[Any, ...]) -> Deletion:
-    job_id, project, group_key, ids, *rest = row
-    return Deletion(job_id, project, group_key, tuple(orjson.loads(ids)), *rest)
-
-
-def _retrieval(row: tuple[Any, ...]) -> Retrieval:
-    job_id, project, group_key, ids, *rest = row
-    return Retrieval(job_id, project, group_key, tuple(orjson.loads(ids)), *rest)

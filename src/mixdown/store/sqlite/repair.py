@@ -18,7 +18,7 @@ import apsw
 import msgspec
 
 from mixdown.model.errors import StoreError
-from mixdown.store.chunk import CHUNK_VERSION, checksum, encode_filter, join_segments
+from mixdown.store.chunk import PLAIN, checksum, encode_filter, join_segments
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import event_repair
 from mixdown.store.sqlite.folder import FILE_MODE, FOLDER_MODE, RESTORING, sync_folder
@@ -323,12 +323,12 @@ def _empty_chunks(folder: Path, bad: list[_Bad]) -> None:
                 f"SELECT {kinds_sql} FROM chunks WHERE first = ?",  # noqa: S608 - our schema
                 (chunk.first,),
             )
-            seal = checksum(chunk.first, count, chunk.time_ms, CHUNK_VERSION, no_ids, body, kinds)
+            seal = checksum(chunk.first, count, chunk.time_ms, PLAIN, no_ids, body, kinds)
             sqlite.rows(
                 log,
                 "UPDATE chunks SET count = ?, time_ms = ?, version = ?, checksum = ?, filter = ?, body = ?"
                 " WHERE first = ?",
-                (count, chunk.time_ms, CHUNK_VERSION, seal, no_ids, body, chunk.first),
+                (count, chunk.time_ms, PLAIN, seal, no_ids, body, chunk.first),
             )
             sqlite.rows(
                 log,

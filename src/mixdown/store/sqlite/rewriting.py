@@ -12,7 +12,7 @@ from typing import Final
 
 import apsw
 
-from mixdown.store.chunk import CHUNK_VERSION, FOR_EVENTS, FOR_PROFILES, checksum
+from mixdown.store.chunk import FOR_EVENTS, FOR_PROFILES, checksum, pack_body
 from mixdown.store.privacy import Rewritten, filter_meets
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.sweeping import sweep
@@ -71,13 +71,14 @@ def _replace(connection: apsw.Connection, each: Rewritten) -> int:
     if held is None:  # trimmed meanwhile
         return 0
     size, kinds = held
-    seal = checksum(chunk.first, chunk.count, chunk.time_ms, CHUNK_VERSION, each.id_filter, chunk.body, kinds)
+    version, body = pack_body(chunk.body)
+    seal = checksum(chunk.first, chunk.count, chunk.time_ms, version, each.id_filter, body, kinds)
     sqlite.rows(
         connection,
         "UPDATE chunks SET version = ?, checksum = ?, filter = ?, body = ? WHERE first = ?",
-        (CHUNK_VERSION, seal, each.id_filter, chunk.body, chunk.first),
+        (version, seal, each.id_filter, body, chunk.first),
     )
-    sqlite.rows(connection, "UPDATE head SET held_bytes = held_bytes + ?", (len(chunk.body) - size,))
+    sqlite.rows(connection, "UPDATE head SET held_bytes = held_bytes + ?", (len(body) - size,))
     return 1
 
 

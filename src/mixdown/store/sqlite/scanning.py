@@ -24,18 +24,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
 import msgspec
+import orjson
 
-from mixdown.model.expression import (
-    ID_NAMES,
-    PROFILE_ACCESSORS,
-    Context,
-    Expression,
-    document_values,
-)
-from mixdown.model.expression_nodes import Access
-from mixdown.store import patience
-from mixdown.store.selection import Selection, judge, sort_key_of, value_bytes
-from mixdown.store.sorting import FEW_LIMIT, Few, Keyed, Sorter
+from mixdown.model.expression import Context, Expression
+from mixdown.store import choosing, patience
+from mixdown.store.choosing import LETTERS, Filter, at_once
+from mixdown.store.selection import Selection
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.expressions import compile_filter
 
@@ -48,8 +42,6 @@ index helps, or where it would give so many that reading the file in order is qu
 
 THREADS_LIMIT: Final = 4
 PIECE_LIMIT_BYTES: Final = 8 * 1024 * 1024
-FILTERS_AT_ONCE: Final = 16
-_BINDINGS_AT_ONCE: Final = 16_000
 _CACHE_BYTES: Final = 1024 * 1024
 _FIRST_ROWS: Final = 2_000
 _MOST_ROWS: Final = 50_000
@@ -57,7 +49,6 @@ PIECE_S: Final = 0.04
 _SAMPLES: Final = 64
 _FEW_SAMPLES: Final = 8
 _IDS_AT_ONCE: Final = 10_000
-_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789 !#$%&'()*+,-./:;<=>?@[]^_`{|}~")
 
 # apart, since SQLite goes through the table where one statement asks for both
 _ENDS: Final = "SELECT (SELECT min(rowid) FROM profiles), (SELECT max(rowid) FROM profiles)"
@@ -74,7 +65,6 @@ _PAIRS: Final = (
     " {rows} AND ({filter})"
 )
 _DOCUMENT: Final = "p.document"
-_SURE: Final = b"null"
 _Found = TypeVar("_Found")
 _counts_of: Final = msgspec.json.Decoder(list[int]).decode
 _ids_of: Final = msgspec.json.Decoder(list[str]).decode
@@ -112,43 +102,27 @@ class Scanner:
 
     def matching(self, project: int, group_id: int, selection: Selection) -> Iterator[str]:
         """The ids of the profiles that are wanted, in the selection's order."""
-        if selection.sort_key is None:
-            yield from self._by_id(project, group_id, selection)
-        else:
-            yield from self._by_key(project, group_id, selection)
+        return choosing.matching(_Read(self, (project, group_id), selection), selection, self._folder)
 
     def values(self, project: int, group_id: int, selection: Selection) -> Iterator[list[Any]]:
         """What `selection.sort_key` is for each profile that is wanted, in no order, many at a time."""
-        assert selection.sort_key is not None
-        known = filter_of(selection)
-        path = _path_of(selection.sort_key)
-        if known.exact and path:
-            sql = _PAIRS.replace("{value}", _VALUE).replace("{filter}", known.sql)
-            asked = _Asked(sql, (path,), known.bindings)
-            for pairs in self._pieces(project, group_id, asked, selection, _values_of):
-                yield [value for _, value in pairs]
-        else:
-            value_of = document_values(selection.sort_key, selection.context)
-            for found in self._wanted(project, group_id, selection, known, _DOCUMENT):
-                yield [value_of(*each) for each in found]
+        return choosing.values(_Read(self, (project, group_id), selection), selection)
 
     def tally(self, project: int, group_id: int, selections: Sequence[Selection]) -> list[int]:
         """How many profiles each selection wants; those that SQL can tell are counted in one pass."""
         filters = [filter_of(selection) for selection in selections]
         counts = [0] * len(selections)
         exact = [place for place, each in enumerate(filters) if each.exact]
-        for places in _at_once(exact, filters):
+        for places in at_once(exact, filters):
             columns = ",".join(f"count(*) FILTER (WHERE {filters[place].sql})" for place in places)
             before = tuple(binding for place in places for binding in filters[place].bindings)
             asked = _Asked(f"SELECT json_array({columns}) {{rows}}", before, ())
-            for found in self._pieces(project, group_id, asked, None, _counts_of):
+            for found in self.pieces(project, group_id, asked, None, _counts_of):
                 for place, count in zip(places, found, strict=True):
                     counts[place] += count
         for place, selection in enumerate(selections):
             if not filters[place].exact:
-                known = filters[place]
-                wanted = self._wanted(project, group_id, selection, known, known.undecided)
-                counts[place] = sum(map(len, wanted))
+                counts[place] = choosing.count(_Read(self, (project, group_id), selection), selection)
         return counts
 
     def at_once(self, calls: Sequence[Callable[[apsw.Connection], _Found]]) -> list[_Found]:
@@ -173,67 +147,7 @@ class Scanner:
                 self._pool = None
         self._readers.close()
 
-    def _by_id(self, project: int, group_id: int, selection: Selection) -> Iterator[str]:
-        known = filter_of(selection)
-        sorter = Sorter[str](str, self._folder)
-        try:
-            if known.exact:
-                asked = _Asked(_IDS.replace("{filter}", known.sql), (), known.bindings)
-                for ids in self._pieces(project, group_id, asked, selection, _ids_of):
-                    sorter.add(ids)
-            else:
-                for found in self._wanted(project, group_id, selection, known, known.undecided):
-                    sorter.add([profile_id for profile_id, _ in found])
-            last = None
-            for profile_id in sorter:
-                if profile_id != last:  # deleted and made again meanwhile, it may be met twice
-                    yield profile_id
-                last = profile_id
-        finally:
-            sorter.close()
-
-    def _by_key(self, project: int, group_id: int, selection: Selection) -> Iterator[str]:
-        known = filter_of(selection)
-        few = 0 < selection.most <= FEW_LIMIT
-        sorter = Few(selection.most) if few else Sorter[Keyed](Keyed, self._folder)
-        try:
-            path = _path_of(selection.sort_key)
-            if known.exact and path:
-                sql = _PAIRS.replace("{value}", _VALUE).replace("{filter}", known.sql)
-                asked = _Asked(sql, (path,), known.bindings)
-                for pairs in self._pieces(project, group_id, asked, selection, _values_of):
-                    keys = [value_bytes(value, descending=selection.descending) for _, value in pairs]
-                    sorter.add([(key, pair[0]) for key, pair in zip(keys, pairs, strict=True)])
-            else:
-                key_of = sort_key_of(selection)
-                for found in self._wanted(project, group_id, selection, known, _DOCUMENT):
-                    sorter.add([(key_of(*each), each[0]) for each in found])
-            for _, profile_id in sorter:
-                yield profile_id
-        finally:
-            sorter.close()
-
-    def _wanted(
-        self, project: int, group_id: int, selection: Selection, known: Filter, value: str
-    ) -> Iterator[list[tuple[str, bytes]]]:
-        """(id, `value`) of what is wanted, in no order; Python decides where SQL does not.
-
-        `value` is the document, or `known.undecided`: `null` for what SQL is sure of, which then stays.
-        """
-        sql = _PAIRS.replace("{value}", value).replace("{filter}", known.sql)
-        before = () if value == _DOCUMENT else known.undecided_bindings
-        wants = judge(selection)
-        asked = _Asked(sql, before, known.bindings)
-        for pairs in self._pieces(project, group_id, asked, selection, _documents_of):
-            wanted = []
-            for profile_id, raw in pairs:
-                patience.check()
-                document = bytes(raw)
-                if known.exact or document == _SURE or wants(profile_id, document):
-                    wanted.append((profile_id, document))
-            yield wanted
-
-    def _pieces(
+    def pieces(
         self,
         project: int,
         group_id: int,
@@ -327,6 +241,44 @@ class Scanner:
             return self._pool
 
 
+class _Read:
+    """`choosing.Pieces` of one read."""
+
+    def __init__(self, scanner: Scanner, kind: tuple[int, int], selection: Selection) -> None:
+        self._scanner = scanner
+        self._kind = kind
+        self._selection = selection
+        self.filter = filter_of(selection)
+
+    def ids(self) -> Iterator[list[str]]:
+        asked = _Asked(_IDS.replace("{filter}", self.filter.sql), (), self.filter.bindings)
+        return self._scanner.pieces(*self._kind, asked, self._selection, _ids_of)
+
+    def values(self, name: str) -> Iterator[list[tuple[str, Any]]]:
+        if not name.isprintable() or set(name) & {'"', "\\"}:  # no path can name it
+            return self._values_in_documents(name)
+        return self._pairs(_VALUE, (f'$."{name}"',), _values_of)
+
+    def documents(self, *, all_of_them: bool) -> Iterator[list[tuple[str, bytes]]]:
+        if all_of_them:
+            found = self._pairs(_DOCUMENT, (), _documents_of)
+        else:
+            found = self._pairs(self.filter.undecided, self.filter.undecided_bindings, _documents_of)
+        for pairs in found:
+            yield [(profile_id, bytes(raw)) for profile_id, raw in pairs]
+
+    def _values_in_documents(self, name: str) -> Iterator[list[tuple[str, Any]]]:
+        for pairs in self.documents(all_of_them=True):
+            yield [(profile_id, orjson.loads(document).get(name)) for profile_id, document in pairs]
+
+    def _pairs(
+        self, value: str, before: tuple[Any, ...], decode: Callable[[str], list[tuple[str, _Found]]]
+    ) -> Iterator[list[tuple[str, _Found]]]:
+        sql = _PAIRS.replace("{value}", value).replace("{filter}", self.filter.sql)
+        asked = _Asked(sql, before, self.filter.bindings)
+        return self._scanner.pieces(*self._kind, asked, self._selection, decode)
+
+
 class _Pace:
     """How many rows the next piece takes, so that it takes some `PIECE_S`."""
 
@@ -343,19 +295,6 @@ class _Pace:
         """Take note of a piece that had more bytes than it may."""
         self._most = max(1, rows // 2)
         self.rows = min(self.rows, self._most)
-
-
-class Filter(NamedTuple):
-    """A condition over `p`. Where it is not exact, it lets through more than is wanted.
-
-    `undecided` is then the document of what Python must decide, and `null` for what is surely wanted.
-    """
-
-    sql: str
-    bindings: tuple[Any, ...]
-    exact: bool
-    undecided: str
-    undecided_bindings: tuple[Any, ...]
 
 
 def filter_of(selection: Selection) -> Filter:
@@ -377,7 +316,7 @@ def filter_of(selection: Selection) -> Filter:
         exact = False
         sure, sure_bindings = ["false"], []
         wanted = selection.search.lower()
-        if _LETTERS.issuperset(wanted):
+        if LETTERS.issuperset(wanted):
             # SQLite lowers ASCII alone: what holds anything else is left to Python
             parts.append(
                 "(instr(lower(p.document), ?) OR instr(lower(p.id), ?)"
@@ -387,21 +326,6 @@ def filter_of(selection: Selection) -> Filter:
             bindings += [wanted, wanted]
     undecided = f"CASE WHEN {' AND '.join(sure) or 'true'} THEN 'null' ELSE p.document END"
     return Filter(" AND ".join(parts) or "true", tuple(bindings), exact, undecided, tuple(sure_bindings))
-
-
-def _at_once(places: Sequence[int], filters: Sequence[Filter]) -> Iterator[list[int]]:
-    """Places of filters that one statement can count: SQLite takes 32,766 bindings."""
-    some: list[int] = []
-    bindings = 0
-    for place in places:
-        own = len(filters[place].bindings)
-        if some and (len(some) == FILTERS_AT_ONCE or bindings + own > _BINDINGS_AT_ONCE):
-            yield some
-            some, bindings = [], 0
-        some.append(place)
-        bindings += own
-    if some:
-        yield some
 
 
 def _is_few(connection: apsw.Connection, project: int, group_id: int, low: int, high: int) -> bool:
@@ -432,12 +356,3 @@ def _rowids(connection: apsw.Connection, project: int, group_id: int) -> array[i
         if len(some) < _IDS_AT_ONCE:
             return found
         last = some[-1][1]
-
-
-def _path_of(sort_key: Expression | None) -> str:
-    """The path of the one property that a sort key is; "" where it is more, or no path can name it."""
-    if sort_key is None or not isinstance(sort_key.tree, Access):
-        return ""
-    slot = sort_key.slots[sort_key.tree.place]
-    plain = slot.name.isprintable() and not set(slot.name) & {'"', "\\"} and slot.name not in ID_NAMES
-    return f'$."{slot.name}"' if plain and slot.accessor in PROFILE_ACCESSORS else ""

@@ -6,30 +6,22 @@ session went with it ask again.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import apsw
 import msgspec
-import orjson
 
 from mixdown.model.errors import CorruptStoreError, SchemaTooNewError, StoreError
-from mixdown.store import bounds, patience
+from mixdown.store import bounds, patience, session_blocks
 from mixdown.store.protocols import Session
+from mixdown.store.session_blocks import Found
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.folder import setting_up
-from mixdown.store.sqlite.forgetting import forget_ids
 from mixdown.store.sqlite.sweeping import sweep
-
-_BLOCK_IDS: Final = 1000
-_BLOCKS_AT_ONCE: Final = 20
-_ABANDONED_MS: Final = 3600 * 1000
-_COMPRESSION: Final = 1
 
 T = TypeVar("T")
 
@@ -45,11 +37,12 @@ class SqliteSessions:
             prepare_scratch(self._path)
         self._inode = self._path.stat().st_ino
         self._connections = sqlite.ThreadConnections(self._path, sqlite.SCRATCH)
+        self._blocks = _SqliteBlocks(self._try)
 
     def create(self, session: Session, ids: Iterable[str]) -> Session:
         number = self._try(lambda connection: _begin(connection, session))
         try:
-            total = self._keep_ids(number, ids)
+            total = session_blocks.keep_ids(self._blocks, number, ids)
             self._try(
                 lambda connection: sqlite.rows(
                     connection,
@@ -63,19 +56,6 @@ class SqliteSessions:
             raise
         return msgspec.structs.replace(session, total=total)
 
-    def _keep_ids(self, number: int, ids: Iterable[str]) -> int:
-        """Write the ids in blocks as they come; how many there were."""
-        rest = iter(ids)
-        total = block = 0
-        # a few blocks a transaction: making the ids takes time, and other workers write here too
-        while some := list(islice(rest, _BLOCKS_AT_ONCE * _BLOCK_IDS)):
-            patience.check()
-            rows = [(number, block + place, packed) for place, packed in enumerate(_blocks(some))]
-            self._try(partial(_insert_blocks, rows=rows))
-            block += len(rows)
-            total += len(some)
-        return total
-
     def get(self, session_id: str, project: int, *, now_ms: int) -> Session | None:
         row = self._try(
             lambda connection: sqlite.value(
@@ -88,7 +68,6 @@ class SqliteSessions:
         if row is None:
             return None
         *fields, packed, used_ms = row
-        properties = None if packed is None else tuple(orjson.loads(packed))
         if now_ms - used_ms >= bounds.SESSION_TOUCH_MS:
             with suppress(StoreError):  # a page can be read where nothing can be written
                 self._try(
@@ -96,7 +75,7 @@ class SqliteSessions:
                         connection, "UPDATE sessions SET used_ms = ? WHERE id = ?", (now_ms, session_id)
                     )
                 )
-        return Session(*(*fields, properties))
+        return Session(*(*fields, session_blocks.properties_of(packed)))
 
     def page_ids(self, session_id: str, page: int) -> list[str]:
         return self._try(lambda connection: _page_ids(connection, session_id, page))
@@ -104,7 +83,9 @@ class SqliteSessions:
     def forget(
         self, project: int, group_key: str, ids: Collection[str], *, until_ms: int, now_ms: int
     ) -> Iterator[bool]:
-        return forget_ids(self._try, project, group_key, ids, until_ms=until_ms, now_ms=now_ms)
+        return session_blocks.forget_ids(
+            self._blocks, project, group_key, ids, until_ms=until_ms, now_ms=now_ms
+        )
 
     def sweep(self) -> Iterator[bool]:
         """Overwrite what the file and its WAL hold of deleted rows (`sweeping.sweep`)."""
@@ -162,20 +143,8 @@ def remove_database(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _blocks(ids: Iterable[str]) -> Iterator[bytes]:
-    rest = iter(ids)
-    while block := list(islice(rest, _BLOCK_IDS)):
-        yield zlib.compress(orjson.dumps(block), _COMPRESSION)
-
-
-def _insert_blocks(connection: apsw.Connection, rows: list[tuple[int, int, bytes]]) -> None:
-    with sqlite.transaction(connection):
-        connection.executemany("INSERT INTO id_blocks VALUES (?, ?, ?)", rows)
-
-
 def _begin(connection: apsw.Connection, session: Session) -> int:
     """Write the session's row, not complete yet, and drop what is expired, abandoned or over the bound."""
-    properties = session.output_properties
     with sqlite.transaction(connection):
         _evict(connection, session)
         return int(
@@ -190,7 +159,7 @@ def _begin(connection: apsw.Connection, session: Session) -> int:
                     session.total,
                     session.page_size,
                     session.created_ms,
-                    None if properties is None else orjson.dumps(properties),
+                    session_blocks.properties_text(session),
                     session.created_ms,
                 ),
             )
@@ -201,7 +170,7 @@ def _evict(connection: apsw.Connection, session: Session) -> None:
     gone: list[Any] = sqlite.rows(
         connection,
         "SELECT number FROM sessions WHERE created_ms <= ? OR (NOT complete AND created_ms <= ?)",
-        (session.created_ms - bounds.SESSION_LIFE_MS, session.created_ms - _ABANDONED_MS),
+        (session.created_ms - bounds.SESSION_LIFE_MS, session.created_ms - session_blocks.UNFINISHED_MS),
     )
     gone += sqlite.rows(
         connection,
@@ -224,15 +193,57 @@ def _page_ids(connection: apsw.Connection, session_id: str, page: int) -> list[s
     if found is None or page < 0:
         return []
     number, page_size = found
-    start = page * page_size
-    first, last = start // _BLOCK_IDS, (start + page_size - 1) // _BLOCK_IDS
     rows = sqlite.rows(
         connection,
         "SELECT ids FROM id_blocks WHERE session = ? AND block BETWEEN ? AND ? ORDER BY block",
-        (number, first, last),
+        (number, *session_blocks.blocks_of_page(page, page_size)),
     )
-    ids: list[str | None] = []
-    for (block,) in rows:
-        ids += orjson.loads(zlib.decompress(block))
-    skip = start - first * _BLOCK_IDS
-    return [each for each in ids[skip : skip + page_size] if each is not None]
+    return session_blocks.ids_of_page((block for (block,) in rows), page, page_size)
+
+
+class _SqliteBlocks:
+    """`Blocks` in `scratch.db`; `ask` runs a function on a connection of it."""
+
+    def __init__(self, ask: Callable[[Callable[[apsw.Connection], Any]], Any]) -> None:
+        self._ask = ask
+
+    def insert(self, number: int, first: int, blocks: Sequence[bytes]) -> None:
+        rows = [(number, first + place, packed) for place, packed in enumerate(blocks)]
+        self._many("INSERT INTO id_blocks VALUES (?, ?, ?)", rows)
+
+    def about(self, project: int, group_key: str, until_ms: int) -> dict[int, Found]:
+        rows = self._rows(
+            "SELECT number, complete, created_ms FROM sessions"
+            " WHERE project = ? AND group_key = ? AND created_ms <= ? ORDER BY number DESC",
+            (project, group_key, until_ms),
+        )
+        return {number: Found(bool(complete), created_ms) for number, complete, created_ms in rows}
+
+    def after(self, number: int, block: int, limit: int) -> list[tuple[int, bytes]]:
+        return self._rows(
+            "SELECT block, ids FROM id_blocks WHERE session = ? AND block > ? ORDER BY block LIMIT ?",
+            (number, block, limit),
+        )
+
+    def replace(self, number: int, blocks: Sequence[tuple[int, bytes]]) -> None:
+        rows = [(packed, number, block) for block, packed in blocks]
+        self._many("UPDATE id_blocks SET ids = ? WHERE session = ? AND block = ?", rows)
+
+    def abandon(self, number: int) -> None:
+        def drop(connection: apsw.Connection) -> None:
+            with sqlite.transaction(connection):
+                sqlite.rows(connection, "DELETE FROM id_blocks WHERE session = ?", (number,))
+                sqlite.rows(connection, "DELETE FROM sessions WHERE number = ? AND NOT complete", (number,))
+
+        self._ask(drop)
+
+    def _rows(self, sql: str, bindings: tuple[Any, ...]) -> list[Any]:
+        found: list[Any] = self._ask(lambda connection: sqlite.rows(connection, sql, bindings))
+        return found
+
+    def _many(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        def write(connection: apsw.Connection) -> None:
+            with sqlite.transaction(connection):
+                connection.executemany(sql, rows)
+
+        self._ask(write)

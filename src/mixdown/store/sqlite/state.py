@@ -16,17 +16,20 @@ from typing import Any, Final
 
 import apsw
 
-from mixdown.model.errors import CatalogError, StoreError, TooMuchAtOnceError
+from mixdown.model.errors import StoreError, TooMuchAtOnceError
 from mixdown.model.history import Change
+from mixdown.store import history_tables, history_upkeep
 from mixdown.store.chunk import Outcome
 from mixdown.store.group_ids import group_id_of, next_group_id
 from mixdown.store.history import HistoryFeed, HistoryRange, HistoryReach, HistorySize, change_of
+from mixdown.store.indexing import no_group_key
 from mixdown.store.protocols import FoldResult, ProfileKey, PropertyCounts, PropertyIndex
 from mixdown.store.selection import Looked, Selection
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite import documents as stored
-from mixdown.store.sqlite import history, history_upkeep, identities, indexes, looking, properties
+from mixdown.store.sqlite import identities, indexes, looking, properties
 from mixdown.store.sqlite.checkpoints import Checkpoints, Pace
+from mixdown.store.sqlite.history import SqliteHistory
 from mixdown.store.sqlite.keys import find_keys, key_window, redact_outcomes, write_keys
 from mixdown.store.sqlite.scanning import Scanner
 from mixdown.store.sqlite.sweeping import sweep
@@ -98,6 +101,9 @@ class SqliteState(identities.SqliteIdentities):
             found = self._find_of_many(asked)
         answers = {pair: iter(found_there) for pair, found_there in found.items()}
         return [next(answers[project, group_key]) for project, group_key, _ in keys]
+
+    def documents_to_change(self, keys: Sequence[ProfileKey]) -> list[bytes | None]:
+        return self.documents(keys)
 
     def _find_of_many(
         self, asked: Mapping[tuple[int, str], Sequence[bytes]]
@@ -275,7 +281,12 @@ class SqliteState(identities.SqliteIdentities):
 
     def history(self, key: ProfileKey, *, below: int, since_ms: int = 0) -> Iterator[Change]:
         with sqlite.store_errors(self._what):
-            for line in history.newest_first(self._readers.get(), key, below, since_ms):
+            tables = SqliteHistory(self._readers.get())
+
+            def segment_below(position: int) -> tuple[int, list[bytes]] | None:
+                return tables.segment_below(key, position, since_ms)
+
+            for line in history_tables.newest_first(segment_below, key[2], below):
                 yield self._change_of(key, line)
 
     def history_between(
@@ -284,7 +295,8 @@ class SqliteState(identities.SqliteIdentities):
         with sqlite.store_errors(self._what):
             connection = self._readers.get()
             with sqlite.snapshot(connection):
-                found, end = history.ranged(connection, (project, group_key), begin, end, since_ms)
+                tables, pair = SqliteHistory(connection), (project, group_key)
+                found, end = history_tables.ranged(tables, pair, begin, end, since_ms)
                 rows = stored.between(connection, project, self._group_id(project, group_key), begin, end)
             changes = {
                 profile_id: [self._change_of((project, group_key, profile_id), line) for line in lines]
@@ -304,11 +316,11 @@ class SqliteState(identities.SqliteIdentities):
 
     def history_size(self) -> HistorySize:
         with sqlite.store_errors(self._what):
-            return history.size(self._readers.get())
+            return history_tables.size(SqliteHistory(self._readers.get()))
 
     def history_reach(self) -> HistoryReach:
         with sqlite.store_errors(self._what):
-            return history.reach(self._readers.get())
+            return history_tables.reach(SqliteHistory(self._readers.get()))
 
     def forget_history(self, keys: Sequence[ProfileKey], *, below: int) -> int:
         with self._guard, sqlite.store_errors(self._what):
@@ -321,14 +333,13 @@ class SqliteState(identities.SqliteIdentities):
                     group_id = _select_group_id(writer, *pair)
                     if group_id is not None:
                         indexes.forget(writer, pair[0], group_id, ids)
-                return history.forget(writer, keys, below)
+                return history_tables.forget(SqliteHistory(writer), keys, below)
 
     def tend_history(self, *, keep_from_ms: int, limit_bytes: int) -> bool:
         with self._guard, sqlite.store_errors(self._what):
             writer, checkpoints = self._open_writer()
             with sqlite.transaction(writer):
-                history_upkeep.retire(writer, keep_from_ms, limit_bytes)
-                more = history_upkeep.merge_some(writer, keep_from_ms) or history_upkeep.drop_some(writer)
+                more = history_upkeep.tend(SqliteHistory(writer), keep_from_ms, limit_bytes)
             checkpoints.committed(writer, self._wal_pages, self.watermark(), self._pace(0))
             return more
 
@@ -339,9 +350,7 @@ class SqliteState(identities.SqliteIdentities):
     def add_property_index(self, project: int, group_key: str, name: str) -> PropertyIndex:
         group_id = self._group_id(project, group_key)
         if group_id is None:
-            raise CatalogError(
-                f"there is no group key {group_key!r}", hint="A group key is made by its first group."
-            )
+            raise no_group_key(group_key)
         with self._guard, sqlite.store_errors(self._what):
             connection = self._writer or self._readers.get()
             with sqlite.transaction(connection):
@@ -387,7 +396,10 @@ class SqliteState(identities.SqliteIdentities):
         return Pace(_CHECKPOINT_PAGES // share, _CHECKPOINT_EVERY_S)
 
     def _change_of(self, key: ProfileKey, line: bytes) -> Change:
-        return change_of(line, lambda digest: history.value_apart(self._readers.get(), key, digest))
+        def value(digest: str) -> bytes:
+            return history_tables.value_apart(SqliteHistory(self._readers.get()), key, digest)
+
+        return change_of(line, value)
 
     def _get(self, sql: str, bindings: tuple[int | None, ...] = ()) -> int:
         with sqlite.store_errors(self._what):
@@ -449,7 +461,8 @@ class SqliteState(identities.SqliteIdentities):
         feed: HistoryFeed | None,
     ) -> int:
         """Write profiles and their history, thousands at once, fewer where they are large; how many."""
-        changes = None if feed is None else history.HistoryWriter(writer, feed)
+        tables = SqliteHistory(writer)
+        changes = None if feed is None else history_tables.HistoryWriter(tables, feed)
         some: list[tuple[ProfileKey, bytes | None]] = []
         size = written = 0
         for profile in profiles:
@@ -466,7 +479,7 @@ class SqliteState(identities.SqliteIdentities):
         if changes is not None:
             changes.finish()
         elif written:
-            history.break_off(writer)
+            history_tables.break_off(tables)
         return written
 
     def _write_some(

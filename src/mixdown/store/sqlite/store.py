@@ -6,11 +6,13 @@ fit together is refused with what to do about it, never repaired by guessing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 from mixdown.model.errors import CorruptStoreError, StoreError
+from mixdown.store.chunk import FOR_ALL
+from mixdown.store.places import End, Logs, Place, all_views, ends_of, logs_of, places_of
 from mixdown.store.sqlite import connection as sqlite
 from mixdown.store.sqlite.catalog import SqliteCatalog
 from mixdown.store.sqlite.cohorts import SqliteCohorts
@@ -29,6 +31,7 @@ from mixdown.store.sqlite.log import SqliteLog
 from mixdown.store.sqlite.lookup_tables import SqliteLookupTables
 from mixdown.store.sqlite.privacy import SqlitePrivacyJobs
 from mixdown.store.sqlite.refusals import SqliteRefusals
+from mixdown.store.sqlite.reports import SqliteAnnotations, SqliteReports
 from mixdown.store.sqlite.sessions import SqliteSessions
 from mixdown.store.sqlite.state import SqliteState
 from mixdown.store.sqlite.sweeping import sweep
@@ -59,9 +62,41 @@ class SqliteStore:
         self.cohorts = SqliteCohorts(self.catalog)
         self.lookup_tables = SqliteLookupTables(folder, self.catalog)
         self.dictionary = SqliteDictionary(self.catalog)
+        self.reports = SqliteReports(self.catalog)
+        self.annotations = SqliteAnnotations(self.catalog)
         self.sessions = SqliteSessions(folder)
         self.privacy = SqlitePrivacyJobs(folder)
         self.events = SqliteEvents(folder)
+
+    @property
+    def partition_count(self) -> int:
+        return 1
+
+    @property
+    def number(self) -> int:
+        return 0
+
+    def partition_of(self, project: int, key: str | None = None) -> int:
+        del project, key
+        return 0
+
+    def partitions_of(self, project: int) -> Sequence[int]:
+        del project
+        return (0,)
+
+    def partition(self, number: int) -> SqliteStore:
+        if number:
+            raise StoreError(f"there is no partition {number}: a data folder has one")
+        return self
+
+    def places(self, partitions: Sequence[int], kinds: int = FOR_ALL) -> Sequence[Place]:
+        return places_of([self.partition(number) for number in partitions], kinds)
+
+    def logs(self) -> Logs:
+        return logs_of(all_views(self))
+
+    def ends(self, partitions: Sequence[int]) -> Mapping[int, End]:
+        return ends_of([self.partition(number) for number in partitions])
 
     def sweep(self) -> Iterator[bool]:
         yield from self.state.sweep()
