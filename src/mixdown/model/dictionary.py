@@ -35,9 +35,14 @@ _PROPERTY: Final = frozenset({"type", "description", "metadata"})
 Schema = dict[str, Any]
 
 
+def plain_name(name: str) -> str:
+    """The name by which an entity is described: blanks around it are no part of it."""
+    return clean_text(name).strip()
+
+
 def read_name(value: object, place: str) -> str:
     """The name of an entity. Raises `QueryError`."""
-    name = clean_text(value).strip() if type(value) is str else ""
+    name = plain_name(value) if type(value) is str else ""
     if not name or len(name) > NAME_LIMIT_CHARS:
         raise _wrong(place, f"must be a text of 1 to {NAME_LIMIT_CHARS} characters")
     return name

@@ -8,6 +8,9 @@
     │   ├── FolderBusyError       another server holds the folder
     │   ├── SchemaTooNewError     the folder was written by a newer Mixdown
     │   ├── ReadTimeoutError      a read that took longer than it may (503)
+    │   ├── StoreDownError        the database cannot be reached, or cannot take this now: it passes by itself
+    │   ├── LeaseLostError        another process reads this partition of the log now
+    │   ├── PartedError           ids were parted while an append was prepared: prepare it anew
     │   └── CorruptStoreError     a file or chunk is damaged, or a watermark is above the log's head
     ├── CatalogError              a project, account or token that cannot be made, found or changed
     ├── RequestError              a request that is answered with an HTTP error status
@@ -62,6 +65,18 @@ class ReadTimeoutError(StoreError):
     def after(cls, limit_s: float) -> ReadTimeoutError:
         """The error of a read that was ended after `limit_s` seconds."""
         return cls(f"this read took longer than {limit_s:g} s: ask for less, or for smaller pages")
+
+
+class StoreDownError(StoreError):
+    """The database cannot be reached, or cannot take this now: what was asked can be asked again."""
+
+
+class LeaseLostError(StoreError):
+    """Another process reads this partition of the log now: what this one wanted to write was not written."""
+
+
+class PartedError(StoreError):
+    """Ids were parted, by another process, while an append was prepared: prepare it anew and append that."""
 
 
 class TooMuchAtOnceError(StoreError):
