@@ -21,6 +21,7 @@ from mixdown.fold.events_erasure import EventsEraser, remove_hidden
 from mixdown.model.errors import CorruptStoreError
 from mixdown.model.mentions import mentions
 from mixdown.model.times import iso_seconds
+from mixdown.store.chunk import FOR_PROFILES
 from mixdown.store.privacy import (
     PENDING,
     STAGING,
@@ -93,7 +94,7 @@ class Eraser:
         self._now_ms = now_ms
         self._events = events
         self._round: Iterator[bool] | None = None
-        self._seen_at: dict[str, int] = {}
+        self._seen_at: dict[str, dict[int, int]] = {}
         self._due = self._ended = 0.0
 
     def go_on(self, *, busy: bool) -> bool:
@@ -140,7 +141,7 @@ class Eraser:
         return 0
 
     def _begun(self) -> list[Deletion]:
-        """The jobs that stand in the log, after those that are due were begun.
+        """The jobs that stand in this partition's log, after those of its projects that are due were begun.
 
         A job begins when all that was acknowledged before it is folded: only then is it known who is linked
         with whom.
@@ -150,26 +151,62 @@ class Eraser:
         due = [
             job
             for job in unfinished
-            if (job.status == PENDING and job.due_ms <= now_ms)
-            or (job.status == STAGING and job.claimed_ms < now_ms - STALE_STAGING_MS)
+            if self._leads(job)
+            and (
+                (job.status == PENDING and job.due_ms <= now_ms)
+                or (job.status == STAGING and job.claimed_ms < now_ms - STALE_STAGING_MS)
+            )
         ]
         for job in due:
-            if store.state.watermark() >= self._seen_at.setdefault(job.id, store.log.head()):
+            places = store.places(store.partitions_of(job.project), FOR_PROFILES)
+            heads = self._seen_at.setdefault(job.id, {place.partition: place.head for place in places})
+            if all(place.profiles >= heads.get(place.partition, 0) for place in places):
                 begin(store, job, now_ms=now_ms)
                 del self._seen_at[job.id]
         if due:
             unfinished = store.privacy.unfinished()
-        return [job for job in unfinished if job.status == STARTED]
+        return [job for job in unfinished if job.status == STARTED and self._is_owed(job)]
+
+    def _leads(self, job: Deletion) -> bool:
+        """Whether this partition begins a job and ends it: the one that its project is at home in."""
+        return self._store.partition_of(job.project) == self._store.number
+
+    def _is_owed(self, job: Deletion) -> bool:
+        """Whether there is something to do here for a job that stands in the log."""
+        here = self._store.number
+        return bool(job.end_in(here)) and (here not in dict(job.parts) or self._leads(job))
 
     def _erase(self, jobs: Sequence[Deletion]) -> Iterator[bool]:
         """One round, a piece at each step: True where it got on, False where it has to wait."""
         store, began = self._store, time.monotonic()
+        tally = _Tally()
+        yield from self._erase_here([job for job in jobs if store.number not in dict(job.parts)], tally)
+        leading = [job for job in jobs if self._leads(job)]
+        while not all(map(self._is_erased_everywhere, leading)):
+            yield False
+        for job in leading:
+            if job.ids:
+                counted = self._counted(job, tally)
+                store.privacy.forget_ids([job.id], orjson.dumps(msgspec.to_builtins(counted)))
+        if leading:
+            yield from store.sweep()
+        for job in leading:
+            now_ms = self._now_ms()
+            store.privacy.finish([job.id], now_ms=now_ms, report=self._report(job, tally, now_ms))
+        if self._events is not None:
+            people = sum(job.count for job in leading)
+            self._events.erased(len(leading), people, tally.records, time.monotonic() - began)
+
+    def _erase_here(self, jobs: Sequence[Deletion], tally: _Tally) -> Iterator[bool]:
+        """What this partition holds of the people of these jobs."""
+        if not jobs:
+            return
+        store, here = self._store, self._store.number
         # a log that was repaired may end before them
-        end = min(max(job.position for job in jobs), store.log.head())
-        targets = targets_of(jobs)
+        end = min(max(job.end_in(here) for job in jobs), store.log.head())
+        targets = targets_of(jobs, here)
         while store.state.watermark() < end:
             yield False
-        tally = _Tally()
         if targets:
             yield from self._forget(targets, tally)
             # before any record of them is rewritten: a power cut must not bring back what they undid
@@ -178,15 +215,29 @@ class Eraser:
             yield from self._rewrite(targets, tally, below=end)
             while not self._events_are_gone(targets, end):
                 yield False
-            with_ids = [job.id for job in jobs if job.ids]
-            store.privacy.forget_ids(with_ids, orjson.dumps(msgspec.to_builtins(tally)))
-        yield from store.sweep()
         for job in jobs:
-            now_ms = self._now_ms()
-            store.privacy.finish([job.id], now_ms=now_ms, report=self._report(job, tally, now_ms))
-        if self._events is not None:
-            people = sum(job.count for job in jobs)
-            self._events.erased(len(jobs), people, tally.records, time.monotonic() - began)
+            if len(job.positions) > 1:
+                store.privacy.part_done(job.id, here, orjson.dumps(msgspec.to_builtins(tally)))
+
+    def _is_erased_everywhere(self, job: Deletion) -> bool:
+        """Whether all partitions that have records of a job are done with it."""
+        if len(job.positions) == 1:
+            return True
+        held = self._store.privacy.deletion(job.project, job.id)
+        return held is None or len(held.parts) == len(held.positions)
+
+    def _counted(self, job: Deletion, tally: _Tally) -> _Tally:
+        """What was erased for a job: in this round, or in all partitions."""
+        held = self._store.privacy.deletion(job.project, job.id)
+        if len(job.positions) == 1 or held is None:
+            return tally
+        parts = [msgspec.json.decode(told, type=_Tally) for _, told in held.parts]
+        return _Tally(
+            sum(each.records for each in parts),
+            sum(each.chunks for each in parts),
+            sum(each.refusals for each in parts),
+            sum(each.history for each in parts),
+        )
 
     def _events_are_gone(self, targets: Targets, end: int) -> bool:
         """Whether the events reader's process has hidden their events and taken them off the disk."""
@@ -201,11 +252,12 @@ class Eraser:
         for (project, group_key), held in targets.items():
             yield from self._forget_history(project, group_key, held, tally)
             ids = list(held)
-            store.cohorts.forget(project, group_key, ids)
-            store.privacy.forget_retrievals(project, group_key, ids)
-            yield from store.sessions.forget(
-                project, group_key, held.keys(), until_ms=folded_ms, now_ms=self._now_ms()
-            )
+            if store.partition_of(project) == store.number:  # what has no partitions: once is enough
+                store.cohorts.forget(project, group_key, ids)
+                store.privacy.forget_retrievals(project, group_key, ids)
+                yield from store.sessions.forget(
+                    project, group_key, held.keys(), until_ms=folded_ms, now_ms=self._now_ms()
+                )
             yield from self._forget_refusals(project, group_key, frozenset(held), tally)
 
     def _forget_history(
@@ -306,11 +358,11 @@ class Eraser:
 
     def _report(self, job: Deletion, tally: _Tally, now_ms: int) -> bytes:
         """What was erased, and what could not be reached."""
-        counted = msgspec.json.decode(job.report, type=_Tally) if job.report else tally
+        counted = msgspec.json.decode(job.report, type=_Tally) if job.report else self._counted(job, tally)
         damaged = [
             {"first": first, "records": records}
             for first, records, _ in self._store.log.damaged()[:_DAMAGED_TOLD]
-            if first < job.position
+            if first < job.end_in(self._store.number)
         ]
         return orjson.dumps(
             {

@@ -134,7 +134,7 @@ class EventsReader:
         batches, keys, taken = self._plan(decoded, begin, end)
         if batches or keys or taken.erasures:
             now_ms = chunks[-1].time_ms if chunks else 0
-            self._write(EventsWrite(end, batches, keys, now_ms))
+            self._write(EventsWrite(end, batches, keys, now_ms, self._written))
         self._watermark = end
         self._write_passed()
         return taken
@@ -142,7 +142,7 @@ class EventsReader:
     def finish(self) -> None:
         """Write how far it is, if that is not on disk yet. Raises `StoreError`."""
         if self._watermark != self._written and not self._uncertain:
-            self._write(EventsWrite(self._watermark, (), (), 0))
+            self._write(EventsWrite(self._watermark, (), (), 0, self._written))
 
     def _write_passed(self) -> None:
         """Write how far it is now and then, also where nothing was to be taken."""

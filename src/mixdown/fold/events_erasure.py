@@ -38,12 +38,12 @@ class EventsEraser:
         waiting = waiting_jobs(store)
         if not waiting:
             return None
-        end = max(job.position for job in waiting)
+        end = max(job.end_in(store.number) for job in waiting)
         # what was appended before them must have been taken; and the fold decides who is linked with whom
         if min(store.events.watermark(), store.state.watermark()) < end:
             return None
         hidden = 0
-        for (project, below), ids in _targets(waiting).items():
+        for (project, below), ids in _targets(waiting, store.number).items():
             hidden += sum(store.events.forget(project, ids, below=below))
         store.events.note_forgotten(end)
         return EventsHidden(len(waiting), hidden)
@@ -52,15 +52,16 @@ class EventsEraser:
 def waiting_jobs(store: Store) -> list[Deletion]:
     """Jobs that stand in the log and whose people's events may still be shown."""
     done = store.events.forgotten()
-    return [job for job in store.privacy.unfinished() if job.status == STARTED and job.position > done]
+    here = store.number
+    return [job for job in store.privacy.unfinished() if job.status == STARTED and job.end_in(here) > done]
 
 
-def _targets(jobs: list[Deletion]) -> dict[tuple[int, int], set[str]]:
+def _targets(jobs: list[Deletion], partition: int) -> dict[tuple[int, int], set[str]]:
     """Ids by (project, the position from which on they are new again); groups have no events of their own."""
     found: dict[tuple[int, int], set[str]] = defaultdict(set)
     for job in jobs:
         if not job.group_key:
-            found[job.project, job.position].update(job.ids)
+            found[job.project, job.end_in(partition)].update(job.ids)
     return found
 
 

@@ -7,6 +7,7 @@ try again; both may be killed at any moment.
 
 from __future__ import annotations
 
+import math
 import selectors
 import threading
 import time
@@ -15,12 +16,21 @@ from typing import Final, Protocol
 
 from mixdown.fold.events import EventsReader, Taken
 from mixdown.fold.events_erasure import EventsEraser
+from mixdown.fold.held import Held, Holding
 from mixdown.fold.loop import POLL_S, RETRY_S, BackupsSeen, Wake
+from mixdown.model.errors import LeaseLostError
+from mixdown.store.event_upkeep import CLOSED_EVENTS
 from mixdown.store.protocols import Store
 
 SMALL_STEP_EVENTS: Final = 500
 SHORTEST_REST_S: Final = 0.002
 LONGEST_REST_S: Final = 0.05
+GATHERING_S: Final = 0.4
+"""So long may events gather that come in so fast that they then make a file at once."""
+RATE_SPAN_S: Final = 0.3
+"""Over about so long it is reckoned how fast they come."""
+MARGIN: Final = 1.1
+"""A step that just misses it would go the long way."""
 TEND_EVERY_S: Final = 1.0
 ERASURES_EVERY_S: Final = 0.2
 BUSY_S: Final = 0.5
@@ -76,38 +86,65 @@ def run_events(
     drain_s: float = 5.0,
     reports: EventsReports | None = None,
     backups: BackupsSeen | None = None,
+    holding: Holding | None = None,
 ) -> None:
     """Take events in until `stopping()` says so (then what waits, for at most `drain_s`) or it is an orphan.
 
     `parent_fd` is the read end of a pipe that the supervisor holds open. What fails as a whole (a full disk)
-    is tried again every second; nothing is lost meanwhile.
+    is tried again every second; nothing is lost meanwhile. `holding` says which partitions are read here;
+    without it all are.
     """
-    reports = reports or _Silent()
-    reading = _Reading(EventsReader(store), reports)
-    tending = Tending(store, reports, busy=reading.is_busy, backups=backups)
+    told = reports or _Silent()
     selector = selectors.DefaultSelector()
     selector.register(wake.fileno(), selectors.EVENT_READ, "wake")
     if parent_fd is not None:
         selector.register(parent_fd, selectors.EVENT_READ, "parent")
-    tending.start()
+    parts = Held(store, holding, lambda view: _Part(view, told, backups), told.failed)
     try:
         while not stopping():
-            taken = reading.step()
-            if taken is None:
+            some = False
+            for part in parts.now():
+                with parts.unless_lost(part.store.number):
+                    some |= part.step()
+            if not some:
                 ready = {key.data for key, _ in selector.select(POLL_S)}
                 if "parent" in ready:
                     return
                 if "wake" in ready:
                     wake.drain()
-            elif taken.erasures:
-                tending.look_now()
         until = time.monotonic() + drain_s
-        while time.monotonic() < until and (reading.step() is not None or reading.failed):
-            pass
-        reading.finish()
+        some = True
+        while some and time.monotonic() < until:
+            some = False
+            for part in parts.now():
+                with parts.unless_lost(part.store.number):
+                    some |= part.step() or part.reading.failed
+        for part in parts.now():
+            part.reading.finish()
     finally:
-        tending.stop()
+        parts.close()
         selector.close()
+
+
+class _Part:
+    """One partition as its events are taken here, in two threads."""
+
+    def __init__(self, store: Store, reports: EventsReports, backups: BackupsSeen | None) -> None:
+        self.store = store
+        self.reading = _Reading(EventsReader(store), reports)
+        self._tending = Tending(store, reports, busy=self.reading.is_busy, backups=backups)
+        self._tending.start()
+
+    def step(self) -> bool:
+        """Take what waits; whether anything did. Raises `LeaseLostError`."""
+        taken = self.reading.step()
+        if taken is not None and taken.erasures:
+            self._tending.look_now()
+        return taken is not None
+
+    def close(self) -> None:
+        """End the second thread after the piece in hand."""
+        self._tending.stop()
 
 
 class _Reading:
@@ -116,7 +153,7 @@ class _Reading:
     def __init__(self, reader: EventsReader, reports: EventsReports) -> None:
         self._reader = reader
         self._reports = reports
-        self._in_a_row = 0
+        self._pace = Pace()
         self._last_s = 0.0
         self.failed = False
         """Whether the last step did."""
@@ -130,6 +167,8 @@ class _Reading:
         began = time.perf_counter()
         try:
             taken = self._reader.step()
+        except LeaseLostError:
+            raise
         except Exception as error:  # noqa: BLE001 - the reader outlives any fault; it reports and tries again
             self.failed = True
             self._reports.failed(error)
@@ -138,12 +177,13 @@ class _Reading:
         self.failed = False
         self._reports.works()
         if taken is None:
-            self._in_a_row = 0
+            self._pace.rested()
             return None
-        self._reports.taken(taken, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self._reports.taken(taken, seconds)
         if taken.events:
             self._last_s = time.monotonic()
-        self._rest_after(taken.events)
+        time.sleep(self._pace.rest_after(taken.events, seconds, time.monotonic()))
         return taken
 
     def finish(self) -> None:
@@ -153,16 +193,37 @@ class _Reading:
         except Exception as error:  # noqa: BLE001 - the next start looks at it again
             self._reports.failed(error)
 
-    def _rest_after(self, events: int) -> None:
-        """Let small requests gather: each step is on disk before the next begins, and that is an fsync.
 
-        A lone request is taken at once; those that follow close upon it wait, a little longer each time.
-        """
+class Pace:
+    """How long to rest between steps that follow close upon each other, so that requests gather.
+
+    Each step is on disk before the next begins, and that is an fsync. A lone request is taken at once; small
+    ones close behind it wait, a little longer each time, as long as something always waits. Where events come
+    in so fast, for longer than a moment, that `CLOSED_EVENTS` gather within `GATHERING_S`, a step is to have
+    as many: those go into a file at once, and not by way of hot batches, which would write them three times.
+    """
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._last_s = 0.0
+        self._rate = 0.0
+
+    def rested(self) -> None:
+        """Nothing waited."""
+        self._in_a_row = 0
+
+    def rest_after(self, events: int, seconds: float, now_s: float) -> float:
+        """Seconds to rest after a step that took `events` in and lasted so many seconds."""
+        since, self._last_s = max(now_s - self._last_s, 1e-6), now_s
+        weight = math.exp(-since / RATE_SPAN_S)
+        self._rate = self._rate * weight + events / since * (1 - weight)
+        if self._rate * GATHERING_S >= CLOSED_EVENTS:
+            return max(0.0, CLOSED_EVENTS / self._rate * MARGIN - seconds)
         if not 0 < events < SMALL_STEP_EVENTS:
             self._in_a_row = 0
-            return
+            return 0.0
         self._in_a_row += 1
-        time.sleep(min(LONGEST_REST_S, SHORTEST_REST_S * 2.0 ** min(self._in_a_row - 1, 16)))
+        return min(LONGEST_REST_S, SHORTEST_REST_S * 2.0 ** min(self._in_a_row - 1, 16))
 
 
 class Tending:
@@ -208,6 +269,8 @@ class Tending:
                 self._erase()
                 if time.monotonic() >= due:
                     due = 0.0 if self._tend() else time.monotonic() + TEND_EVERY_S
+            except LeaseLostError:  # the other thread is told of it as well, and ends this one
+                due = time.monotonic() + RETRY_S
             except Exception as error:  # noqa: BLE001 - a full disk, perhaps: it is tried again
                 self._reports.failed(error)
                 due = time.monotonic() + RETRY_S

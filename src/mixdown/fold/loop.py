@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import selectors
+import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from mixdown.fold.beside import Steps, no_step
 from mixdown.fold.erasure import Eraser
 from mixdown.fold.events import take_all
+from mixdown.fold.held import Held, Holding
 from mixdown.fold.profiles import Folded, ProfileFold
 from mixdown.fold.upkeep import Counting, HistoryKept, HistoryUpkeep, LookupUpkeep
-from mixdown.model.errors import StoreError
+from mixdown.model.errors import LeaseLostError, StoreError
+from mixdown.store.places import all_views
 from mixdown.store.protocols import Store
 
 POLL_S: Final = 0.05
@@ -70,33 +74,37 @@ def run_fold(  # noqa: PLR0913 - each is one thing that the process has
     events: FoldEvents | None = None,
     backups: BackupsSeen | None = None,
     history: HistoryKept = _HISTORY,
+    holding: Holding | None = None,
 ) -> None:
     """Fold until `stopping()` says so (then catch up for at most `drain_s`) or the supervisor is gone.
 
     `parent_fd` is the read end of a pipe that the supervisor holds open. A step that fails as a
-    whole (a full disk) is tried again every second; nothing is lost meanwhile.
+    whole (a full disk) is tried again every second; nothing is lost meanwhile. `holding` says which
+    partitions are folded here; without it all are.
     """
-    fold = ProfileFold(store, history=history.days > 0)
     selector = selectors.DefaultSelector()
     selector.register(wake.fileno(), selectors.EVENT_READ, "wake")
     if parent_fd is not None:
         selector.register(parent_fd, selectors.EVENT_READ, "parent")
     trimmed = time.monotonic()
     pace = _Pace()
+    if holding is not None and events is not None:
+        events = _InTurn(events)
     failed = events.failed if events is not None else _untold
-    counting = Counting(store, failed)
-    upkeep = HistoryUpkeep(store, history, failed)
-    tables = LookupUpkeep(store, failed)
-    eraser = Eraser(store, events=events)
+    parts = Held(store, holding, lambda view: _Part(view, history, events), failed)
+    steps = Steps(store, failed)
     try:
         while not stopping():
             held = backups is not None and backups.presses()
-            records = 0 if held else _step(fold, events)
+            records = 0
+            more = False
+            now = parts.now()
+            for part, step in [(part, no_step) for part in now] if held else steps.of(now):
+                with parts.unless_lost(part.store.number):
+                    folded = step()
+                    more |= part.go_on(busy=folded > 0, held=held)
+                    records += folded
             pace.rest_after(records)
-            more = not held and counting.go_on(busy=records > 0)
-            more |= not held and upkeep.go_on(busy=records > 0)
-            more |= tables.go_on(busy=records > 0)
-            more |= eraser.go_on(busy=records > 0)
             if not records:
                 if events is not None:
                     events.rested()
@@ -107,13 +115,103 @@ def run_fold(  # noqa: PLR0913 - each is one thing that the process has
                     wake.drain()
             if time.monotonic() - trimmed > TRIM_EVERY_S:
                 trimmed = time.monotonic()
-                if backups is None or not backups.running():
-                    _trim(store, retention_ms, events)
-        until = time.monotonic() + drain_s
-        while time.monotonic() < until and _step(fold, events):
-            pass
+                _trim_all(parts, retention_ms, events, backups)
+        _drain(parts, steps, drain_s)
     finally:
+        steps.close()
+        parts.close()
         selector.close()
+
+
+def _trim_all(
+    parts: Held[_Part], retention_ms: int, events: FoldEvents | None, backups: BackupsSeen | None
+) -> None:
+    """Trim the logs of all partitions, unless a backup copies."""
+    if backups is None or not backups.running():
+        for part in parts.now():
+            _trim(part.store, retention_ms, events)
+
+
+def _drain(parts: Held[_Part], steps: Steps, drain_s: float) -> None:
+    """Fold what waits, for so long at most."""
+    until = time.monotonic() + drain_s
+    records = 1
+    while records and time.monotonic() < until:
+        records = 0
+        for part, step in steps.of(parts.now()):
+            with parts.unless_lost(part.store.number):
+                records += step()
+
+
+class _Part:
+    """One partition as it is folded here."""
+
+    def __init__(self, store: Store, history: HistoryKept, events: FoldEvents | None) -> None:
+        failed = _but_for_lost_leases(events.failed if events is not None else _untold)
+        self.store = store
+        self._events = events
+        self._fold = ProfileFold(store, history=history.days > 0)
+        self._counting = Counting(store, failed)
+        self._history = HistoryUpkeep(store, history, failed)
+        self._tables = LookupUpkeep(store, failed) if store.number == 0 else None
+        self._eraser = Eraser(store, events=events)
+
+    def step(self) -> int:
+        """Fold once; how many records. Raises `LeaseLostError`."""
+        return _step(self._fold, self._events)
+
+    def waits(self, head: int) -> bool:
+        """Whether there is something to fold, when the log ends at `head`."""
+        return self._fold.waits(head)
+
+    def go_on(self, *, busy: bool, held: bool) -> bool:
+        """What is done between two steps; whether there is more of it at once.
+
+        While a backup holds the fold back nothing that fills the state's WAL.
+        """
+        more = not held and self._counting.go_on(busy=busy)
+        more |= not held and self._history.go_on(busy=busy)
+        if self._tables is not None:
+            more |= self._tables.go_on(busy=busy)
+        return more | self._eraser.go_on(busy=busy)
+
+    def close(self) -> None:
+        """This partition is folded here no more."""
+        self._fold.close()
+
+
+class _InTurn:
+    """Tells what several threads do, one thing at a time (`FoldEvents`)."""
+
+    def __init__(self, events: FoldEvents) -> None:
+        self._events = events
+        self._telling = threading.Lock()
+
+    def folded(self, folded: Folded, seconds: float) -> None:
+        with self._telling:
+            self._events.folded(folded, seconds)
+
+    def rested(self) -> None:
+        with self._telling:
+            self._events.rested()
+
+    def erased(self, jobs: int, people: int, records: int, seconds: float) -> None:
+        with self._telling:
+            self._events.erased(jobs, people, records, seconds)
+
+    def failed(self, error: Exception) -> None:
+        with self._telling:
+            self._events.failed(error)
+
+
+def _but_for_lost_leases(failed: Callable[[Exception], None]) -> Callable[[Exception], None]:
+    """Whom faults are told to; that another process has a partition now is none."""
+
+    def tell(error: Exception) -> None:
+        if not isinstance(error, LeaseLostError):
+            failed(error)
+
+    return tell
 
 
 def _untold(error: Exception) -> None:
@@ -142,10 +240,12 @@ class _Pace:
 
 
 def _step(fold: ProfileFold, events: FoldEvents | None) -> int:
-    """Fold once; how many records."""
+    """Fold once; how many records. Raises `LeaseLostError`."""
     began = time.perf_counter()
     try:
         folded = fold.step()
+    except LeaseLostError:
+        raise
     except Exception as error:  # noqa: BLE001 - the fold outlives any fault; it reports and tries again
         if events is not None:
             events.failed(error)
@@ -172,11 +272,12 @@ def catch_up(store: Store, *, history: bool = True) -> int:
 
     With or without `history`. Raises `StoreError`.
     """
-    take_all(store)
-    fold = ProfileFold(store, history=history)
     records = 0
-    while (folded := fold.step()) is not None:
-        records += folded.records
+    for view in all_views(store):
+        take_all(view)
+        fold = ProfileFold(view, history=history)
+        while (folded := fold.step()) is not None:
+            records += folded.records
     return records
 
 

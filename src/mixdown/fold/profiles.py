@@ -54,6 +54,8 @@ GROWTH_FACTOR: Final = 4
 RECORD_OVERHEAD_BYTES: Final = 2048
 """More than a record adds whatever its payload: `$last_seen` and a location."""
 
+_SPELLED_OTHERWISE: Final = b'": '
+"""Nothing that the fold has encoded has this outside of texts."""
 _FULL: Final = texts.PROFILE_FULL.format(limit=PROFILE_LIMIT_BYTES)
 
 # Not orjson's: its buffers, kept by the thousand until they are written, make malloc give memory back
@@ -193,6 +195,14 @@ def _plan(plan: _Plan, decoded: list[_Decoded], known: dict[bytes, Outcome | Non
     plan.recognised_by_request += by_request
 
 
+def _unless_same(stored: bytes | None, folded: bytes) -> bytes:
+    """What was folded; `stored` itself where that says the same, perhaps spelled otherwise."""
+    if stored is None:
+        return folded
+    same = folded == stored or (_SPELLED_OTHERWISE in stored and _encode(orjson.loads(stored)) == folded)
+    return stored if same else folded
+
+
 def _only_shrinks(step: HistoryRecord) -> bool:
     return all(code in SHRINKING for code, _ in step.operations)
 
@@ -216,6 +226,7 @@ class ProfileFold:
         self._keeps_history = history
         self._watermark = store.state.watermark()
         self._uncertain = False
+        self._first_at_once = FIRST_AT_ONCE
         self._ahead: _Taken | None = None
         self._thread = ThreadPoolExecutor(1, "fold-writer")
         self._tokens: dict[int, str] | None = None
@@ -225,6 +236,14 @@ class ProfileFold:
     def watermark(self) -> int:
         """The position of the next record to fold."""
         return self._watermark
+
+    def waits(self, head: int) -> bool:
+        """Whether there is something to fold, or a step is to tell, when the log ends at `head`."""
+        return self._uncertain or self._watermark < head
+
+    def close(self) -> None:
+        """End the thread that writes."""
+        self._thread.shutdown(wait=True)
 
     def step(self) -> Folded | None:
         """Fold what waits, up to the limits, in one transaction; None when nothing waits."""
@@ -312,7 +331,7 @@ class ProfileFold:
             for key, stored in zip(keys, documents, strict=True):
                 steps = plan.groups[key[0], key[1]].pop(key[2])
                 folded = self._fold_carefully(key, stored, steps, writes)
-                if folded != stored:
+                if folded is not stored:
                     changed.append((key, folded))
             tally.profiles += len(changed)
             return changed
@@ -337,6 +356,7 @@ class ProfileFold:
                     writes.properties.all,
                     writes.history,
                     () if plan.identities is None else plan.identities.writes(),
+                    taken.begin,
                 )
             )
 
@@ -365,13 +385,18 @@ class ProfileFold:
 
     def _read(self, order: Sequence[ProfileKey]) -> Iterator[Documents]:
         """The documents of `order`, read in the transaction that changes them; few where they are large."""
-        return documents_in_batches(
-            self._store.state.documents,
+        most = 0
+        for keys, documents in documents_in_batches(
+            self._store.state.documents_to_change,
             order,
-            first=FIRST_AT_ONCE,
+            first=self._first_at_once,
             most=PROFILES_AT_ONCE,
             roomy_bytes=DOCUMENT_BYTES_AT_ONCE,
-        )
+        ):
+            most = max(most, len(keys))
+            yield keys, documents
+        # the next step will be much like this one: each batch may be a round trip
+        self._first_at_once = max(FIRST_AT_ONCE, 2 * most)
 
     def _fold_profile(
         self, key: ProfileKey, stored: bytes | None, steps: Sequence[HistoryRecord], writes: _Writes
@@ -382,7 +407,7 @@ class ProfileFold:
         grouped, so that a re-fold gives the same; measured only where payloads could have filled it.
         """
         doc: Properties | None = None if stored is None else orjson.loads(stored)
-        plain = doc is not None and LAST_SEEN in doc
+        last_seen, plain = (None, False) if doc is None else (doc.get(LAST_SEEN), LAST_SEEN in doc)
         before = None if doc is None or plain else doc.copy()
         changed: list[str] = []
         taken: Taken | None = None
@@ -423,9 +448,11 @@ class ProfileFold:
                     trace.follow(doc, operations, step.geo)
             doc = self._apply(doc, operations, geo=step.geo, seen=seen, arrival=arrival, crowd=crowd)
         folded = None if doc is None else _encode(doc)
+        if folded is not None and doc is not None and doc.get(LAST_SEEN) == last_seen:
+            folded = _unless_same(stored, folded)
         if changed or not plain:
             writes.properties.note(key, changed, before, None if plain else doc)
-        if writes.history is not None and (folded != stored or len(steps) > 1):
+        if writes.history is not None and (folded is not stored or len(steps) > 1):
             applied = steps if not turned_away else [step for step in steps if step not in turned_away]
             taken = taken if trace is None else trace.taken(doc)
             writes.history.add(key, taken, applied, large=crowd is not None)
@@ -482,4 +509,8 @@ class ProfileFold:
 
     def _keep(self, failures: list[RefusedRecord]) -> None:
         """Kept before the state is written: a crash in between folds again, and the key keeps it single."""
-        self._store.refusals.add(failures, 0)
+        homes: dict[int, list[RefusedRecord]] = {}
+        for failure in failures:  # where all refusals of a project are, so that its bound holds for it
+            homes.setdefault(self._store.partition_of(failure.project), []).append(failure)
+        for home, own in homes.items():
+            self._store.partition(home).refusals.add(own, 0)

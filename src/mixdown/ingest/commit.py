@@ -11,16 +11,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, Protocol
 
 import msgspec
 import structlog
 
+from mixdown.ingest.links import SentLinks
 from mixdown.ingest.prepare import Prepared, Rules, Submission, prepare
 from mixdown.model import texts
-from mixdown.model.errors import OverloadedError
+from mixdown.model.errors import OverloadedError, PartedError
 from mixdown.store.chunk import Outcome
-from mixdown.store.protocols import Append, Log, Project
+from mixdown.store.protocols import Append, Log, Project, Turn, kinds_of
 
 CHUNK_LIMIT_BYTES: Final = 16 * 1024 * 1024
 CHUNK_LIMIT_RECORDS: Final = 50_000
@@ -72,7 +74,10 @@ class Done(Protocol):
 
 
 class Pending(msgspec.Struct, eq=False):
-    """A request on its way to disk; `done` is settled on its event loop."""
+    """A request on its way to disk, or the share of one that is of one partition.
+
+    `done` is settled on its event loop.
+    """
 
     submission: Submission | None
     key: bytes | None
@@ -81,8 +86,21 @@ class Pending(msgspec.Struct, eq=False):
     done: Done
 
 
+class Commits(Protocol):
+    """What takes requests to disk. `start`, then `put` from an event loop, then `close` (which drains)."""
+
+    def start(self) -> None:
+        """Begin to take requests."""
+
+    def put(self, pending: Pending) -> None:
+        """Queue a request. Raises `OverloadedError` when too many bytes wait, or it is closing."""
+
+    def close(self) -> None:
+        """Take no more, commit what waits, and end."""
+
+
 class Committer:
-    """The commit thread. `start`, then `put` from an event loop, then `close` (which drains)."""
+    """The commit thread of one log. `start`, then `put` from an event loop, then `close` (which drains)."""
 
     def __init__(
         self,
@@ -93,6 +111,8 @@ class Committer:
         wake: Callable[[int], None],
         now_ms: Callable[[], int],
         metrics: CommitMetrics | None = None,
+        lanes: int = 1,
+        name: str = "commit",
     ) -> None:
         self._log = log
         self._tokens = tokens
@@ -102,11 +122,12 @@ class Committer:
         self._metrics = metrics
         self._waiting: deque[Pending] = deque()
         self._waiting_bytes = 0
+        self._lanes = lanes  # that share the limit
         self._lock = threading.Lock()
         self._some = threading.Event()
         self._closing = False
         self._failing = False
-        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to take requests."""
@@ -118,7 +139,7 @@ class Committer:
         with self._lock:
             if self._closing:
                 raise OverloadedError(texts.SHUTTING_DOWN, retry_after_s=1)
-            if self._waiting_bytes + size > WAITING_LIMIT_BYTES:
+            if self._waiting_bytes + size > WAITING_LIMIT_BYTES // self._lanes:
                 raise OverloadedError(texts.OVERLOADED_BACKLOG, retry_after_s=1)
             self._waiting_bytes += size
             self._waiting.append(pending)
@@ -158,28 +179,36 @@ class Committer:
         return batch
 
     def _commit(self, batch: list[Pending]) -> None:
+        self._commit_to(self._log, batch)
+
+    def _commit_to(self, log: Log, batch: list[Pending], partition: int = 0) -> Exception | None:
+        """Append a chunk, in one transaction, and answer those whose it is; why it could not be, if so."""
         began = time.perf_counter()
         present: list[Append] = []
+        links = self._rules.links[partition] if self._rules.links else None
         try:
-            with self._log.turn() as turn:
-                self._judge_again(batch)
-                appends = [pending.prepared.append for pending in batch]
-                present = [append for append in appends if append is not None]
-                if present:
-                    turn.append(present, self._now_ms())
+            while True:
+                with suppress(PartedError), log.turn() as turn:
+                    batch = self._judge_again(batch, links, turn, partition)
+                    appends = [pending.prepared.append for pending in batch]
+                    present = [append for append in appends if append is not None]
+                    if present:
+                        turn.append(present, self._now_ms())
+                    if links is not None:
+                        for pending in batch:
+                            links.appended(pending.prepared.links)
+                    break
         except Exception as error:  # noqa: BLE001 - whatever fails, the requests must be answered
             if not self._failing:  # said once, not for every request while a disk is full
                 self._failing = True
-                _log.error(texts.NOT_WRITTEN, error=str(error), kind=type(error).__name__)
+                _log.error(texts.NOT_WRITTEN, exc_info=error)
             _settle(batch, error)
-            return
+            return error
         self._failing = False
-        kinds = 0
-        for append in present:
-            kinds |= append.kinds if append.count else 0
-        self._wake(kinds)
+        self._wake(kinds_of(present))
         _settle(batch, None)
         self._count(batch, time.perf_counter() - began)
+        return None
 
     def _count(self, batch: list[Pending], seconds: float) -> None:
         if self._metrics is None:
@@ -188,17 +217,47 @@ class Committer:
         try:
             self._metrics.committed(requests=len(batch), records=records, seconds=seconds)
         except Exception as error:  # noqa: BLE001 - a counter on a full disk must not end the thread
-            _log.error("a commit could not be counted", error=str(error), kind=type(error).__name__)
+            _log.error("a commit could not be counted", exc_info=error)
 
-    def _judge_again(self, batch: list[Pending]) -> None:
-        """Judge anew whatever was judged by an older catalog: a rotated token stops at once."""
+    def _judge_again(
+        self, batch: list[Pending], links: SentLinks | None, turn: Turn, partition: int
+    ) -> list[Pending]:
+        """Judge anew whatever was judged by an older catalog: a rotated token stops at once.
+
+        And whatever leaves out a link that was perhaps undone since. What is to be appended in this turn.
+        """
         version = self._tokens.refresh()
-        for pending in batch:
-            if pending.version != version and pending.submission is not None:
-                pending.prepared = prepare(
-                    pending.submission, self._tokens.tokens, self._rules, pending.key, self._tokens.projects
-                )
-                pending.version = version
+        parted = -1
+        if links is not None:
+            parted = turn.parted()
+            links.as_of(parted)
+        return [
+            pending
+            for pending in batch
+            if not self._is_stale(pending, version, parted)
+            or pending.submission is None
+            or self._judged_again(pending, pending.submission, version, partition)
+        ]
+
+    def _is_stale(self, pending: Pending, version: int, parted: int) -> bool:
+        """Whether a request was judged by what does not hold any more."""
+        return pending.version != version or pending.prepared.parted not in {-1, parted}
+
+    def _judged_again(self, pending: Pending, submission: Submission, version: int, partition: int) -> bool:
+        """Judge a request by the catalog as it stands; whether it is still to be appended here."""
+        del partition
+        pending.prepared = self._judge(pending, submission)
+        pending.version = version
+        return True
+
+    def _judge(self, pending: Pending, submission: Submission) -> Prepared:
+        tokens = self._tokens
+        return prepare(submission, tokens.tokens, self._rules, pending.key, tokens.projects)
+
+
+def fail(pending: Pending, error: Exception) -> None:
+    """Answer a request that is not to be committed, on its event loop."""
+    _settle([pending], error)
 
 
 def _size(pending: Pending) -> int:

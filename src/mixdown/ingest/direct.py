@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from mixdown.ingest.prepare import Rules, Submission, prepare
+from mixdown.ingest.placing import placing_of
+from mixdown.ingest.prepare import Prepared, Rules, Submission, prepare
 from mixdown.ingest.submission import EVENT_ENDPOINTS
 from mixdown.model.updates import digest_key
 from mixdown.store.chunk import Outcome
@@ -37,19 +38,30 @@ def append_raw(
     already). What has a `key` is stored once within the window of idempotency keys. Raises `StoreError`.
     """
     # `unknown_token = "accept"` drops records: one that is sent again would be forgotten as if it were stored
-    rules = msgspec.structs.replace(rules, accept_unknown_token=False)
+    rules = msgspec.structs.replace(rules, accept_unknown_token=False, placing=placing_of(store))
     submission = Submission(endpoint, records, hostile=True, ip_flag=False, sdk=sdk, project=project)
     submission.now_ms, submission.fresh = time.time_ns() // 1_000_000, os.urandom(12).hex()
-    with store.log.turn() as turn:
+
+    def judged() -> Prepared:
         projects = {known.id: known for known in store.catalog.projects()}
         tokens = {known.token: known.id for known in projects.values()}
         prepared = prepare(submission, tokens, rules, key, projects)
-        append = prepared.append
-        if append is not None:
-            if not keep_refusals:
-                append = msgspec.structs.replace(append, refusals=())
-            if append.count or append.refusals:
+        if keep_refusals:
+            return prepared
+        good = [append for append in prepared.appends if append.count]
+        appends = [msgspec.structs.replace(append, refusals=()) for append in good]
+        return msgspec.structs.replace(prepared, append=next(iter(appends), None), more=tuple(appends[1:]))
+
+    if store.partition_count > 1:
+        prepared = judged()
+        for append in prepared.appends:
+            with store.partition(append.partition).log.turn() as turn:
                 turn.append([append], time.time_ns() // 1_000_000)
+        return prepared.outcome
+    with store.log.turn() as turn:
+        prepared = judged()
+        if prepared.append is not None:
+            turn.append([prepared.append], time.time_ns() // 1_000_000)
     return prepared.outcome
 
 

@@ -20,6 +20,7 @@ from mixdown.ingest.submission import Rules, Submission
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.model.updates import digest_key
 from mixdown.store.chunk import Outcome
+from mixdown.store.places import views_of
 from mixdown.store.protocols import Project, Store
 
 
@@ -52,15 +53,22 @@ class EventImport(msgspec.Struct, frozen=True):
             body_bytes=1 << 62,  # any of them may be larger than a record may be
         )
         prepared = prepare(submission, {}, self.rules, key, {self.project.id: self.project})
-        append = prepared.append
-        if append is not None and not keep_refusals:
-            append = msgspec.structs.replace(append, refusals=())
-        if append is not None and not append.count and not append.refusals:
-            append = None
-        return Judged(append, prepared.outcome)
+        appends = prepared.appends
+        if not keep_refusals:
+            appends = tuple(msgspec.structs.replace(append, refusals=()) for append in appends)
+        kept = tuple(append for append in appends if append.count or append.refusals)
+        return Judged(kept, prepared.outcome)
 
 
-def stored_before(store: Store, key: bytes) -> Outcome | None:
-    """How a batch with this key turned out, if one was stored within the window of idempotency keys."""
+def stored_before(store: Store, project: int, key: bytes) -> Outcome | None:
+    """How a batch with this key turned out, if one was stored within the window of idempotency keys.
+
+    In a large project by all partitions, as `rows.applied_before` says.
+    """
     since_ms = time.time_ns() // 1_000_000 - KEY_WINDOW_MS
-    return store.events.known_keys([key], since_ms=since_ms).get(key)
+    found: Outcome | None = None
+    for view in views_of(store, project):
+        found = view.events.known_keys([key], since_ms=since_ms).get(key)
+        if found is None:
+            return None
+    return found

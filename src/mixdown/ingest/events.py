@@ -13,7 +13,9 @@ from typing import Any, Final, cast
 import msgspec
 
 from mixdown.ingest.geo import valid_ip
-from mixdown.ingest.submission import Prepared, Rules, Submission, kept, weight
+from mixdown.ingest.links import Known, link_name
+from mixdown.ingest.placing import Envelope
+from mixdown.ingest.submission import NO_PROJECT, Prepared, Rules, Submission, kept, weight
 from mixdown.model import texts
 from mixdown.model.events import (
     IDENTITY_EVENTS,
@@ -30,7 +32,7 @@ from mixdown.model.quick_events import judge_quickly
 from mixdown.model.updates import Refusal, number_text
 from mixdown.model.values import clean_text
 from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, Link, Outcome, encode_event_segment, encode_filter
-from mixdown.store.protocols import Append, Project
+from mixdown.store.protocols import Append, Project, RefusedRecord
 
 GEO_NAMES: Final = {"$city": "$city", "$region": "$region", "$country_code": "mp_country_code"}
 """What a lookup finds, and what it is called on an event (contract ingestion §10.4)."""
@@ -45,9 +47,9 @@ def prepare_events(
     key: bytes | None,
 ) -> Prepared:
     """Judge every event of a request and encode the good ones (`prepare.prepare`)."""
-    batch = _Batch(submission, tokens, projects, rules)
+    batch = _Batch(submission, tokens, projects, rules, keyed=key is not None)
     if submission.project and batch.reading.target is None:
-        return _deleted(submission, key)
+        return _deleted(submission, key, rules)
     if submission.quick_events is not None:
         batch.judge_plain()
     else:
@@ -61,14 +63,15 @@ def target_of(project: Project) -> Target:
     return Target(project.id, project.id_merge, late=project.late_events, salt=salt)
 
 
-def _deleted(submission: Submission, key: bytes | None) -> Prepared:
+def _deleted(submission: Submission, key: bytes | None, rules: Rules) -> Prepared:
     """An /import into a project that was deleted while the request was under way."""
     if not submission.records:
         submission.take_long_way()
     refusals = [Refusal(index, "", texts.TOKEN_UNKNOWN) for index in range(len(submission.records))]
     outcome = Outcome(len(refusals), 0, tuple((each.index, "", each.message) for each in refusals))
     kept_refusals = tuple(kept(submission, each, key) for each in refusals)
-    return Prepared(Append(b"", 0, b"", kept_refusals), outcome)
+    partition = 0 if rules.placing is None else rules.placing.home(NO_PROJECT)
+    return Prepared(Append(b"", 0, b"", kept_refusals, partition=partition), outcome)
 
 
 class _Batch:
@@ -80,9 +83,13 @@ class _Batch:
         tokens: Mapping[str, int],
         projects: Mapping[int, Project],
         rules: Rules,
+        *,
+        keyed: bool,
     ) -> None:
         self._submission = submission
         self._rules = rules
+        self._projects = projects
+        self._keyed = keyed  # the fold may leave such a request out, with the links that it brings
         flag = submission.ip_flag
         wanted = flag if flag is not None else rules.geo_from_request
         address = valid_ip(submission.client_ip) if wanted else ""
@@ -109,6 +116,8 @@ class _Batch:
         self._events: list[tuple[int, Event]] = []
         self._links: dict[tuple[int, LinkAsked], int] = {}
         self._plain_links: list[Link] = []
+        self._names: list[str] = []
+        self._parted = -1
         self._refusals: list[Refusal] = []
         self._ignored = 0
         self._total = 0
@@ -130,10 +139,7 @@ class _Batch:
             submission.quick_events = None  # taken apart: whoever judges again reads again
         if not (left_out or self._request_geo or judged.ips):
             self._events = cast("list[tuple[int, Event]]", judged.events)
-            self._plain_links = [
-                Link(at, project, SIMPLIFIED, DEVICE, device_id(device), user)
-                for (project, device, user), at in judged.links.items()
-            ]
+            self._link_plainly(judged.links)
             return
         links = {at: (project, _device_link(*ids)) for (project, *ids), at in judged.links.items()}
         for index, pair in enumerate(judged.events):
@@ -144,6 +150,30 @@ class _Batch:
             if index in links:
                 self._links.setdefault(links[index], len(self._events))
             self._events.append(pair)
+
+    def _link_plainly(self, asked: Mapping[tuple[int, str, str], int]) -> None:
+        """Keep the links of plain events, but for those that stand in the log."""
+        known = None if self._keyed else self._known_links(asked)
+        for pair, at in asked.items():
+            project, device, user = pair
+            if known is not None:
+                name = link_name(project, device, user)
+                if name in known.young or name in known.old:
+                    self._parted = known.parted
+                    continue
+                self._names.append(name)
+            self._plain_links.append(Link(at, project, SIMPLIFIED, DEVICE, device_id(device), user))
+
+    def _known_links(self, asked: Mapping[tuple[int, str, str], int]) -> Known | None:
+        """The links that may be left out: those of one partition, for what parts them again is there."""
+        links, placing = self._rules.links, self._rules.placing
+        if not links or placing is None:
+            return links[0].known if links else None
+        numbers = {project for project, _, _ in asked}
+        homes = {placing.home(number) for number in numbers}
+        if len(homes) != 1 or any(project.large for project in map(self._projects.get, numbers) if project):
+            return None
+        return links[homes.pop()].known
 
     def judge_all(self) -> None:
         """Judge every event as it came."""
@@ -219,13 +249,21 @@ class _Batch:
         outcome = Outcome(self._total, good, failed, insert_ids)
         if not self._events and not refusals:
             return Prepared(None, outcome)
-        return Prepared(self._append(key, outcome, refusals), outcome)
-
-    def _append(self, key: bytes | None, outcome: Outcome, refusals: list[Refusal]) -> Append:
-        submission, events = self._submission, self._events
         links = self._plain_links + [
             Link(at, project, *asked) for (project, asked), at in self._links.items()
         ]
+        told_why = tuple(kept(submission, refusal, key) for refusal in refusals)
+        names = tuple(self._names)
+        if self._rules.placing is None:
+            return Prepared(self._append(key, outcome, told_why, links), outcome, names, self._parted)
+        envelope = Envelope(submission.endpoint, submission.sdk, key, outcome)
+        first, *more = self._rules.placing.events(envelope, self._events, links, told_why, self._projects)
+        return Prepared(first, outcome, names, self._parted, tuple(more))
+
+    def _append(
+        self, key: bytes | None, outcome: Outcome, told_why: tuple[RefusedRecord, ...], links: list[Link]
+    ) -> Append:
+        submission, events = self._submission, self._events
         segment = b""
         if events:
             segment = encode_event_segment(
@@ -244,7 +282,7 @@ class _Batch:
             segment=segment,
             count=len(events),
             id_filter=encode_filter(ids),
-            refusals=tuple(kept(submission, refusal, key) for refusal in refusals),
+            refusals=told_why,
             kinds=FOR_ALL if links or key is not None else FOR_EVENTS,
         )
 

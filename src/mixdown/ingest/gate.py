@@ -2,7 +2,7 @@
 
 DESIGN G7: from 80 % of the backlog limit replies are held back up to one second; past the limit, or
 when the disk runs short, writes get 503 with Retry-After while the log's readers go on. What waits for the
-reader that is further behind counts.
+reader that is further behind counts, in all partitions together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import msgspec
 
 from mixdown.model import texts
 from mixdown.model.errors import OverloadedError
-from mixdown.store.places import slowest_place
 from mixdown.store.protocols import Store
 
 SLOW_FROM: Final = 0.8
@@ -36,7 +35,7 @@ class Gate:
 
     def __init__(self, store: Store, folder: Path | None, limits: GateLimits) -> None:
         self._store = store
-        self._log = store.log
+        self._partitions = range(store.partition_count)
         self._folder = folder
         self._limits = limits
         self._fill = 0.0
@@ -45,11 +44,18 @@ class Gate:
     def look(self) -> None:
         """Measure backlog and free disk."""
         limits = self._limits
-        behind = self._log.head() - slowest_place(self._store)
+        behind = 0
+        size = 0.0
+        for place in self._store.places(self._partitions):
+            waiting = place.head - place.slowest
+            behind += waiting
+            if limits.backlog_bytes and waiting > 0:
+                log = self._store.partition(place.partition).log
+                held = max(1, place.head - log.tail_position())
+                size += log.size_bytes() * (waiting / held)
         fill = behind / limits.backlog_records if limits.backlog_records else 0.0
-        if limits.backlog_bytes and behind > 0:
-            held = max(1, self._log.head() - self._log.tail_position())
-            fill = max(fill, self._log.size_bytes() * (behind / held) / limits.backlog_bytes)
+        if limits.backlog_bytes:
+            fill = max(fill, size / limits.backlog_bytes)
         reason = ""
         if fill >= 1.0:
             reason = texts.OVERLOADED_BACKLOG

@@ -7,14 +7,19 @@ import os
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from mixdown.ingest.commit import CommitMetrics, Committer, Done, Pending, Tokens
+import msgspec
+
+from mixdown.ingest.commit import CommitMetrics, Commits, Done, Pending, Tokens
 from mixdown.ingest.gate import Gate, GateLimits
 from mixdown.ingest.geo import open_geo
+from mixdown.ingest.lanes import committer_of, shares_of
+from mixdown.ingest.links import SentLinks
+from mixdown.ingest.placing import Placing, placing_of
 from mixdown.ingest.prepare import Prepared, Rules, Submission, prepare, request_key
 from mixdown.ingest.resends import Resends
 from mixdown.ingest.submission import EVENT_ENDPOINTS
@@ -78,7 +83,7 @@ class Ingest:
         rules: Rules,
         *,
         gate: Gate,
-        committer: Committer,
+        committer: Commits,
         executor: Executor,
         now_ms: Callable[[], int],
         resends: Resends,
@@ -87,6 +92,7 @@ class Ingest:
         self._store = store
         self._tokens = tokens
         self._rules = rules
+        self._placing: Placing | None = rules.placing
         self._gate = gate
         self._committer = committer
         self._executor = executor
@@ -117,10 +123,11 @@ class Ingest:
         `folder` is the data folder: disk space is measured there, and workers share their open calls in it
         (None: neither). `wake` is told after each commit for which readers of the log it was (`store.chunk`).
         """
-        rules = rules_of(settings)
+        links = tuple(SentLinks() for _ in range(store.partition_count))
+        rules = msgspec.structs.replace(rules_of(settings), links=links, placing=placing_of(store))
         gate = Gate(store, folder, gate_limits_of(settings))
         gate.look()
-        committer = Committer(store.log, tokens, rules, wake=wake, now_ms=now_ms, metrics=metrics)
+        committer = committer_of(store, tokens, rules, wake=wake, now_ms=now_ms, metrics=metrics)
         committer.start()
         return cls(
             store,
@@ -151,7 +158,8 @@ class Ingest:
             key = await self.beside(submission.body_bytes, lambda: request_key(submission))
         elif call is not None:
             key = call.key
-        if key is not None and (call is None or call.again):
+        again = key is not None and (call is None or call.again)
+        if key is not None and again and self._placing is None:
             known = await self._known(key)
             if known is not None:
                 self.count_recognised("key" if call is None else "browser")
@@ -161,6 +169,11 @@ class Ingest:
         prepared = await self.beside(
             submission.body_bytes, lambda: prepare(submission, tokens, self._rules, key, projects)
         )
+        if key is not None and again and self._placing is not None:
+            known = await self._known_in(key, shares_of(prepared))
+            if known is not None:
+                self.count_recognised("key" if call is None else "browser")
+                return known
         outcome = await self._commit(submission, prepared, key, version)
         if key is not None and call is None:
             self._remember(key, outcome)
@@ -192,14 +205,16 @@ class Ingest:
             submission.now_ms = self._now_ms()
             submission.fresh = os.urandom(_FRESH_BYTES).hex()
 
-    async def beside(self, size_bytes: int, work: Callable[[], _T]) -> _T:
-        """Do pure work on so many bytes: at once, or beside the event loop where they are many.
+    async def beside(self, size_bytes: int, work: Callable[[], _T], *, asks: bool = False) -> _T:
+        """Do work on so many bytes: at once, or beside the event loop where they are many.
+
+        Beside it too where it `asks` the store, which may take long to answer; else it must be pure.
 
         Work beside it holds the interpreter's lock for as long as the switch interval lets it, whenever
         another thread wants it, and a small request wants it ten times: the interval is short meanwhile.
         """
         if size_bytes <= LARGE_BYTES:
-            return work()
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work) if asks else work()
         if not self._beside:
             self._switch_s = sys.getswitchinterval()
             sys.setswitchinterval(min(SWITCH_BESIDE_S, self._switch_s))
@@ -232,7 +247,8 @@ class Ingest:
             sdk=sdk,
         )
         await self._pass_gate()
-        append = Append(segment=b"", count=0, id_filter=b"", refusals=(refusal,))
+        partition = 0 if self._placing is None else self._placing.home(refusal.project)
+        append = Append(segment=b"", count=0, id_filter=b"", refusals=(refusal,), partition=partition)
         await self._commit(None, Prepared(append, Outcome(1, 0)), None, self._tokens.version)
 
     def closed_because(self) -> str:
@@ -276,6 +292,26 @@ class Ingest:
             self._executor, lambda: self._store.state.known_keys([key], since_ms=since)
         )
         return known.get(key)
+
+    async def _known_in(self, key: bytes, partitions: Sequence[int]) -> Outcome | None:
+        """The same of a store with several partitions: known to every one that it has records in.
+
+        A request that failed in some of them is taken there now, and the others leave it out.
+        """
+        recent = self._recent.get(key)
+        if recent is not None:
+            return recent
+        since = self._now_ms() - KEY_WINDOW_MS
+
+        def look() -> Outcome | None:
+            found: dict[bytes, Outcome | None] = {}
+            for number in partitions:
+                found = self._store.partition(number).state.known_keys([key], since_ms=since)
+                if key not in found:
+                    return None
+            return found.get(key)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, look)
 
     async def _pass_gate(self) -> None:
         now = time.monotonic()

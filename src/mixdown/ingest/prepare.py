@@ -11,6 +11,7 @@ from typing import Any
 
 from mixdown.ingest.events import prepare_events
 from mixdown.ingest.geo import valid_ip
+from mixdown.ingest.placing import Envelope
 from mixdown.ingest.submission import (
     EVENT_ENDPOINTS,
     NO_PROJECTS,
@@ -42,8 +43,8 @@ def prepare(
 ) -> Prepared:
     """Judge every record of a request and encode the good ones.
 
-    `tokens` maps tokens to project ids, `projects` those to projects, which events alone want; `key` is the
-    request's idempotency key, if it has one.
+    `tokens` maps tokens to project ids, `projects` those to projects, which events want, and whatever is
+    spread over partitions; `key` is the request's idempotency key, if it has one.
     """
     if submission.endpoint in EVENT_ENDPOINTS:
         return prepare_events(submission, tokens, projects, rules, key)
@@ -52,7 +53,7 @@ def prepare(
         quick = quick_updates(submission.quick, tokens)
         if quick is not None:
             locator.locate_all(submission.quick, quick)
-            return _assemble(submission, quick, [], rules, key)
+            return _assemble(submission, quick, [], rules, key, projects)
         submission.take_long_way()
     reading = Reading(
         projects=tokens,
@@ -76,7 +77,7 @@ def prepare(
             updates.append(result)
         else:
             refusals.append(result)  # type: ignore[arg-type]
-    return _assemble(submission, updates, refusals, rules, key)
+    return _assemble(submission, updates, refusals, rules, key, projects)
 
 
 class _Locator:
@@ -118,7 +119,12 @@ class _Locator:
 
 
 def _assemble(
-    submission: Submission, updates: list[Update], refusals: list[Refusal], rules: Rules, key: bytes | None
+    submission: Submission,
+    updates: list[Update],
+    refusals: list[Refusal],
+    rules: Rules,
+    key: bytes | None,
+    projects: Mapping[int, Project],
 ) -> Prepared:
     # a plain request has none but updates
     total = len(submission.records) if submission.quick is None else len(updates)
@@ -130,6 +136,11 @@ def _assemble(
     outcome = Outcome(total, good, tuple((item.index, item.field, item.message) for item in refusals))
     if not updates and not refusals:
         return Prepared(None, outcome)
+    if rules.placing is not None:
+        envelope = Envelope(submission.endpoint, submission.sdk, key, outcome)
+        told_why = [kept(submission, refusal, key) for refusal in refusals]
+        first, *more = rules.placing.updates(envelope, updates, told_why, projects)
+        return Prepared(first, outcome, more=tuple(more))
     segment = b""
     if updates:
         told = outcome if key is not None else None

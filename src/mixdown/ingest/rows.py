@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mixdown.ingest.placing import Envelope, Placing
 from mixdown.ingest.prepare import REFUSED_TEXT_LIMIT_BYTES
 from mixdown.model.errors import CatalogError
 from mixdown.model.limits import KEY_WINDOW_MS, Limits
@@ -28,7 +29,8 @@ from mixdown.model.updates import (
     record_text,
 )
 from mixdown.store.chunk import Outcome, Segment, encode_filter, encode_segment
-from mixdown.store.protocols import Append, RefusedRecord, Store
+from mixdown.store.places import views_of
+from mixdown.store.protocols import Append, Project, RefusedRecord, Store
 
 SDK: Final = "mixdown import"
 OPERATORS: Final = ("set", "set_once", "merge", "add", "union", "append", "remove")
@@ -45,7 +47,8 @@ class Import(msgspec.Struct, frozen=True):
     """Where rows go and what they do there.
 
     `replace` deletes each profile before its row is set. `string_limit_bytes` of 0 keeps texts whole. With
-    `ignore_alias` a row is for the very id that it names, linked to others or not.
+    `ignore_alias` a row is for the very id that it names, linked to others or not. `placing` spreads rows
+    over partitions, None where there is one; it wants the project as it is `held`.
     """
 
     project: int
@@ -55,6 +58,8 @@ class Import(msgspec.Struct, frozen=True):
     replace: bool = False
     string_limit_bytes: int = 0
     ignore_alias: bool = False
+    placing: Placing | None = None
+    held: Project | None = None
 
     def key(self, identity: str) -> bytes:
         """The key of a batch that `identity` tells apart from all others of such imports."""
@@ -64,9 +69,9 @@ class Import(msgspec.Struct, frozen=True):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """A batch ready to be appended, and how it will turn out; `append` is None where nothing is kept."""
+    """A batch ready to be appended, a share for each partition, and how it will turn out."""
 
-    append: Append | None
+    appends: tuple[Append, ...]
     outcome: Outcome
 
 
@@ -83,6 +88,32 @@ def judge(
     `hostile` says of each whether its texts may hold NUL or lone surrogates. `keep_refusals` puts the rows
     that are refused among the project's refusals.
     """
+    updates, refusals, records = _read(rows, hostile, target)
+    failed = tuple((each.index, each.field, each.message) for each in refusals)
+    outcome = Outcome(len(rows), len(rows) - len(refusals), failed)
+    endpoint = "groups" if target.group_key else "engage"
+    kept = [_kept(*each, endpoint, target, key) for each in zip(refusals, records, strict=True)]
+    if not updates and not (kept and keep_refusals):
+        return Judged((), outcome)
+    if not keep_refusals:
+        kept = []
+    if target.placing is not None:
+        projects = {} if target.held is None else {target.project: target.held}
+        envelope = Envelope(endpoint, SDK, key, outcome)
+        return Judged(target.placing.updates(envelope, updates, kept, projects), outcome)
+    append = Append(
+        segment=encode_segment(Segment(endpoint, SDK, key, outcome, updates)) if updates else b"",
+        count=len(updates),
+        id_filter=encode_filter([update.id for update in updates]),
+        refusals=tuple(kept),
+    )
+    return Judged((append,), outcome)
+
+
+def _read(
+    rows: Sequence[Row | Unreadable | Update], hostile: Sequence[bool], target: Import
+) -> tuple[list[Update], list[Refusal], list[Any]]:
+    """What rows do; the refusals of those that cannot be read, and what these were as records."""
     quick = Reading(
         projects={target.token: target.project},
         group=bool(target.group_key),
@@ -112,36 +143,34 @@ def judge(
             assert isinstance(result, Refusal)
             refusals.append(result)
             records.append(record)
-    failed = tuple((each.index, each.field, each.message) for each in refusals)
-    outcome = Outcome(len(rows), len(rows) - len(refusals), failed)
-    endpoint = "groups" if target.group_key else "engage"
-    kept = [_kept(*each, endpoint, target, key) for each in zip(refusals, records, strict=True)]
-    if not updates and not (kept and keep_refusals):
-        return Judged(None, outcome)
-    append = Append(
-        segment=encode_segment(Segment(endpoint, SDK, key, outcome, updates)) if updates else b"",
-        count=len(updates),
-        id_filter=encode_filter([update.id for update in updates]),
-        refusals=tuple(kept) if keep_refusals else (),
-    )
-    return Judged(append, outcome)
+    return updates, refusals, records
 
 
-def append(store: Store, project: int, judged: Append) -> None:
-    """Append a batch of rows for a project; on disk on return.
+def append(store: Store, project: int, appends: Sequence[Append]) -> None:
+    """Append a batch of rows for a project, each share to its partition's log; on disk on return.
 
     Raises `StoreError`; `CatalogError` when the project is gone.
     """
-    with store.log.turn() as turn:
-        if all(known.id != project for known in store.catalog.projects()):
-            raise CatalogError(f"project {project} was deleted while rows were imported")
-        turn.append([judged], time.time_ns() // 1_000_000)
+    for share in appends:
+        with store.partition(share.partition).log.turn() as turn:
+            if all(known.id != project for known in store.catalog.projects()):
+                raise CatalogError(f"project {project} was deleted while rows were imported")
+            turn.append([share], time.time_ns() // 1_000_000)
 
 
-def applied_before(store: Store, key: bytes) -> Outcome | None:
-    """How a batch with this key turned out, if one was folded within the window of idempotency keys."""
+def applied_before(store: Store, project: int, key: bytes) -> Outcome | None:
+    """How a batch with this key turned out, if one was folded within the window of idempotency keys.
+
+    In a large project by all partitions: what one of them lacks it takes now, and the others leave out.
+    """
     since_ms = time.time_ns() // 1_000_000 - KEY_WINDOW_MS
-    return store.state.known_keys([key], since_ms=since_ms).get(key)
+    found: Outcome | None = None
+    for view in views_of(store, project):
+        known = view.state.known_keys([key], since_ms=since_ms)
+        found = known.get(key)
+        if found is None:
+            return None
+    return found
 
 
 def _record(row: Row, target: Import) -> dict[str, Any]:

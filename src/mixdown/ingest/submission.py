@@ -14,6 +14,8 @@ import msgspec
 import orjson
 
 from mixdown.ingest.geo import Geo
+from mixdown.ingest.links import SentLinks
+from mixdown.ingest.placing import Placing
 from mixdown.model.limits import Limits
 from mixdown.model.quick import QuickRecord
 from mixdown.model.quick_events import QuickEvents
@@ -23,6 +25,8 @@ from mixdown.store.chunk import Outcome
 from mixdown.store.protocols import Append, Project, RefusedRecord
 
 EVENT_ENDPOINTS: Final = frozenset({"track", "import"})
+NO_PROJECT: Final = 0
+"""What refusals are filed under where no project has the token."""
 NO_PROJECTS: Final[Mapping[int, Project]] = MappingProxyType({})
 REFUSED_TEXT_LIMIT_BYTES: Final = 1_048_576
 
@@ -68,19 +72,43 @@ class Submission(msgspec.Struct):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What this server's settings say about reading records."""
+    """What this server's settings say about reading records, and what of the store bears on it.
+
+    `links` are those that stand in the log of each partition; `placing` spreads records over partitions, None
+    where there is one.
+    """
 
     limits: Limits
     geo: Geo
     geo_from_request: bool = True
     accept_unknown_token: bool = False
+    links: tuple[SentLinks, ...] = ()
+    placing: Placing | None = None
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A request ready to be appended; `append` is None where there is nothing to write."""
+    """A request ready to be appended; `append` is None where there is nothing to write.
+
+    Where its records are of several partitions, `more` has the shares of all but the first.
+    `links` are the names of those that it appends for others to leave out. Where it leaves some out itself,
+    `parted` is the position up to which that was looked at; -1 where it leaves out none.
+    """
 
     append: Append | None
     outcome: Outcome
+    links: tuple[str, ...] = ()
+    parted: int = -1
+    more: tuple[Append, ...] = ()
+
+    @property
+    def appends(self) -> tuple[Append, ...]:
+        """What is to be appended: a share for each partition."""
+        return () if self.append is None else (self.append, *self.more)
+
+    def share(self, partition: int) -> Prepared:
+        """What of it is of one partition."""
+        own = next((each for each in self.appends if each.partition == partition), None)
+        return Prepared(own, self.outcome, self.links, self.parted)
 
 
 def request_key(submission: Submission) -> bytes | None:
