@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -16,18 +16,25 @@ from mixdown.model.errors import ExpressionError, QueryError
 from mixdown.model.expression import Expression, no_tables, parse
 from mixdown.model.expression_nodes import LOOKUP
 from mixdown.model.lookup import Tables
+from mixdown.query.behaviors import Acted, read_behaviors, split
 from mixdown.query.contexts import context_of
+from mixdown.query.events.reader import EventReads
 from mixdown.store.protocols import Cohort, Store
 from mixdown.store.selection import Selection
 
 SEARCH_LIMIT_CHARS: Final = 1000
+ONE_OF_BOTH: Final = "behaviors, give either these or filter_by_cohort"
+NO_EVENTS: Final = "behaviors, what persons did cannot be asked here"
 _KEYS_NAMED: Final = 20
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
     """What narrows and orders a read: all texts as they were sent, "" where they were not.
 
-    `data_group_id` is "" for users, else the id or the name of a group key; `cohort` 0 is none.
+    `data_group_id` is "" for users, else the id or the name of a group key; `cohort` 0 is none. `behaviors`
+    is JSON, counts of what persons did as of `as_of_ms` (0: now), which `where` may read. `include_all_users`
+    says whether those without a profile are chosen too, of a list of ids and of those who did something; None
+    is yes for a cohort, and no otherwise.
     """
 
     data_group_id: str = ""
@@ -35,38 +42,61 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     selector: str = ""
     search: str = ""
     cohort: int = 0
-    include_all_users: bool = True
+    include_all_users: bool | None = None
     sort_key: str = ""
     descending: bool = False
+    behaviors: str = ""
+    as_of_ms: int = 0
 
     @property
     def are_given(self) -> bool:
         """Whether anything but the kind of profile was asked for: all of them must be looked through then."""
-        return bool(self.where or self.selector or self.search or self.cohort or self.sort_key)
+        texts = (self.where, self.selector, self.search, self.sort_key, self.behaviors)
+        return bool(self.cohort) or any(texts)
 
     @property
     def depend_on_more(self) -> bool:
         """Whether the same filters may choose others though no profile has changed."""
         texts = (self.where, self.selector, self.sort_key)
-        return bool(self.cohort) or any("NOW" in text or LOOKUP in text for text in texts)
+        return bool(self.cohort or self.behaviors) or any("NOW" in text or LOOKUP in text for text in texts)
 
 
 class Choice(msgspec.Struct, frozen=True):
     """Profiles of the kind `group_key` ("": users) that `selection` wants.
 
     `cohort` is a cohort whose ids are listed, to which the choice is limited; with `keeps_missing` its ids
-    without a profile are chosen too, as if they had one without properties.
+    without a profile are chosen too, as if they had one without properties. `acted` limits it to those who
+    did what is asked for.
     """
 
     group_key: str
     selection: Selection
     cohort: Cohort | None = None
     keeps_missing: bool = False
+    acted: Acted | None = None
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether `listed_ids` gives its ids: the profiles need not be looked through."""
+        return self.cohort is not None or self.acted is not None
 
 
-def choose(store: Store, project: int, filters: Filters, *, now_ms: int) -> Choice:
-    """The choice that these filters make. Raises `QueryError` (400) naming the parameter that is wrong."""
-    cohort = None if not filters.cohort else find_cohort(store, project, filters.cohort)
+def choose(
+    store: Store,
+    project: int,
+    filters: Filters,
+    *,
+    now_ms: int,
+    reads: EventReads | None = None,
+    cohort: Cohort | None = None,
+) -> Choice:
+    """The choice that these filters make; `cohort` stands for the one that they name, saved or not.
+
+    `reads` is where events are read, for filters that count them. Raises `QueryError` (400) naming the
+    parameter that is wrong.
+    """
+    if cohort is None and filters.cohort:
+        cohort = find_cohort(store, project, filters.cohort)
     group_key = group_key_of(store, project, filters.data_group_id)
     if cohort is not None:
         if filters.data_group_id and cohort.group_key != group_key:
@@ -75,18 +105,38 @@ def choose(store: Store, project: int, filters: Filters, *, now_ms: int) -> Choi
         group_key = cohort.group_key
     tables = store.lookup_tables.tables(project)
     texts = [("where", filters.where), ("selector", filters.selector)]
-    expressions = [read_expression(name, text, tables) for name, text in texts]
+    expressions = [(name, read_expression(name, text, tables)) for name, text in texts]
     if cohort is not None and cohort.expression is not None:
-        expressions.append(saved_expression(store, cohort))
+        expressions.append((f"cohort {cohort.id}", saved_expression(store, cohort)))
+    context = context_of(store, project, now_ms=now_ms)
+    wanted = [(name, each) for name, each in expressions if not each.is_blank]
+    where, acted = tuple(each for _, each in wanted), None
+    definitions = filters.behaviors or ("" if cohort is None else cohort.behaviors)
+    if definitions:
+        if filters.behaviors and cohort is not None:
+            raise QueryError(ONE_OF_BOTH, status=400)
+        if reads is None:
+            raise QueryError(NO_EVENTS, status=400)
+        behaviors = read_behaviors(
+            definitions, tables, as_of_ms=filters.as_of_ms or now_ms, zone=context.zone
+        )
+        where, counting = split(wanted, frozenset(each.name for each in behaviors))
+        if counting:
+            who: dict[str, Any] = {"project": project, "group_key": group_key, "now_ms": now_ms}
+            who["defined"] = (definitions, filters.as_of_ms)
+            acted = Acted(reads=reads, behaviors=behaviors, counting=counting, context=context, **who)
     selection = Selection(
-        context=context_of(store, project, now_ms=now_ms),
-        where=tuple(each for each in expressions if not each.is_blank),
+        context=context,
+        where=where,
         search=filters.search,
         sort_key=read_expression("sort_key", filters.sort_key, tables) if filters.sort_key.strip() else None,
         descending=filters.descending,
     )
     listed = cohort is not None and cohort.expression is None
-    return Choice(group_key, selection, cohort if listed else None, listed and filters.include_all_users)
+    keeps_missing = (listed or acted is not None) and (
+        cohort is not None if filters.include_all_users is None else filters.include_all_users
+    )
+    return Choice(group_key, selection, cohort if listed else None, keeps_missing, acted)
 
 
 def read_expression(name: str, text: str, tables: Tables = no_tables, *, lenient: bool = False) -> Expression:
@@ -135,8 +185,13 @@ def group_key_of(store: Store, project: int, asked: str) -> str:
 
 
 def listed_ids(store: Store, choice: Choice, asked: tuple[str, ...] | None) -> Iterator[str] | None:
-    """The ids that a read is limited to, ascending: those asked for, those of a list, or both; else None."""
+    """The ids that a read is limited to, ascending: those asked for, those of a list, or both; else None.
+
+    Those who did something are a list as well. Raises `QueryError` (400), `StoreError`.
+    """
     listed = None if choice.cohort is None else store.cohorts.ids(choice.cohort.id)
+    if choice.acted is not None:
+        listed = choice.acted.ids()
     if asked is None:
         return listed
     wanted = sorted(set(asked))

@@ -14,14 +14,18 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import msgspec
+import orjson
 
 from mixdown.model.errors import QueryError
 from mixdown.model.expression import Context
 from mixdown.model.expression_nodes import LOOKUP
 from mixdown.model.times import iso_seconds
 from mixdown.model.values import clean_text
-from mixdown.query.choosing import read_expression, saved_expression
+from mixdown.query.behaviors import BEHAVIORS, read_behaviors, split
+from mixdown.query.choosing import Filters, choose, read_expression, saved_expression
 from mixdown.query.contexts import Rules, context_of, rules_in
+from mixdown.query.engage import ProfileQueries, ProfileQuery
+from mixdown.query.events.reader import EventReads
 from mixdown.store import bounds
 from mixdown.store.lookup_tables import LookupTable
 from mixdown.store.protocols import Cohort, Cohorts, Store
@@ -30,6 +34,7 @@ from mixdown.store.selection import Selection
 KEPT_TIMES: Final = 20
 KEPT_LIMIT_S: Final = 60.0
 COUNTS_KEPT: Final = 10_000
+NO_WHERE: Final = "behaviors, where must say what they are to be: a list of ids has none"
 NAME_LIMIT_CHARS: Final = 255
 DESCRIPTION_LIMIT_CHARS: Final = 2000
 
@@ -63,11 +68,17 @@ _kept: Final[WeakKeyDictionary[Cohorts, dict[int, _Kept]]] = WeakKeyDictionary()
 
 
 def counted(
-    store: Store, cohorts: Sequence[Cohort], *, now_ms: int, clock: Callable[[], float] = time.monotonic
+    store: Store,
+    cohorts: Sequence[Cohort],
+    *,
+    now_ms: int,
+    reads: EventReads | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[Counted]:
     """These cohorts of one project with their counts, made in as few passes over the profiles as can be.
 
-    Raises `StoreError`, `ReadTimeoutError`.
+    `reads` is where events are read, for cohorts that count them: each of these takes a pass of its own.
+    Raises `StoreError`, `ReadTimeoutError`, `QueryError` (400).
     """
     if not cohorts:
         return []
@@ -87,10 +98,18 @@ def counted(
         elif (
             kept is not None
             and (kept.contents, kept.rules, kept.expression)
-            == (_contents(tables, cohort), rules, cohort.expression)
-            and _is_good(kept, cohort.expression, watermark, now_s, began)
+            == (_contents(tables, cohort), rules, _asked(cohort))
+            and _is_good(kept, cohort, watermark, now_s, began)
         ):
             counts[cohort.id] = kept.count
+        elif cohort.behaviors:
+            begun = clock()
+            count = sum(1 for _ in members(store, cohort, now_ms=now_ms, reads=reads))
+            contents = _contents(tables, cohort)
+            known[cohort.id] = _Kept(
+                count, watermark, now_s, begun, clock() - begun, contents, rules, _asked(cohort)
+            )
+            counts[cohort.id] = count
         else:
             wanted.setdefault(cohort.group_key, []).append(cohort)
     for group_key, some in wanted.items():
@@ -103,7 +122,7 @@ def counted(
         for cohort, count in zip(some, tallied, strict=True):
             counts[cohort.id] = count
             contents = _contents(tables, cohort)
-            known[cohort.id] = _Kept(count, watermark, now_s, began, took, contents, rules, cohort.expression)
+            known[cohort.id] = _Kept(count, watermark, now_s, began, took, contents, rules, _asked(cohort))
     return [Counted(cohort, counts[cohort.id]) for cohort in cohorts]
 
 
@@ -117,15 +136,22 @@ def cohort_view(counted: Counted) -> dict[str, Any]:
         "description": cohort.description,
         "group_key": cohort.group_key or None,
         "where": cohort.expression,
+        "behaviors": orjson.loads(cohort.behaviors) if cohort.behaviors else None,
         "count": counted.count,
         "created": iso_seconds(cohort.created_ms),
     }
 
 
-def members(store: Store, cohort: Cohort, *, now_ms: int) -> Iterator[str]:
-    """The ids of a cohort's members, ascending: for a list all of its ids. Raises `StoreError`."""
+def members(store: Store, cohort: Cohort, *, now_ms: int, reads: EventReads | None = None) -> Iterator[str]:
+    """The ids of a cohort's members, ascending: for a list all of its ids.
+
+    `reads` is where events are read, for one that counts them. Raises `StoreError`, `QueryError` (400).
+    """
     if cohort.expression is None:
         return store.cohorts.ids(cohort.id)
+    if cohort.behaviors:
+        choice = choose(store, cohort.project, Filters(), now_ms=now_ms, reads=reads, cohort=cohort)
+        return ProfileQueries(store).matching(ProfileQuery(project=cohort.project), choice)
     context = context_of(store, cohort.project, now_ms=now_ms)
     return store.state.matching(cohort.project, cohort.group_key, _selection(store, cohort, context))
 
@@ -138,13 +164,33 @@ def new_cohort(
     description: str,
     group_key: str,
     expression: str | None,
+    behaviors: Any = None,
     now_ms: int,
 ) -> Cohort:
-    """A cohort to be made, its texts checked. Raises `QueryError` (400) naming the field that is wrong."""
+    """A cohort to be made, its texts checked. Raises `QueryError` (400) naming the field that is wrong.
+
+    `behaviors` are counts of events that the expression reads, None or a list as JSON has it.
+    """
     name, description = _checked_name(name), _checked_description(description)
     if expression is not None:
         _check_expression(store, project, expression)
-    return Cohort(project, name, description, clean_text(group_key), expression, now_ms)
+    held = "" if behaviors is None else _checked_behaviors(store, project, expression, behaviors, now_ms)
+    made = Cohort(project, name, description, clean_text(group_key), expression, now_ms)
+    return msgspec.structs.replace(made, behaviors=held)
+
+
+def _checked_behaviors(
+    store: Store, project: int, expression: str | None, behaviors: Any, now_ms: int
+) -> str:
+    """Behaviors as they are kept. Raises `QueryError` (400)."""
+    if expression is None:
+        raise QueryError(NO_WHERE, status=400)
+    text = orjson.dumps(behaviors).decode()
+    tables = store.lookup_tables.tables(project)
+    found = read_behaviors(text, tables, as_of_ms=now_ms, zone=context_of(store, project, now_ms=now_ms).zone)
+    where = read_expression("where", expression, tables)
+    split([("where", where)], frozenset(each.name for each in found))
+    return text
 
 
 class CohortChange(NamedTuple):
@@ -153,17 +199,36 @@ class CohortChange(NamedTuple):
     name: str | None = None
     description: str | None = None
     expression: str | None = None
+    behaviors: Any = None
 
 
-def checked_change(store: Store, project: int, change: CohortChange) -> CohortChange:
-    """A change, its texts checked as those of a new cohort are. Raises `QueryError` (400)."""
+def checked_change(
+    store: Store, project: int, change: CohortChange, held: Cohort | None, *, now_ms: int
+) -> CohortChange:
+    """A change of the cohort `held`, checked as a new one is. Raises `QueryError` (400)."""
+    where = change.expression or (None if held is None else held.expression)
     if change.expression is not None:
         _check_expression(store, project, change.expression)
     return CohortChange(
         name=None if change.name is None else _checked_name(change.name),
         description=None if change.description is None else _checked_description(change.description),
         expression=change.expression,
+        behaviors=_changed_behaviors(store, project, change, held, where, now_ms),
     )
+
+
+def _changed_behaviors(
+    store: Store, project: int, change: CohortChange, held: Cohort | None, where: str | None, now_ms: int
+) -> str | None:
+    """Behaviors after a change, None where they stay: an expression that reads none drops them."""
+    if change.behaviors is not None:
+        return _checked_behaviors(store, project, where, change.behaviors, now_ms)
+    if change.expression is None or held is None or not held.behaviors:
+        return None
+    read = read_expression("where", change.expression, store.lookup_tables.tables(project))
+    if all(slot.accessor != BEHAVIORS for slot in read.slots):
+        return ""
+    return _checked_behaviors(store, project, where, orjson.loads(held.behaviors), now_ms)
 
 
 def _checked_name(name: str) -> str:
@@ -203,7 +268,14 @@ def _contents(tables: Sequence[LookupTable], cohort: Cohort) -> frozenset[int]:
     return frozenset([table.content for table in tables if table.project == cohort.project])
 
 
-def _is_good(kept: _Kept, expression: str, watermark: int, now_s: int, at_s: float) -> bool:
-    same_time = kept.now_s == now_s or "NOW" not in expression
+def _asked(cohort: Cohort) -> str:
+    """What a cohort asks for."""
+    return f"{cohort.expression}\0{cohort.behaviors}"
+
+
+def _is_good(kept: _Kept, cohort: Cohort, watermark: int, now_s: int, at_s: float) -> bool:
+    if cohort.behaviors:  # events come and windows move while no profile changes
+        return at_s - kept.at_s < min(KEPT_TIMES * kept.took_s, KEPT_LIMIT_S)
+    same_time = kept.now_s == now_s or "NOW" not in (cohort.expression or "")
     age_s = at_s - kept.at_s
     return (kept.watermark == watermark and same_time) or age_s < min(KEPT_TIMES * kept.took_s, KEPT_LIMIT_S)

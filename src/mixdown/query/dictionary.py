@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from mixdown.model.dictionary import ALL_EVENTS, USERS, block_of, decode
+from mixdown.model.dictionary import ALL_EVENTS, USERS, block_of, decode, plain_name
 from mixdown.model.kinds import UNKNOWN, kind_of
 from mixdown.model.times import iso_seconds
 from mixdown.query.events.buckets import Span
@@ -60,7 +60,7 @@ def described_events(store: Store, project: int, table: OpenEvents) -> list[Row]
     figures = event_figures(table, EVENTS_LIMIT)
     rows = [
         {
-            **_written(figure.name, written.get(figure.name, {})),
+            **_written(figure.name, written.get(plain_name(figure.name), {})),
             "count": figure.times,
             "type": "event",
             "types": None,
@@ -70,7 +70,7 @@ def described_events(store: Store, project: int, table: OpenEvents) -> list[Row]
         }
         for figure in figures
     ]
-    return [*rows, *_only_written(written, {figure.name for figure in figures}, kind="event")]
+    return [*rows, *_only_written(written, {plain_name(figure.name) for figure in figures}, kind="event")]
 
 
 def described_properties(
@@ -109,7 +109,7 @@ def only_written(store: Store, project: int, event: str | None) -> list[Row]:
 
 
 def _properties_of(store: Store, project: int, entity_type: str, name: str) -> dict[str, Any]:
-    entry = store.dictionary.get(project, entity_type, name)
+    entry = store.dictionary.get(project, entity_type, plain_name(name))
     properties: dict[str, Any] = {} if entry is None else decode(entry.schema).get("properties", {})
     return properties
 

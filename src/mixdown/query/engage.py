@@ -22,6 +22,7 @@ import orjson
 from mixdown.model.errors import QueryError
 from mixdown.query.choosing import Choice, Filters, choose, listed_ids
 from mixdown.query.contexts import Rules, rules_in
+from mixdown.query.events.reader import EventReads
 from mixdown.query.group_keys import group_key_of
 from mixdown.query.history import NAMED_LIMIT, as_of, require_reach
 from mixdown.query.identities import owners, owners_at
@@ -100,10 +101,14 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 class ProfileQueries:
-    """Answers profile queries from one store; safe to use from many threads."""
+    """Answers profile queries from one store; safe to use from many threads.
 
-    def __init__(self, store: Store) -> None:
+    `reads` is where events are read, for filters that count them.
+    """
+
+    def __init__(self, store: Store, reads: EventReads | None = None) -> None:
         self._store = store
+        self._reads = reads
         self._reusable = _Reusable()
 
     def answer(self, query: ProfileQuery, *, now_ms: int) -> bytes:
@@ -170,7 +175,7 @@ class ProfileQueries:
         return _Page(page, session.page_size, session.total, session.id, rows)
 
     def _first_page(self, query: ProfileQuery, now_ms: int) -> _Page:
-        choice = choose(self._store, query.project, query.filters, now_ms=now_ms)
+        choice = choose(self._store, query.project, query.filters, now_ms=now_ms, reads=self._reads)
         size = query.rows_a_page
         watermark = self._store.state.watermark()
         rules = rules_in(choice.selection.context)
@@ -204,7 +209,7 @@ class ProfileQueries:
         return None if session is None else self._page_of(session, page)
 
     def _live_page(self, query: ProfileQuery, now_ms: int) -> _Page:
-        choice = choose(self._store, query.project, query.filters, now_ms=now_ms)
+        choice = choose(self._store, query.project, query.filters, now_ms=now_ms, reads=self._reads)
         size = query.rows_a_page
         offset = query.page * size
         rows: list[bytes] = []

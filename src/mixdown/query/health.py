@@ -21,7 +21,8 @@ from mixdown.query.findings import Finding, check_disk, check_modes, check_versi
 from mixdown.query.processes import ServerProcess
 from mixdown.settings import SETTINGS, Settings, unknown_variables
 from mixdown.store.backups import LastBackup, last_backup
-from mixdown.store.places import events_place, fold_place
+from mixdown.store.chunk import FOR_EVENTS, FOR_PROFILES
+from mixdown.store.places import Backlog, backlog_of
 from mixdown.store.protocols import Account, Store
 
 DATABASES: Final = ("log.db", "state.db", "events.db", "catalog.db", "scratch.db")
@@ -35,7 +36,7 @@ BACKUP_DAYS: Final = 7
 _DAY_S: Final = 86_400
 _DAY_MS: Final = 1000 * _DAY_S
 _DOCTOR: Final = "Run `mixdown doctor`: it reads every page and says what can be done."
-_MASKED: Final = frozenset({"database_url"})
+_MASKED: Final = frozenset({"database_url", "database_password_file", "database_url_file"})
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -76,23 +77,19 @@ class Seen(msgspec.Struct, frozen=True):
 def waiting_of(store: Store, now_ms: int) -> tuple[Waiting, Waiting]:
     """Both readers of the log: the fold, and that of events."""
     return (
-        _waiting(store, "profiles", "fold", fold_place(store), now_ms),
-        _waiting(store, "events", "events", events_place(store), now_ms),
+        _waiting("profiles", "fold", backlog_of(store, FOR_PROFILES), now_ms),
+        _waiting("events", "events", backlog_of(store, FOR_EVENTS), now_ms),
     )
 
 
-def _waiting(store: Store, reader: str, process: str, place: int, now_ms: int) -> Waiting:
-    log = store.log
-    head = log.head()
-    records = max(0, head - place)
-    oldest_ms = log.time_at(place) if records else 0
-    held = max(1, head - log.tail_position())
+def _waiting(reader: str, process: str, backlog: Backlog, now_ms: int) -> Waiting:
+    oldest_ms = backlog.oldest_ms
     return Waiting(
         reader,
         process,
-        place,
-        records,
-        round(log.size_bytes() * min(1.0, records / held)),
+        backlog.place,
+        backlog.records,
+        backlog.size_bytes,
         max(0, now_ms - oldest_ms) / 1000 if oldest_ms else 0.0,
     )
 
@@ -190,13 +187,12 @@ def _counted_findings(seen: Seen) -> Iterator[Finding]:
 
 
 def _log_findings(seen: Seen) -> Iterator[Finding]:
-    log = seen.store.log
-    damaged = len(log.damaged())
-    if damaged:
-        message = f"Parts of the log cannot be read and were stepped over: {damaged}."
+    logs = seen.store.logs()
+    if logs.damaged:
+        message = f"Parts of the log cannot be read and were stepped over: {logs.damaged}."
         hint = f"Bytes have changed on the disk or in memory: check both. {_DOCTOR}"
         yield Finding("log", "fail", message, hint)
-    ahead_s = (log.newest_ms() - seen.now_ms) / 1000
+    ahead_s = (logs.newest_ms - seen.now_ms) / 1000
     if ahead_s > CLOCK_AHEAD_S:
         hint = (
             "Mend the machine's time service. Nothing is lost, but times of arrival stand still until then."
@@ -277,17 +273,20 @@ def _variables() -> Iterator[Finding]:
 def server_facts(seen: Seen, readers: Sequence[Waiting]) -> dict[str, Any]:
     """The figures behind the findings, as values for JSON; None where they are not known here."""
     store, settings, now_ms = seen.store, seen.settings, seen.now_ms
-    log, history = store.log, store.state.history_reach()  # its size would take a look at each large value
+    logs, history = (
+        store.logs(),
+        store.state.history_reach(),
+    )  # its size would take a look at each large value
     keys, oldest_ms = store.state.key_window()
     folder = settings.data_dir if has_folder(seen) else None
     last = last_backup(folder) if folder is not None else None
     return {
         "log": {
-            "head": log.head(),
-            "tail": log.tail_position(),
-            "size_bytes": log.size_bytes(),
-            "newest": iso_seconds(log.newest_ms()) if log.newest_ms() else None,
-            "damaged_chunks": len(log.damaged()),
+            "head": logs.records,
+            "tail": logs.dropped,
+            "size_bytes": logs.size_bytes,
+            "newest": iso_seconds(logs.newest_ms) if logs.newest_ms else None,
+            "damaged_chunks": logs.damaged,
         },
         "backlog": {
             "records": max(each.behind_records for each in readers),

@@ -1,8 +1,9 @@
 """Lists of profiles that are quick on millions: a page by the order of ids, found within a bounded time.
 
 Enters: filters, the id to go on behind, how many profiles are wanted and how long may be looked for them.
-Leaves: the answer's bytes, with the id that the next page goes on behind. Nothing is kept from page to page:
-while no profile changes, each comes exactly once. Everything here blocks and belongs in a thread.
+Leaves: the answer's bytes, with the id that the next page goes on behind. Nothing is kept from page to page
+but who did what is asked for (`query.members`): while no profile changes, each comes exactly once. Everything
+here blocks and belongs in a thread.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import orjson
 
 from mixdown.query.choosing import Choice, Filters, choose, listed_ids
 from mixdown.query.engage import renderer
+from mixdown.query.events.reader import EventReads
+from mixdown.query.members import Members
 from mixdown.store import patience
 from mixdown.store.batches import documents_in_batches
 from mixdown.store.protocols import Store
@@ -49,15 +52,24 @@ class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_answer(
-    store: Store, query: ListQuery, *, now_ms: int, clock: Callable[[], float] = time.monotonic
+    store: Store,
+    query: ListQuery,
+    *,
+    now_ms: int,
+    clock: Callable[[], float] = time.monotonic,
+    reads: EventReads | None = None,
+    members: Members | None = None,
 ) -> bytes:
     """The JSON answer: the profiles, how many were looked at, and `next` where there may be more.
 
+    `members` keeps who did what is asked for, from page to page; without it each counts them anew.
     Raises `QueryError` (400) naming the parameter that is wrong, `StoreError`.
     """
-    choice = choose(store, query.project, query.filters, now_ms=now_ms)
-    look = _look if choice.cohort is None else _look_at_listed
-    looked = look(store, query, choice, clock)
+    choice = choose(store, query.project, query.filters, now_ms=now_ms, reads=reads)
+    if choice.is_listed:
+        looked = _look_at_listed(store, query, choice, clock, members)
+    else:
+        looked = _look(store, query, choice, clock)
     render = renderer(query.output_properties)
     rows = [render(*profile) for profile in looked.profiles]
     head = {"status": "ok", "looked_at": looked.looked_at, "next": looked.last}
@@ -93,14 +105,18 @@ def _look(store: Store, query: ListQuery, choice: Choice, clock: Callable[[], fl
         rows = max(1, min(2 * rows, MOST_ROWS, int(rows * STRETCH_S / max(now - begun, 1e-6))))
 
 
-def _look_at_listed(store: Store, query: ListQuery, choice: Choice, clock: Callable[[], float]) -> Looked:
-    """The same in a cohort that lists ids."""
+def _look_at_listed(
+    store: Store, query: ListQuery, choice: Choice, clock: Callable[[], float], members: Members | None
+) -> Looked:
+    """The same in a cohort that lists ids, or of those who did something."""
     wants = judge(choice.selection)
     began, room = clock(), _ROOM_BYTES
     found: list[tuple[str, bytes]] = []
     looked_at = 0
-    for profile_id, document in _documents(store, query, choice):
+    for profile_id, document in _documents(store, query, choice, members):
         patience.check()
+        if choice.acted is not None and not looked_at:
+            began = clock()  # events have been counted: what follows is looking
         looked_at += 1
         known = document or _NO_DOCUMENT
         there = document is not None or choice.keeps_missing
@@ -112,8 +128,13 @@ def _look_at_listed(store: Store, query: ListQuery, choice: Choice, clock: Calla
     return Looked(found, looked_at, None)
 
 
-def _documents(store: Store, query: ListQuery, choice: Choice) -> Iterator[tuple[str, bytes | None]]:
-    listed = listed_ids(store, choice, None)
+def _documents(
+    store: Store, query: ListQuery, choice: Choice, members: Members | None
+) -> Iterator[tuple[str, bytes | None]]:
+    if choice.acted is not None and members is not None:
+        listed: Iterator[str] | None = members.ids(choice.acted, query.after)
+    else:
+        listed = listed_ids(store, choice, None)
     assert listed is not None
     ids = (profile_id for profile_id in listed if profile_id > query.after)
     while some := list(islice(ids, _AT_ONCE)):

@@ -24,8 +24,9 @@ from mixdown.query.identities import link_view
 from mixdown.store.batches import documents_in_batches
 from mixdown.store.chunk import LoggedUpdate, decode_body
 from mixdown.store.events import FIRST_MS, LAST_MS
+from mixdown.store.places import views_of
 from mixdown.store.privacy import hashes_of, with_linked
-from mixdown.store.protocols import Project, Store
+from mixdown.store.protocols import Log, Project, Store
 
 _REFUSALS_AT_ONCE: Final = 10
 _LINKS_SHOWN: Final = 100_000
@@ -155,7 +156,11 @@ def _refusals(store: Store, project: int, group_key: str, ids: frozenset[str]) -
 
 def _records(store: Store, project: int, group_key: str, ids: frozenset[str]) -> Iterator[bytes]:
     """What the log still holds of them, as it arrived."""
-    log = store.log
+    for view in views_of(store, project):
+        yield from _records_in(view.log, project, group_key, ids)
+
+
+def _records_in(log: Log, project: int, group_key: str, ids: frozenset[str]) -> Iterator[bytes]:
     hashes = hashes_of(ids)
     at, head = log.tail_position(), log.head()
     while at < head:

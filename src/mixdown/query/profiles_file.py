@@ -16,7 +16,7 @@ import msgspec
 
 from mixdown.query.choosing import Choice, Filters, choose
 from mixdown.query.engage import ProfileQueries, ProfileQuery
-from mixdown.query.events.spilling import spill_folder
+from mixdown.query.events.reader import EventReads
 from mixdown.query.export import pages
 from mixdown.query.files.forms import Form
 from mixdown.query.files.parquet import write_parquet
@@ -26,6 +26,7 @@ from mixdown.store import patience
 from mixdown.store.batches import documents_in_batches
 from mixdown.store.protocols import Store
 from mixdown.store.selection import judge
+from mixdown.store.spilling import spill_folder
 
 FORMATS: Final = ("csv", "ndjson", "parquet")
 _IDS_AT_ONCE: Final = 10_000
@@ -51,12 +52,14 @@ class _Learnt(msgspec.Struct):
     rest: bool = False
 
 
-def file_pieces(store: Store, asked: ProfilesFile, *, now_ms: int) -> Iterator[bytes]:
+def file_pieces(
+    store: Store, asked: ProfilesFile, *, now_ms: int, reads: EventReads | None = None
+) -> Iterator[bytes]:
     """The bytes of the file; a piece may be empty while nothing can be sent yet. Blocks at each step.
 
     Raises `QueryError` (400) before the first piece where a filter is wrong, `StoreError`.
     """
-    choice = choose(store, asked.project, asked.filters, now_ms=now_ms)
+    choice = choose(store, asked.project, asked.filters, now_ms=now_ms, reads=reads)
     form = Form(asked.form, "zst" if asked.form == "parquet" else "none")
     layout = "columns" if asked.names is None else "chosen"
     writer = RowWriter(ProfileShape(), form, layout, asked.names, _Learnt(), safe=True)
@@ -98,7 +101,7 @@ def _in_two_passes(
 def _profiles(store: Store, asked: ProfilesFile, choice: Choice) -> Iterator[_Rows]:
     """The profiles that are chosen, in their order, some at a time; an empty list where a page has none."""
     selection = choice.selection
-    if choice.cohort is None and selection.sort_key is None:
+    if not choice.is_listed and selection.sort_key is None:
         keep = None if selection.takes_all else judge(selection)
         for page in pages(store.state, asked.project, choice.group_key, keep=keep):
             patience.check()

@@ -6,7 +6,7 @@ It reads a bounded stretch of the log, so a quiet project in a busy log may show
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from mixdown.model.errors import CorruptStoreError
 from mixdown.model.operators import Operator
 from mixdown.store.chunk import Chunk, LoggedUpdate, decode_body
+from mixdown.store.places import all_views
 from mixdown.store.privacy import is_tombstone
 from mixdown.store.protocols import Log, Store
 
@@ -45,13 +46,45 @@ class Placed(Protocol):
     def position(self) -> int:
         """Its place."""
 
+    @property
+    def time_ms(self) -> int:
+        """When it was appended."""
+
 
 R = TypeVar("R", bound=Placed)
 
 
 def recent_records(store: Store, projects: Collection[int] | None, *, limit: int) -> list[RecentRecord]:
     """The last `limit` records of these projects (None: of all), newest first. Raises `StoreError`."""
-    return last_of(store.log, lambda chunk: records_of(chunk, projects), limit=limit)
+    return last_of_all(views_for(store, projects), lambda chunk: records_of(chunk, projects), limit=limit)
+
+
+def views_for(store: Store, projects: Collection[int] | None) -> list[Store]:
+    """The store as each of the partitions sees it that has records of these projects (None: of any)."""
+    if store.partition_count == 1 or projects is None:
+        return all_views(store)
+    numbers = {number for project in projects for number in store.partitions_of(project)}
+    return [store.partition(number) for number in sorted(numbers)]
+
+
+def last_of_all(
+    views: Sequence[Store],
+    look: Callable[[Chunk], list[R]],
+    *,
+    limit: int,
+    back_records: int = SCAN_LIMIT_RECORDS,
+) -> list[R]:
+    """The same of several partitions together: by the times of chunks, then by position."""
+    found = [
+        each for view in views for each in last_of(view.log, look, limit=limit, back_records=back_records)
+    ]
+    if len(views) > 1:
+        found.sort(key=_arrival, reverse=True)
+    return found[:limit]
+
+
+def _arrival(placed: Placed) -> tuple[int, int]:
+    return placed.time_ms, placed.position
 
 
 def last_of(

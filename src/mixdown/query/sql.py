@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mixdown.model.errors import QueryError, ReadTimeoutError
+from mixdown.model.masking import NOTHING_HIDDEN, STAND_IN, Mask
 from mixdown.query.sql_history import TABLE
 from mixdown.store.sqlite import guarded
 
@@ -30,7 +31,13 @@ FORMATS: Final = ("json", "ndjson", "csv")
 ENDED: Final = "the query was ended: it took more time or memory than it may use"
 BUSY: Final = "too many SQL queries at once: ask again when others are done"
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "LANG", "LC_ALL")
+_TO_CONNECT: Final = ("HOME", "SSL_CERT_FILE")
+"""What libpq looks at beside its own variables, which begin with PG."""
+_TO_A_BUCKET: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+"""What a client of an object store looks at beside variables that begin with AWS_."""
 _GRACE_S: Final = 1.0
+_CONNECTING_S: Final = 5.0
+"""What a process that connects to a database may take beside, until its query begins."""
 
 
 class SqlLimits(NamedTuple):
@@ -55,6 +62,10 @@ class SqlQuery(NamedTuple):
     over_events: bool = False
     rows: int | None = None
     """Fewer rows than the limits allow, where that is enough."""
+    mask: Mask = NOTHING_HIDDEN
+    """What hides tokens in the view `refusals`."""
+    spreadsheet: bool = False
+    """Whether a text of CSV that a spreadsheet would run as a formula gets an apostrophe in front."""
 
 
 class SqlAnswer(NamedTuple):
@@ -95,10 +106,12 @@ class _Running:
 
 
 class SqlProcesses:
-    """Runs queries on the files of one folder. For one event loop."""
+    """Runs queries on one store. For one event loop."""
 
-    def __init__(self, folder: Path, limits: SqlLimits, *, at_once: int) -> None:
-        self._folder = folder
+    def __init__(self, source: Mapping[str, Any], limits: SqlLimits, *, at_once: int) -> None:
+        """`source` is what `source_of` gives."""
+        self._source = source
+        self._grace_s = _GRACE_S + (_CONNECTING_S if "database" in source else 0.0)
         self._limits = limits
         self._room = at_once + WAITING_LIMIT
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="sql")
@@ -136,11 +149,13 @@ class SqlProcesses:
         if time.monotonic() - asked > limits.timeout_s:
             raise ReadTimeoutError(BUSY)
         job = {
-            "folder": str(self._folder),
+            **self._source,
             "project": query.project,
             "query": query.text,
             "params": query.params,
             "format": query.form,
+            "spreadsheet": query.spreadsheet,
+            "hidden": [query.mask.pattern, STAND_IN] if query.mask else None,
             "timeout_s": limits.timeout_s,
             "memory_bytes": limits.memory_bytes,
             "rows": limits.rows if query.rows is None else min(query.rows, limits.rows),
@@ -148,26 +163,47 @@ class SqlProcesses:
         }
         # exec'd anew, with none of this process's descriptors, threads or variables
         with subprocess.Popen(
-            [sys.executable, "-I", str(_program(query))],
+            [sys.executable, "-I", str(_program(query, self._source))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            env=_environment(query, self._source),
             cwd="/",
         ) as process:
             running.begun(process)
             try:
-                return process.communicate(orjson.dumps(job), limits.timeout_s + _GRACE_S)[0]
+                return process.communicate(orjson.dumps(job), limits.timeout_s + self._grace_s)[0]
             except subprocess.TimeoutExpired:
                 return b""
             finally:
                 process.kill()
 
 
-def _program(query: SqlQuery) -> Path:
+def source_of(store: Any) -> dict[str, Any] | None:
+    """Where a process of its own finds what a store holds; None where it cannot: it is in memory."""
+    folder: Path | None = getattr(store, "folder", None)
+    if folder is not None:
+        return {"folder": str(folder)}
+    database: Mapping[str, str] | None = getattr(store, "opened_by", None)
+    return None if database is None else {"database": dict(database)}
+
+
+def _environment(query: SqlQuery, source: Mapping[str, Any]) -> dict[str, str]:
+    """The variables of a process: what it needs to start, and to connect where it is to."""
+    names = list(_ENVIRONMENT)
+    if "database" in source:
+        names += [*_TO_CONNECT, *(name for name in os.environ if name.startswith("PG"))]
+        if query.over_events and "://" in source["database"]["shelf"]:
+            names += [*_TO_A_BUCKET, *(name for name in os.environ if name.startswith("AWS_"))]
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _program(query: SqlQuery, source: Mapping[str, Any]) -> Path:
     """The script that answers a query; those that know the history, or events, take longer to start."""
     if query.over_events:
         return Path(__file__).with_name("sql_events_process.py")
+    if "database" in source:
+        return Path(__file__).with_name("sql_store_process.py")
     if TABLE in query.text.lower():
         return Path(__file__).with_name("sql_process.py")
     return Path(guarded.__file__)

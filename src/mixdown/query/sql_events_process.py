@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -22,6 +22,10 @@ from mixdown.query.sql_events import THREADS, EventSql
 from mixdown.store.sqlite.events import SqliteEvents
 from mixdown.store.sqlite.guarded import GRACE_S, TOO_MUCH_MEMORY, UNREADABLE, RefusedError, written
 from mixdown.store.sqlite.state import SqliteState
+
+if TYPE_CHECKING:
+    from mixdown.store.events import Events
+    from mixdown.store.protocols import State
 
 _REST_BYTES: Final = 512 * 1024 * 1024
 """What the process may take beside DuckDB's own bound: libraries, stacks, the answer."""
@@ -43,8 +47,7 @@ def close_in(memory_bytes: int, timeout_s: float) -> None:
 
 def answer(job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """The head and the body of the answer to a job. Raises `RefusedError`, `MixdownError`."""
-    folder = Path(job["folder"])
-    events, state = SqliteEvents(folder), SqliteState(folder, writes=False)
+    events, state = _opened(job)
     with EventSql(
         job["query"],
         events=events,
@@ -56,6 +59,19 @@ def answer(job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         close_in(job["memory_bytes"], job["timeout_s"])
         columns, rows = asked.run(job["params"])
         return written(job, columns, rows)
+
+
+def _opened(job: dict[str, Any]) -> tuple[Events, State]:
+    """Events and profiles of the store that a job names, to be read. Raises `StoreError`."""
+    if "database" in job:
+        from mixdown.query.sql_store_process import open_job  # noqa: PLC0415 - psycopg, for those who need it
+        from mixdown.store.shelves import shelf_of  # noqa: PLC0415 - likewise
+
+        url = job["database"]["shelf"]
+        store = open_job(job, shelf_of(url, None) if url else None)
+        return store.events, store.state
+    folder = Path(job["folder"])
+    return SqliteEvents(folder), SqliteState(folder, writes=False)
 
 
 def main() -> None:

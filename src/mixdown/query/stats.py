@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from heapq import merge
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,7 @@ from mixdown.model.errors import QueryError
 from mixdown.model.expression import Expression, document_values
 from mixdown.model.lookup import Tables
 from mixdown.query.choosing import Choice, Filters, choose, listed_ids, read_expression
+from mixdown.query.events.reader import EventReads
 from mixdown.store import patience
 from mixdown.store.batches import documents_in_batches
 from mixdown.store.protocols import Store
@@ -57,12 +58,12 @@ class StatsQuery(msgspec.Struct, frozen=True, kw_only=True):
     segments: tuple[int, ...] | None = None
 
 
-def stats_answer(store: Store, query: StatsQuery, *, now_ms: int) -> bytes:
+def stats_answer(store: Store, query: StatsQuery, *, now_ms: int, reads: EventReads | None = None) -> bytes:
     """The JSON answer. Blocks. Raises `QueryError` (400) naming the parameter that is wrong, `StoreError`."""
     action = read_action(query.action, store.lookup_tables.tables(query.project))
     results: Any
     if query.segments is None:
-        results = _figure(store, query.project, [query.filters], action, now_ms)
+        results = _figure(store, query.project, [query.filters], action, now_ms, reads)
     else:
         results = {
             str(cohort): _figure(
@@ -71,6 +72,7 @@ def stats_answer(store: Store, query: StatsQuery, *, now_ms: int) -> bytes:
                 [query.filters, _members(query.filters, cohort)],
                 action,
                 now_ms,
+                reads,
             )
             for cohort in query.segments
         }
@@ -118,9 +120,16 @@ def read_action(text: str, tables: Tables) -> Action:
     return Action(name, read_expression("action", " " * call.start(2) + inside, tables), rank)
 
 
-def _figure(store: Store, project: int, filters: list[Filters], action: Action, now_ms: int) -> Any:
+def _figure(
+    store: Store,
+    project: int,
+    filters: list[Filters],
+    action: Action,
+    now_ms: int,
+    reads: EventReads | None,
+) -> Any:
     """The figure over profiles that all of `filters` choose."""
-    choices = [choose(store, project, each, now_ms=now_ms) for each in filters]
+    choices = [choose(store, project, each, now_ms=now_ms, reads=reads) for each in filters]
     if len({choice.group_key for choice in choices}) > 1:
         raise QueryError("segment_by_cohorts, this cohort is one of other profiles", status=400)
     choice = choices[0]
@@ -129,7 +138,7 @@ def _figure(store: Store, project: int, filters: list[Filters], action: Action, 
         where=tuple(each for some in choices for each in some.selection.where),
         sort_key=action.value,
     )
-    keeps_missing = all(some.keeps_missing for some in choices if some.cohort is not None)
+    keeps_missing = all(some.keeps_missing for some in choices if some.is_listed)
     choice = Choice(choice.group_key, selection, keeps_missing=keeps_missing)
     listed = [ids for some in choices if (ids := listed_ids(store, some, None)) is not None]
     if action.value is None and not listed:
@@ -147,10 +156,9 @@ def _figure(store: Store, project: int, filters: list[Filters], action: Action, 
 
 
 def _in_all(listed: list[Iterator[str]]) -> Iterator[str]:
-    """The ids that every list has, ascending; a cohort's list is bounded (`store.bounds`)."""
-    first, *rest = listed
-    held = [set(ids) for ids in rest]
-    return (profile_id for profile_id in first if all(profile_id in some for some in held))
+    """The ids that every list has, ascending, as the lists are; each list has an id once."""
+    together = groupby(merge(*listed))
+    return (profile_id for profile_id, same in together if sum(1 for _ in same) == len(listed))
 
 
 def _of_listed(

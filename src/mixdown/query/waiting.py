@@ -8,18 +8,18 @@ meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Final, NamedTuple
 
-from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, FOR_PROFILES
+from mixdown.store.chunk import FOR_EVENTS, FOR_PROFILES
+from mixdown.store.places import Place
 from mixdown.store.privacy import hashes_of
 from mixdown.store.protocols import Store
 
 FIRST_PAUSE_S: Final = 0.0005
 LONGEST_PAUSE_S: Final = 0.003
 PAUSE_GROWTH: Final = 1.4
-_READERS: Final = (FOR_PROFILES, FOR_EVENTS)
 _NAMED_LIMIT: Final = 100
 """Of more ids than these, some chunk that waits will hold one: a read of them waits without a look."""
 _LOOKED_LIMIT: Final = 100_000
@@ -34,10 +34,18 @@ class Named(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """What a read waits for: that the readers of these kinds of chunks come to a position."""
+    """What a read waits for: that the readers of these kinds of chunks come to a head in each partition."""
 
-    head: int
+    heads: Mapping[int, int]
     kinds: int
+
+    def left(self, places: Iterable[Place]) -> int:
+        """How many records the readers still have before them; 0: all have passed."""
+        return sum(
+            max(0, self.heads[place.partition] - _last(place, self.kinds))
+            for place in places
+            if place.partition in self.heads
+        )
 
 
 class ReaderWatch:
@@ -53,30 +61,39 @@ class ReaderWatch:
         self._looking: asyncio.Task[None] | None = None
         self._pause = FIRST_PAUSE_S
 
-    async def wait(self, bound_ms: int, kinds: int = FOR_PROFILES, named: Named | None = None) -> int:
+    async def wait(
+        self,
+        bound_ms: int,
+        kinds: int = FOR_PROFILES,
+        named: Named | None = None,
+        *,
+        project: int | None = None,
+    ) -> int:
         """Wait until the readers of `kinds` have passed the log's head as it stands now.
 
         `FOR_PROFILES` is the fold (profiles and identities), `FOR_EVENTS` the reader of events. A reader has
         passed what is of no interest to it; where the answer depends on the profiles `named` alone, it is of
-        no interest what holds none of their ids. Returns 0 as soon as all are there, or how many records the
-        last of them still has before it once `bound_ms` have passed (0: looks once and does not wait).
-        Raises `StoreError`.
+        no interest what holds none of their ids. Of a store with several partitions those of the `project`
+        count (None: that of `named`, or else all). Returns 0 as soon as all are there, or how many records
+        they still have before them once `bound_ms` have passed (0: looks once and does not wait). Raises
+        `StoreError`.
         """
         loop = asyncio.get_running_loop()
-        head, places = await loop.run_in_executor(self._executor, self._head_and_places, kinds, named)
-        place = _last(places, kinds)
-        if place >= head or bound_ms <= 0:
-            return max(0, head - place)
+        if named is not None:
+            project = named.project
+        wanted, behind = await loop.run_in_executor(self._executor, self._wanted, kinds, named, project)
+        if not behind or bound_ms <= 0:
+            return behind
         passed = loop.create_future()
-        self._waiting[passed] = _Wanted(head, kinds)
+        self._waiting[passed] = wanted
         self._pause = FIRST_PAUSE_S  # whoever came last is most likely served next
         if self._looking is None:
             self._looking = loop.create_task(self._look())
         try:
             await asyncio.wait_for(passed, bound_ms / 1000)
         except TimeoutError:
-            places = await loop.run_in_executor(self._executor, self._places, kinds)
-            return max(0, head - _last(places, kinds))
+            places = await loop.run_in_executor(self._executor, self._places, [*wanted.heads], kinds)
+            return wanted.left(places)
         finally:
             self._waiting.pop(passed, None)
             if not self._waiting and self._looking is not None:
@@ -91,11 +108,15 @@ class ReaderWatch:
             while True:  # the last read that waited ends it
                 await asyncio.sleep(self._pause)
                 self._pause = min(self._pause * PAUSE_GROWTH, LONGEST_PAUSE_S)
-                kinds = FOR_ALL if len({each.kinds for each in self._waiting.values()}) > 1 else 0
-                kinds = kinds or next(iter(self._waiting.values())).kinds
-                places = await loop.run_in_executor(self._executor, self._places, kinds)
-                waiting = list(self._waiting.items())
-                self._settle([passed for passed, wanted in waiting if _has_passed(places, wanted)])
+                kinds = 0
+                partitions: set[int] = set()
+                for wanted in self._waiting.values():
+                    kinds |= wanted.kinds
+                    partitions.update(wanted.heads)
+                places = await loop.run_in_executor(self._executor, self._places, [*partitions], kinds)
+                seen = _Seen({place.partition for place in places}, kinds)
+                waiting = [pair for pair in self._waiting.items() if seen.covers(pair[1])]
+                self._settle([passed for passed, wanted in waiting if not wanted.left(places)])
         except Exception as error:  # noqa: BLE001 - whatever it is, each read that waits must be told
             self._looking = None
             self._settle(list(self._waiting), error)
@@ -110,53 +131,61 @@ class ReaderWatch:
             else:
                 passed.set_exception(error)
 
-    def _head_and_places(self, kinds: int, named: Named | None) -> tuple[int, Mapping[int, int]]:
-        """The log's head, and how far readers are, in this order; at the head where none of `named` waits."""
-        head = self._store.log.head()
-        places = self._places(kinds)
-        place = _last(places, kinds)
-        if named is not None and place < head and not self._may_concern(named, place, head):
-            return head, dict.fromkeys(places, head)
-        return head, places
+    def _wanted(self, kinds: int, named: Named | None, project: int | None) -> tuple[_Wanted, int]:
+        """Where the readers must come to, in partitions where something waits, and how much that is."""
+        store = self._store
+        partitions = range(store.partition_count) if project is None else store.partitions_of(project)
+        places = [place for place in self._places(partitions, kinds) if place.head > _last(place, kinds)]
+        if places and named is not None:
+            places = self._concerning(named, places, kinds)
+        wanted = _Wanted({place.partition: place.head for place in places}, kinds)
+        return wanted, wanted.left(places)
 
-    def _may_concern(self, named: Named, place: int, head: int) -> bool:
-        """Whether a chunk between these positions may hold something of these profiles.
+    def _concerning(self, named: Named, places: list[Place], kinds: int) -> list[Place]:
+        """The partitions where a chunk that waits may hold something of these profiles.
 
-        Their ids are looked up once `place` is known: a link that makes them more meanwhile lies behind it,
-        and names one of those that are known.
+        Their ids are looked up once the places are known: a link that makes them more meanwhile lies behind
+        them, and names one of those that are known.
         """
-        if head - place > _LOOKED_LIMIT:
-            return True
         ids = set(named.ids)
         if len(ids) <= _NAMED_LIMIT and named.project in self._store.state.linked_projects():
             for one in named.ids:
                 ids.update(self._store.state.linked(named.project, one, limit=_NAMED_LIMIT + 1))
         if len(ids) > _NAMED_LIMIT:
-            return True
+            return places
         hashes = hashes_of(ids)
-        while place < head:
-            found, place = self._store.log.holding(hashes, begin=place, below=head)
+        return [place for place in places if self._may_hold(hashes, place, kinds)]
+
+    def _may_hold(self, hashes: frozenset[int], place: Place, kinds: int) -> bool:
+        """Whether a chunk that waits in a partition may hold one of these ids."""
+        at = _last(place, kinds)
+        if place.head - at > _LOOKED_LIMIT:
+            return True
+        log = self._store.partition(place.partition).log
+        while at < place.head:
+            found, at = log.holding(hashes, begin=at, below=place.head)
             if found:
                 return True
         return False
 
-    def _places(self, kinds: int) -> Mapping[int, int]:
-        """How far the reader of each of these kinds has come."""
-        found = {}
-        for kind in _READERS:
-            if kinds & kind:
-                events = kind == FOR_EVENTS
-                watermark = self._store.events.watermark() if events else self._store.state.watermark()
-                found[kind] = self._store.log.next_of(watermark, kind)
-        return found
+    def _places(self, partitions: Sequence[int], kinds: int) -> Sequence[Place]:
+        """How far these partitions are, and in them the readers of these kinds of chunks."""
+        return self._store.places(partitions, kinds)
 
 
-def _last(places: Mapping[int, int], kinds: int) -> int:
+class _Seen(NamedTuple):
+    """What one look was about: who came while it went on is served by the next."""
+
+    partitions: set[int]
+    kinds: int
+
+    def covers(self, wanted: _Wanted) -> bool:
+        """Whether it tells what a read waits for."""
+        return not wanted.kinds & ~self.kinds and self.partitions.issuperset(wanted.heads)
+
+
+def _last(place: Place, kinds: int) -> int:
     """The place of the one of these readers that is furthest behind."""
-    return min(place for kind, place in places.items() if kinds & kind)
-
-
-def _has_passed(places: Mapping[int, int], wanted: _Wanted) -> bool:
-    """Whether all readers that a read waits for have come so far; not known of one that was not looked at."""
-    asked = [kind for kind in _READERS if wanted.kinds & kind]
-    return all(kind in places and places[kind] >= wanted.head for kind in asked)
+    if not kinds & FOR_EVENTS:
+        return place.profiles
+    return place.slowest if kinds & FOR_PROFILES else place.events

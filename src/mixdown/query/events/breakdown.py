@@ -6,8 +6,6 @@ counting is SQL: what leaves is bounded by the values asked for and by the bucke
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -20,6 +18,7 @@ from mixdown.query.events.columns import PERSON_SQL, labels_sql, property_sql
 from mixdown.query.events.figures import CELLS_LIMIT, TOO_MANY_CELLS, bounded
 from mixdown.query.events.matching import Relation
 from mixdown.query.events.reader import OpenEvents
+from mixdown.query.files.cells import safe_csv
 
 ABSENT_LABEL: Final = "(not set)"
 OTHER_LABEL: Final = "(other)"
@@ -166,13 +165,10 @@ def _assembled(
 
 
 def as_csv(keys: Sequence[str], found: Breakdown, event: str) -> str:
-    """A line for each key, a column for each value, the others and the whole."""
+    """A line for each key, a column for each value, the others and the whole: for a spreadsheet."""
     columns = [(ABSENT_LABEL if line.value is None else line.value, line) for line in found.lines]
     if found.other is not None:
         columns.append((OTHER_LABEL, found.other))
     columns.append((TOTAL_LABEL if columns else event or TOTAL_LABEL, found.whole))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["date", *(name for name, _ in columns)])
-    writer.writerows([key, *(line.figures[place] for _, line in columns)] for place, key in enumerate(keys))
-    return text.getvalue()
+    rows = ([key, *(line.figures[place] for _, line in columns)] for place, key in enumerate(keys))
+    return safe_csv(["date", *(name for name, _ in columns)], rows)

@@ -75,18 +75,25 @@ def moment_of(local: datetime, zone: tzinfo) -> int:
 
 
 class Buckets(NamedTuple):
-    """The buckets of a series: a unit, the span that is counted, and the zone that cuts it."""
+    """The buckets of a series: a unit, the span that is counted, and the zone that cuts it.
+
+    Each is `every` units long, counted from the unit that the span begins in.
+    """
 
     unit: str
     span: Span
     zone: tzinfo = UTC
+    every: int = 1
 
     def keys(self) -> list[str]:
         """The key of each bucket, ascending. Raises `QueryError` (400) where they are too many."""
-        found = [self.key(start) for start in islice(self.starts(), BUCKETS_LIMIT + 1)]
-        if len(found) > BUCKETS_LIMIT:
+        self.refuse_too_many()
+        return [self.key(start) for start in self.starts()]
+
+    def refuse_too_many(self) -> None:
+        """Raises `QueryError` (400) where a series would have too many keys."""
+        if any(True for _ in islice(self.starts(), BUCKETS_LIMIT, None)):
             raise QueryError(TOO_MANY, status=400)
-        return found
 
     def key(self, start: datetime) -> str:
         """How a bucket is called that begins at this local time (contract query §5.1)."""
@@ -105,7 +112,7 @@ class Buckets(NamedTuple):
         last = local_of(until_ms - 1, self.zone)
         while start <= last:
             yield start
-            start = following(self.unit, start)
+            start = following(self.unit, start, self.every)
 
     def sql(self, time: str) -> str:
         """SQL for the local start of the bucket of a column of times: a TIMESTAMP, to be given to `key`.
@@ -114,15 +121,18 @@ class Buckets(NamedTuple):
         first bucket.
         """
         shifts = offsets(self.span, self.zone)
-        if shifts == [(self.span.since_ms, 0)]:
-            return f"date_trunc('{self.unit}', {time})"
+        first = start_of(self.unit, local_of(self.span.since_ms, self.zone)).isoformat(sep=" ")
         begun = " ".join(f"WHEN epoch_ms({time}) >= {at} THEN {shift}" for at, shift in reversed(shifts[1:]))
         offset = f"CASE {begun} ELSE {shifts[0][1]} END" if begun else str(shifts[0][1])
-        first = start_of(self.unit, local_of(self.span.since_ms, self.zone))
-        return (
-            f"greatest(TIMESTAMP '{first.isoformat(sep=' ')}', "
-            f"date_trunc('{self.unit}', make_timestamp_ms(epoch_ms({time}) + {offset})))"
-        )
+        if shifts == [(self.span.since_ms, 0)]:
+            start = f"date_trunc('{self.unit}', {time})"
+        else:
+            local = f"date_trunc('{self.unit}', make_timestamp_ms(epoch_ms({time}) + {offset}))"
+            start = f"greatest(TIMESTAMP '{first}', {local})"
+        if self.every == 1:
+            return start
+        passed = f"date_diff('{self.unit}', TIMESTAMP '{first}', {start}) // {self.every:d} * {self.every:d}"
+        return f"TIMESTAMP '{first}' + INTERVAL 1 {self.unit} * ({passed})"
 
 
 def start_of(unit: str, moment: datetime) -> datetime:

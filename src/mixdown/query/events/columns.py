@@ -6,7 +6,9 @@ Names of properties enter, and what an `EventTable` says of its columns; SQL exp
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
+
+from mixdown.store.duck.columns import in_form
 
 ENDPOINT: Final = "api.mixpanel.com"
 """`$mp_api_endpoint` as Mixpanel's exports have it: what was moved from there and what came here look
@@ -23,6 +25,10 @@ PERSON_SQL: Final = "person"
 """The column with the canonical id of an event's person, in the relation that reads use."""
 
 
+_NO_TEXT: Final = "NULL::VARCHAR"
+_NO_NUMBER: Final = "NULL::DOUBLE"
+
+
 class Columns(Protocol):
     """What a table of events knows of its columns: each is an SQL expression over a row of `events`."""
 
@@ -32,6 +38,40 @@ class Columns(Protocol):
 
     def value(self, name: str) -> str:
         """A stored property as JSON; NULL where it is absent."""
+
+    def text(self, name: str) -> str:
+        """A stored property that is a text; NULL where it is none."""
+
+    def number(self, name: str) -> str:
+        """A stored property that is a number, as a double; NULL where it is none."""
+
+
+class Source(NamedTuple):
+    """A value as SQL: as JSON (NULL: absent), as a text (NULL: it is none), and as a double (likewise)."""
+
+    json: str
+    text: str
+    number: str
+
+
+def source_of(value: str) -> Source:
+    """The source that a column of JSON is."""
+    return Source(value, in_form(value, "text"), in_form(value, "number"))
+
+
+def property_source(columns: Columns, name: str) -> Source:
+    """A property of an event, reserved ones included."""
+    value = property_sql(columns, name)
+    if name in TIME:
+        return Source(value, _NO_TEXT, f"CAST({SECONDS} AS DOUBLE)")
+    if name in ARRIVED:
+        return Source(value, _NO_TEXT, "CAST(arrived AS DOUBLE)")
+    own = {"$event_name": "event", "$insert_id": "insert_id", **dict.fromkeys(PERSON, PERSON_SQL)}.get(name)
+    if own is not None:
+        return Source(value, own, _NO_NUMBER)
+    if name in (BEFORE, "$mp_api_endpoint"):
+        return source_of(value)
+    return Source(value, columns.text(name), columns.number(name))
 
 
 def property_sql(columns: Columns, name: str) -> str:
@@ -57,8 +97,8 @@ def labels_sql(value: str, *, absent: str = f"'{UNDEFINED_LABEL}'") -> str:
     `absent` is SQL for what null, and no value at all, are called; where it is NULL, elements that are null
     count for nothing, and the list may be empty.
     """
-    one = _label_sql(value, absent)
-    each = _label_sql("item", absent)
+    one = label_sql(value, absent)
+    each = label_sql("item", absent)
     items = f"list_distinct(list_transform(json_extract({value}, '$[*]'), lambda item: {each}))"
     return (
         f"CASE WHEN {value} IS NULL OR json_type({value}) = 'NULL' THEN [{absent}] "
@@ -67,7 +107,7 @@ def labels_sql(value: str, *, absent: str = f"'{UNDEFINED_LABEL}'") -> str:
     )
 
 
-def _label_sql(value: str, absent: str) -> str:
+def label_sql(value: str, absent: str) -> str:
     """A value as text, as `string()` writes it (contract query §3.4); objects and lists as JSON."""
     return (
         f"CASE json_type({value}) WHEN 'VARCHAR' THEN {value} ->> '$' "

@@ -15,7 +15,7 @@ from mixdown.query.events.reader import OpenEvents
 SAMPLED_EVENTS: Final = 300
 NEWEST_LIMIT_CHARS: Final = 16_384
 """Larger events give no example: one is held for each property."""
-_DAY_MS: Final = 24 * 3600 * 1000
+DAY_MS: Final = 24 * 3600 * 1000
 _ANY: Final = "event IS NOT NULL"
 
 
@@ -45,7 +45,7 @@ def days_with(table: OpenEvents, event: str | None, span: Span, events: int) -> 
     """How many of the last days of a span hold so many events at most; one at least."""
     condition, parameters = _of(event)
     sql = (
-        f"SELECT (? - epoch_ms(time)) // {_DAY_MS} AS ago, count(*) FROM {table.relation} "
+        f"SELECT (? - epoch_ms(time)) // {DAY_MS} AS ago, count(*) FROM {table.relation} "
         f"WHERE {condition} AND {table.within} GROUP BY ago ORDER BY ago"
     )
     sum_so_far = 0
@@ -53,7 +53,7 @@ def days_with(table: OpenEvents, event: str | None, span: Span, events: int) -> 
         sum_so_far += count
         if sum_so_far > events:
             return max(1, int(ago))
-    return max(1, (span.until_ms - span.since_ms) // _DAY_MS)
+    return max(1, (span.until_ms - span.since_ms) // DAY_MS)
 
 
 def property_figures(table: OpenEvents, event: str | None, span: Span, limit: int) -> list[Figure]:

@@ -17,6 +17,7 @@ import msgspec
 from mixdown.model.errors import QueryError
 from mixdown.query.events.buckets import Buckets
 from mixdown.query.events.columns import PERSON_SQL, labels_sql, property_sql
+from mixdown.query.events.evaluating import Relation
 from mixdown.query.events.reader import OpenEvents
 
 KINDS: Final = ("general", "unique", "average")
@@ -30,7 +31,7 @@ TOO_MANY_CELLS: Final = (
     f"this answer would have more than {CELLS_LIMIT} figures: ask for fewer days, events or values, or for a "
     "longer unit"
 )
-_TOTALS: Final = {
+TOTALS: Final = {
     "general": "count(*)",
     "unique": f"count(DISTINCT {PERSON_SQL})",
     "average": f"count(*) / count(DISTINCT {PERSON_SQL})",
@@ -67,11 +68,11 @@ def event_series(table: OpenEvents, events: Sequence[str], kind: str, buckets: B
     names = list(dict.fromkeys(events))
     _refuse_too_many(names, keys)
     sql = (
-        f"SELECT event, {buckets.sql('time')} AS bucket, {_TOTALS[kind]} FROM {table.relation} "
+        f"SELECT event, {buckets.sql('time')} AS bucket, {TOTALS[kind]} FROM {table.relation} "
         f"WHERE event IN ({_marks(names)}) AND {table.within} GROUP BY event, bucket"
     )
     found = table.rows(sql, [*names, *buckets.span]) if keys and names else ()
-    return _filled(names, keys, buckets, found)
+    return filled(names, keys, buckets, found)
 
 
 def value_series(
@@ -88,30 +89,59 @@ def value_series(
 
     Raises `QueryError` (400), `StoreError`.
     """
+    _refuse_too_many(range(limit) if values is None else values[:limit], buckets.keys())
+    events = Relation(
+        f"(SELECT * FROM {table.relation} WHERE event = ? AND {table.within})", (event, *buckets.span)
+    )
+    return labelled_series(
+        table, events, property_sql(table.columns, name), kind, buckets, values=values, limit=limit
+    )
+
+
+def labelled_series(
+    table: OpenEvents,
+    events: Relation,
+    value: str,
+    kind: str,
+    buckets: Buckets,
+    *,
+    values: Sequence[str] | None,
+    limit: int,
+) -> Series:
+    """How often events came with each name of a JSON value of theirs (SQL), as `value_series` has it.
+
+    Values are grouped as they are stored first, and named after that: once for each different one.
+    Raises `QueryError` (400), `StoreError`.
+    """
     keys = buckets.keys()
     wanted = None if values is None else list(dict.fromkeys(values))[:limit]
-    _refuse_too_many(range(limit) if wanted is None else wanted, keys)
     if not keys or wanted == []:
         return Series(keys, {})
+    _refuse_too_many(wanted or (), keys)
     by_person = "" if kind == "general" else f", {PERSON_SQL}"
-    chosen = (
-        f"label IN ({_marks(wanted)})"
-        if wanted is not None
-        else "label IN (SELECT label FROM labelled GROUP BY label ORDER BY sum(n) DESC, label LIMIT ?)"
+    table.run(
+        f"CREATE OR REPLACE TEMP TABLE counted (value JSON, bucket TIMESTAMP, n BIGINT, {PERSON_SQL} VARCHAR)"
     )
-    sql = (
-        f"WITH counted AS (SELECT {property_sql(table.columns, name)} AS value, "
-        f"{buckets.sql('time')} AS bucket{by_person}, count(*) AS n FROM {table.relation} "
-        f"WHERE event = ? AND {table.within} GROUP BY value, bucket{by_person}), "
-        f"labelled AS MATERIALIZED (SELECT unnest({labels_sql('value')}) AS label, bucket{by_person}, n "
-        f"FROM counted) SELECT label, bucket, {_SUMS[kind]}, sum(n)::BIGINT FROM labelled WHERE {chosen} "
-        "GROUP BY label, bucket"
+    table.run(
+        f"INSERT INTO counted BY NAME SELECT {value} AS value, {buckets.sql('time')} AS bucket, "
+        f"count(*) AS n{by_person} FROM {events.sql} GROUP BY ALL",
+        events.parameters,
     )
-    parameters = [event, *buckets.span, *(wanted if wanted is not None else [limit])]
-    rows = list(bounded(table.rows(sql, parameters)))
+    table.run(
+        f"CREATE OR REPLACE TEMP TABLE labelled AS SELECT value, unnest({labels_sql('value')}) AS label FROM "
+        "(SELECT DISTINCT value FROM counted)"
+    )
+    joined = "counted JOIN labelled ON counted.value IS NOT DISTINCT FROM labelled.value"
     if wanted is None:
-        wanted = _most_frequent(rows)
-    return _filled(wanted, keys, buckets, rows)
+        sql = f"SELECT label, sum(n) AS n FROM {joined} GROUP BY label ORDER BY n DESC, label LIMIT ?"
+        wanted = [label for label, _ in bounded(table.rows(sql, [limit]))]
+        _refuse_too_many(wanted, keys)
+    rows = table.rows(
+        f"SELECT label, bucket, {_SUMS[kind]} FROM {joined} "
+        "WHERE label IN (SELECT unnest(?::VARCHAR[])) GROUP BY label, bucket",
+        [wanted],
+    )
+    return filled(wanted, keys, buckets, rows)
 
 
 def bounded(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
@@ -127,13 +157,6 @@ def bounded(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         yield known[label], *rest
 
 
-def _most_frequent(rows: Iterable[tuple[Any, ...]]) -> list[str]:
-    totals: dict[str, int] = {}
-    for label, _, _, count in rows:
-        totals[label] = totals.get(label, 0) + count
-    return sorted(totals, key=lambda label: (-totals[label], label))
-
-
 def _marks(items: Sequence[object]) -> str:
     return ", ".join("?" * len(items))
 
@@ -143,12 +166,13 @@ def _refuse_too_many(names: Sequence[object], keys: Sequence[str]) -> None:
         raise QueryError(TOO_MANY_CELLS, status=400)
 
 
-def _filled(
+def filled(
     names: Iterable[str], keys: Sequence[str], buckets: Buckets, rows: Iterable[tuple[Any, ...]]
 ) -> Series:
+    """A series of rows of (name, start of a bucket, figure); zeros where there is none."""
     found: Mapping[str, dict[str, float]] = {name: dict.fromkeys(keys, 0) for name in names}
     texts: dict[datetime, str] = {}
-    for name, start, figure, *_ in rows:
+    for name, start, figure in rows:
         if start not in texts:
             texts[start] = buckets.key(start)
         found[name][texts[start]] = figure

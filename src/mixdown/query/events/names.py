@@ -14,7 +14,7 @@ from mixdown.query.events.columns import (
     labels_sql,
     property_sql,
 )
-from mixdown.query.events.figures import _TOTALS, bounded
+from mixdown.query.events.figures import TOTALS, bounded
 from mixdown.query.events.reader import OpenEvents
 
 _ANY: Final = "event IS NOT NULL"
@@ -52,7 +52,7 @@ def _figures(
     """The highest figures, of these names where they are given."""
     named = "" if names is None else " AND event IN (SELECT unnest(?::VARCHAR[]))"
     sql = (
-        f"SELECT event, {_TOTALS[kind]} AS figure FROM {table.relation} WHERE {table.within}{named} "
+        f"SELECT event, {TOTALS[kind]} AS figure FROM {table.relation} WHERE {table.within}{named} "
         "GROUP BY event ORDER BY figure DESC, event LIMIT ?"
     )
     rows = table.rows(sql, [*span, *([] if names is None else [names]), limit])

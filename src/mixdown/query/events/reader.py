@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mixdown.query.events.buckets import Span
 from mixdown.query.events.persons import ALONE, add_persons
-from mixdown.query.events.spilling import spill_folder
 from mixdown.store import patience
+from mixdown.store.spilling import spill_folder
 
 if TYPE_CHECKING:
     from mixdown.store.duck import EventTable
@@ -44,12 +44,18 @@ class EventReads:
 
     @contextmanager
     def open(
-        self, project: int, span: Span, *, persons: bool = True, ids: Sequence[str] | None = None
+        self,
+        project: int,
+        span: Span,
+        *,
+        persons: bool = True,
+        ids: Sequence[str] | None = None,
+        ordered: bool = False,
     ) -> Iterator[OpenEvents]:
         """The events of a project in a span, as long as the block lasts. Raises `StoreError`.
 
         Without `persons`, ids are left as they were sent: for what does not depend on who somebody is. With
-        `ids`, so are all but these.
+        `ids`, so are all but these. `ordered` is as `open_events` has it.
         """
         from mixdown.store.duck import open_events  # noqa: PLC0415 - DuckDB is for those who read events
 
@@ -59,6 +65,7 @@ class EventReads:
             memory_limit_bytes=self._memory_limit_bytes,
             threads=THREADS,
             temp_directory=self._spill.path,
+            ordered=ordered,
         ) as table:
             opened = OpenEvents(table)
             if persons:

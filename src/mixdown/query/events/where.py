@@ -1,31 +1,26 @@
 """`where` over events: which of a batch match, with `user[...]` of the profiles of their persons.
 
 An expression enters with the table that its rows come from; SQL for the columns that it wants leaves, and
-then, of batches of such rows, those that match (contract query §3.3). Profiles are read a batch at a time,
-never more than `PROFILES_LIMIT_BYTES` of them kept.
+then, of batches of such rows, those that match (contract query §3.3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 import orjson
 
-from mixdown.model.expression import UNDEFINED, Context, Expression, Slot, document_rows
+from mixdown.model.expression import UNDEFINED, Context, Expression, Slot
 from mixdown.model.expression_nodes import Access, Binary, Call, Literal, Logical, Node, Now
 from mixdown.query.events.buckets import Span
 from mixdown.query.events.columns import PERSON_SQL, TIME, Columns, property_sql
+from mixdown.query.events.profiles import Profiles
 from mixdown.store import patience
-from mixdown.store.batches import documents_in_batches
 from mixdown.store.protocols import State
 
-PROFILES_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _EVENT_ACCESSORS: Final = ("properties", "event")
-_MOST_AT_ONCE: Final = 1000
-_FIRST_AT_ONCE: Final = 100
-_ROOMY_BYTES: Final = 4 * 1024 * 1024
 _SECOND_MS: Final = 1000
 _SWAPPED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 _Row = tuple[Any, ...]
@@ -91,7 +86,7 @@ class Selection:
 def names_sql(selectors: Sequence[Selector]) -> tuple[str, list[Any]]:
     """SQL for events of the names that selectors have, and its parameters."""
     if any(selector.events is None for selector in selectors):
-        return "event IS NOT NULL", []
+        return "true", []
     names = sorted({name for selector in selectors for name in selector.events or ()})
     return (f"event IN ({', '.join('?' * len(names))})", list(names)) if names else ("false", [])
 
@@ -141,39 +136,6 @@ class EventFilter:
             else:
                 values.append(UNDEFINED)
         return tuple(values)
-
-
-class Profiles:
-    """The values that an expression reads of profiles, by id."""
-
-    def __init__(self, state: State, project: int, expression: Expression) -> None:
-        self._state = state
-        self._project = project
-        self._row_of: Callable[[str, bytes], _Row] = document_rows(expression)
-        self._absent: _Row = (UNDEFINED,) * len(expression.slots)
-        self._kept: dict[str, _Row] = {}
-        self._kept_bytes = 0
-
-    def rows(self, ids: dict[str, None]) -> dict[str, _Row]:
-        """The row of each of these profiles; all undefined where there is none. Raises `StoreError`."""
-        found = {name: self._kept[name] for name in ids if name in self._kept}
-        wanted = [(self._project, "", name) for name in ids if name not in found]
-        if self._kept_bytes > PROFILES_LIMIT_BYTES:
-            self._kept, self._kept_bytes = {}, 0
-        batches = documents_in_batches(
-            self._state.documents,
-            wanted,
-            first=_FIRST_AT_ONCE,
-            most=_MOST_AT_ONCE,
-            roomy_bytes=_ROOMY_BYTES,
-        )
-        for keys, documents in batches:
-            patience.check()
-            for (_, _, name), document in zip(keys, documents, strict=True):
-                row = self._absent if document is None else self._row_of(name, document)
-                found[name] = self._kept[name] = row
-                self._kept_bytes += len(name) + (0 if document is None else len(document))
-        return found
 
 
 def wants_profiles(selectors: Sequence[Selector]) -> bool:

@@ -6,6 +6,9 @@ So text stays readable (`amber`, `02139`), and nothing is lost: a text that woul
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -33,6 +36,15 @@ def safe_cell(value: Any) -> str:
 def safe_text(text: str) -> str:
     """A plain text likewise."""
     return "'" + text if text.startswith(_FORMULA) else text
+
+
+def safe_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table of figures for a spreadsheet: no text of it is a formula; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in (header, *rows):
+        writer.writerow([safe_text(each) if type(each) is str else each for each in row])
+    return text.getvalue()
 
 
 def value_of(cell: str) -> Any:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from mixdown.query.live.pieces import KINDS, REFUSAL, Counts, counts_of
 from mixdown.store import patience
+from mixdown.store.places import End, all_views, first_of
 from mixdown.store.protocols import Log, Store
 
 INTERVAL_S: Final = 5
@@ -45,9 +47,8 @@ class ArrivalCounts:
         self._store = store
         self._lock = threading.Lock()
         self._intervals: dict[int, Counts] = {}
-        self._position = 0
-        self._refusal = 0
         self._counted_from_ms = 0
+        self._logs = [_Counting(view) for view in all_views(store)]
 
     def of(self, projects: frozenset[int] | None, *, now_ms: int) -> Arrivals:
         """What has arrived for these projects (None: all; 0: refusals whose token none has).
@@ -78,39 +79,60 @@ class ArrivalCounts:
 
     def _count(self, since_ms: int) -> None:
         """Count what has come since the last time, but nothing before `since_ms`."""
+        ends = self._store.ends(range(self._store.partition_count))
+        for number, log in enumerate(self._logs):
+            from_ms = log.count(since_ms, self._add, ends[number], BACK_RECORDS // len(self._logs))
+            self._counted_from_ms = max(self._counted_from_ms, from_ms)
+
+    def _add(self, time_ms: int, counts: Counts) -> None:
+        interval = time_ms // _INTERVAL_MS
+        self._intervals[interval] = self._intervals.get(interval, Counter()) + counts
+
+
+class _Counting:
+    """How far one partition's records and refusals are counted."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._first = first_of(store.number)
+        self._position = self._refusal = self._first
+
+    def count(self, since_ms: int, add: Callable[[int, Counts], None], end: End, back_records: int) -> int:
+        """Count what has come since the last time; from when on, where there was more than that (else 0)."""
         log = self._store.log
-        head = log.head()
-        at = self._position if self._position <= head else 0  # a log that was restored may end before it
+        head = end.head
+        from_ms = 0
+        at = self._position if self._position <= head else self._first  # one restored may end before it
         if head - at > _READ_RECORDS:
             begin = max(at, position_at(log, since_ms, head))
-            at = max(begin, head - BACK_RECORDS)
+            at = max(begin, head - back_records)
             if at > begin:
-                self._counted_from_ms = log.time_at(at)
+                from_ms = log.time_at(at)
         while at < head:
             patience.check()
             chunks = log.read(at, max_records=_READ_RECORDS, max_bytes=_READ_BYTES)
             for chunk in chunks:
                 if chunk.first >= at and chunk.time_ms >= since_ms:  # within which we stand: counted before
-                    self._add(chunk.time_ms, counts_of(chunk))
+                    add(chunk.time_ms, counts_of(chunk))
             past = chunks[-1].end if chunks else log.skip_damaged(at)
             if past <= at:
                 break
             at = self._position = past
         self._position = at
-        self._count_refusals(since_ms)
+        self._count_refusals(since_ms, add, end.refusal)
+        return from_ms
 
-    def _count_refusals(self, since_ms: int) -> None:
-        refusals = self._store.refusals
-        self._refusal = max(self._refusal, refusals.newest_id() - _REFUSALS_BACK)
-        while heads := refusals.heads(self._refusal, limit=_HEADS):
+    def _count_refusals(self, since_ms: int, add: Callable[[int, Counts], None], newest: int) -> None:
+        self._refusal = max(self._refusal, newest - _REFUSALS_BACK)
+        while self._refusal < newest:
+            heads = self._store.refusals.heads(self._refusal, limit=_HEADS)
+            if not heads:  # what there was is gone again
+                self._refusal = newest
+                break
             for _, project, time_ms in heads:
                 if time_ms >= since_ms:
-                    self._add(time_ms, Counter({(REFUSAL, project): 1}))
+                    add(time_ms, Counter({(REFUSAL, project): 1}))
             self._refusal = heads[-1][0]
-
-    def _add(self, time_ms: int, counts: Counts) -> None:
-        interval = time_ms // _INTERVAL_MS
-        self._intervals[interval] = self._intervals.get(interval, Counter()) + counts
 
 
 def position_at(log: Log, time_ms: int, head: int) -> int:

@@ -16,6 +16,7 @@ import msgspec
 import orjson
 
 from mixdown.model.errors import CorruptStoreError
+from mixdown.model.masking import NOTHING_HIDDEN, Mask
 from mixdown.query.recent import RecentRecord, recent_record
 from mixdown.query.recent_events import RecentEvent, recent_event
 from mixdown.store.chunk import Chunk, Link, LoggedUpdate, WholeSegment, owner_of
@@ -107,10 +108,15 @@ class Item(msgspec.Struct):
             return orjson.dumps(wanted).decode() in source.record
         return wanted in ((source.one, source.other) if isinstance(source, Link) else (source.id,))
 
-    def holds(self, lowered: str) -> bool:
-        """Whether a text stands in its JSON, whatever the case of either; `lowered` is in lower case."""
+    def holds(self, lowered: str, mask: Mask = NOTHING_HIDDEN) -> bool:
+        """Whether a text stands in its JSON, whatever the case of either; `lowered` is in lower case.
+
+        Of a refusal, in what `mask` leaves.
+        """
         if self.text is None:
             self.text = _searched(self)
+        if mask and self.kind == REFUSAL:
+            return lowered in mask.text(self.text).lower()
         return lowered in self.text
 
 

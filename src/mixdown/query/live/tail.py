@@ -18,7 +18,7 @@ import structlog
 
 from mixdown.model.errors import OverloadedError
 from mixdown.query.live.reader import Hearing, Rendering, TailReader
-from mixdown.query.live.wanted import Cursor, Share, Wanted
+from mixdown.query.live.wanted import Places, Share, Wanted
 from mixdown.store.protocols import Store
 
 PAUSE_S: Final = 0.1
@@ -45,7 +45,7 @@ class Listener:
         self.who = who
         self.hearing = Hearing(share, rendering, self._dropped_so_far)
         self.allowed = allowed
-        self.cursor = Cursor(0, 0)
+        self.cursor = Places()
         self.gap = False
         self.begun = False
         self._waiting: deque[bytes] = deque()
@@ -110,7 +110,7 @@ class LiveTail:
         rendering: Rendering,
         *,
         rate: int,
-        after: Cursor | None,
+        after: Places | None,
         allowed: Callable[[], bool],
         who: str,
     ) -> Listener:
@@ -149,7 +149,7 @@ class LiveTail:
             listener.end(CLOSING)
         self._thread.shutdown(wait=False)
 
-    def _begin(self, listener: Listener, after: Cursor | None) -> list[bytes]:
+    def _begin(self, listener: Listener, after: Places | None) -> list[bytes]:
         if not any(other.begun for other in tuple(self._listeners)):
             self._reader.rest()
         listener.cursor, listener.gap, found = self._reader.begin(listener.hearing, after)

@@ -6,12 +6,14 @@ Items enter, those to be shown leave. No I/O and no clock: the time is told.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
+from mixdown.model.masking import NOTHING_HIDDEN, Mask
 from mixdown.query.live.pieces import KINDS, REFUSAL, Counts, Item
+from mixdown.store.places import PARTITIONS_LIMIT, partition_at
 
 BURST_S: Final = 2.0
 """After a pause a listener is shown so many seconds' worth at once."""
@@ -20,7 +22,7 @@ _CURSOR: Final = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
 
 
 class Cursor(NamedTuple):
-    """A place in what arrives: the position of the next record, and the id of the last refusal before."""
+    """A place in what arrives in a partition: the position of the next record, and the last refusal's id."""
 
     position: int
     refusal: int
@@ -35,16 +37,46 @@ class Cursor(NamedTuple):
         return None if match is None else cls(int(match[1]), int(match[2]))
 
 
+class Places(NamedTuple):
+    """A place in what arrives: one cursor for each partition that somebody listens to, in their order."""
+
+    cursors: tuple[Cursor, ...] = ()
+
+    def __str__(self) -> str:
+        return ".".join(map(str, self.cursors))
+
+    @classmethod
+    def read(cls, text: str) -> Places | None:
+        """The place that a text names; None where it is none."""
+        parts = text.split(".", PARTITIONS_LIMIT)
+        cursors = [cursor for cursor in map(Cursor.read, parts) if cursor is not None]
+        numbers = {partition_at(cursor.position) for cursor in cursors}
+        if not len(parts) == len(cursors) == len(numbers) <= PARTITIONS_LIMIT:
+            return None
+        return cls(tuple(sorted(cursors)))
+
+    @classmethod
+    def of(cls, found: Mapping[int, Cursor], partitions: Sequence[int]) -> Places:
+        """The place in these partitions, of those where they are."""
+        return cls(tuple(found[number] for number in partitions))
+
+    def by_partition(self) -> dict[int, Cursor]:
+        """The cursors by the partition that they are of."""
+        return {partition_at(cursor.position): cursor for cursor in self.cursors}
+
+
 class Wanted(msgspec.Struct, frozen=True):
     """Which records a listener asks for.
 
     `projects` None means all; 0 in it stands for refusals whose token no project has. `text` is lower case.
+    No refusal is found by what `mask` hides.
     """
 
     projects: frozenset[int] | None
     kinds: frozenset[str] = frozenset(KINDS)
     id: str = ""
     text: str = ""
+    mask: Mask = NOTHING_HIDDEN
 
     def covers(self, kind: str, project: int) -> bool:
         """Whether records of this kind and project may be wanted."""
@@ -55,7 +87,7 @@ class Wanted(msgspec.Struct, frozen=True):
         return (
             self.covers(item.kind, item.project)
             and (not self.id or item.has_id(self.id))
-            and (not self.text or item.holds(self.text))
+            and (not self.text or item.holds(self.text, self.mask))
         )
 
     def counted(self, counts: Counts) -> int:
@@ -81,12 +113,14 @@ class Tally(msgspec.Struct, frozen=True):
 class Share:
     """One listener's share, at most about `rate` accepted records a second and as many refused ones.
 
-    `heard` is the place from which on it is to hear: nothing before it is shown again.
+    `heard` is the place from which on it is to hear in each of the `partitions` that it listens to: nothing
+    before it is shown again.
     """
 
     def __init__(self, wanted: Wanted, *, rate: int, now_s: float) -> None:
         self.wanted = wanted
-        self.heard = Cursor(0, 0)
+        self.partitions: Sequence[int] = ()
+        self.heard: dict[int, Cursor] = {}
         self._rate = rate
         self._left = {False: rate * BURST_S, True: rate * BURST_S}
         self._filled_s = now_s
