@@ -27,6 +27,7 @@ from mixdown.store.protocols import Catalog
 
 PROJECTS_LIMIT: Final = 1000
 MANAGE: Final = "manage service accounts"
+NEVER: Final = "never"
 _T = TypeVar("_T")
 
 
@@ -171,8 +172,8 @@ def forget(catalog: Catalog, asked: Asked, account: Account) -> None:
         catalog.delete_account(account.username)
 
 
-def may_have_new_password(asked: Asked, account: Account) -> None:
-    """Raises `AuthError` (403) where a new password would open projects of others."""
+def may_be_changed(asked: Asked, account: Account) -> None:
+    """Raises `AuthError` (403) where a new password or end would be one in projects of others."""
     if not asked.caller.is_owner and grants_seen(asked, account) != account.grants:
         raise AuthError("this account is not in your projects alone: an owner may do this", status=403)
 
@@ -202,9 +203,16 @@ def role_of(parameters: Parameters) -> str:
     return _role(parameters.text("role"), PROJECT_ROLES)
 
 
+def asked_end_ms(parameters: Parameters, *, now_ms: int) -> int:
+    """The parameter `expires` of a change: a time to come, or never (0). Raises `QueryError`."""
+    if not parameters.text("expires"):
+        raise QueryError(f"expires, missing: send a time to come, or {NEVER}", status=400)
+    return _expires_ms(parameters, now_ms=now_ms)
+
+
 def _expires_ms(parameters: Parameters, *, now_ms: int) -> int:
     given = parameters.text("expires")
-    if not given:
+    if not given or given == NEVER:
         return 0
     text = canonical_timestamp(given)
     if text is None:

@@ -18,10 +18,11 @@ from mixdown.http.accounts import (
     Asked,
     ask,
     asked_account,
+    asked_end_ms,
     change,
     forget,
     grants_seen,
-    may_have_new_password,
+    may_be_changed,
     number_in_path,
     one_visible,
     role_of,
@@ -240,6 +241,14 @@ def _account_routes(services: Services) -> list[Route]:
         asked = await ask(request, services, ADMINS, MANAGE)
         return ok_response(account_view(asked, one_visible(asked, number_in_path(request, "account_id"))))
 
+    async def modify(request: Request) -> Response:
+        asked = await ask(request, services, ADMINS, MANAGE)
+        account = one_visible(asked, number_in_path(request, "account_id"))
+        may_be_changed(asked, account)
+        end_ms = asked_end_ms(asked.parameters, now_ms=services.now_ms())
+        changed = await change(services, lambda catalog: catalog.expire_account(account.username, end_ms))
+        return ok_response(account_view(asked, changed))
+
     async def delete(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, MANAGE)
         account = one_visible(asked, number_in_path(request, "account_id"))
@@ -250,6 +259,7 @@ def _account_routes(services: Services) -> list[Route]:
         _route("accounts", listed, "GET"),
         _route("accounts", create, "POST"),
         _route("accounts/{account_id}", show, "GET"),
+        _route("accounts/{account_id}", modify, "PATCH"),
         _route("accounts/{account_id}", delete, "DELETE"),
     ]
 
@@ -258,7 +268,7 @@ def _right_routes(services: Services) -> list[Route]:
     async def rotate_password(request: Request) -> Response:
         asked = await ask(request, services, ADMINS, MANAGE)
         account = one_visible(asked, number_in_path(request, "account_id"))
-        may_have_new_password(asked, account)
+        may_be_changed(asked, account)
         password = new_password()
         hashed = secret_hash(password)
         changed = await change(services, lambda catalog: catalog.change_password(account.username, hashed))

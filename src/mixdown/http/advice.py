@@ -5,7 +5,8 @@ Names of texts stand for reasons, as in `mixdown_refusals_total`; a test holds t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mixdown.model import texts
@@ -85,7 +86,31 @@ ADVICE: Final[Mapping[str, str]] = {
 }
 
 
-def text_of(reason: str) -> str:
-    """The text of a reason, with what differs in braces; "" for one that is none."""
+_PLACE: Final = re.compile(r"\{(\w+)\}")
+_STAND_IN: Final[Mapping[str, str]] = {"field": "a field", "encoding": "this one", "limit": "so many"}
+_TOLD_APART: Final = 3
+
+
+def text_of(reason: str, messages: Sequence[str] = ()) -> str:
+    """The text of a reason, "" for one that is none: with what differed in these messages of it.
+
+    Without messages, words stand for what differs.
+    """
     text = getattr(texts, reason.upper(), "")
-    return text if type(text) is str else ""
+    if type(text) is not str or "{" not in text:
+        return text if type(text) is str else ""
+    names = _PLACE.findall(text)
+    pattern = re.compile("(.+)".join(map(re.escape, _PLACE.split(text)[::2])), re.DOTALL)
+    found = [match.groups() for message in messages if (match := pattern.fullmatch(message))]
+    told = {
+        name: _listed([values[place] for values in found]) or _STAND_IN.get(name, name)
+        for place, name in enumerate(names)
+    }
+    return _PLACE.sub(lambda match: told[match[1]], text)
+
+
+def _listed(values: Sequence[str]) -> str:
+    """Different values, the first of them by name."""
+    different = list(dict.fromkeys(values))
+    more = ", …" if len(different) > _TOLD_APART else ""
+    return ", ".join(different[:_TOLD_APART]) + more

@@ -22,6 +22,7 @@ from mixdown.http import (
     app_api,
     backups,
     cohorts,
+    dashboards,
     dictionary,
     engage,
     engage_properties,
@@ -33,15 +34,18 @@ from mixdown.http import (
     health,
     history,
     identity,
+    journeys,
     live,
+    notes,
     openapi,
     own,
     own_health,
     own_lookup_tables,
     privacy,
     profiles,
-    reports,
+    saved_reports,
     schemas,
+    segmentation,
     sql,
     undo,
 )
@@ -97,9 +101,15 @@ def make_app(
         routes += engage_stats.routes(services)
         routes += [*events.routes(services), *events_export.routes(services)]
         routes += [*events_activity.routes(services), *events_own.routes(services)]
-        routes += [*reports.routes(services), *own.routes(services), *extra_routes]
+        routes += [
+            *journeys.routes(services),
+            *segmentation.routes(services),
+            *own.routes(services),
+            *extra_routes,
+        ]
         routes += [*admin.routes(services), *app_api.routes(services), *privacy.routes(services)]
         routes += live.routes(services)
+        routes += [*saved_reports.routes(services), *dashboards.routes(services), *notes.routes(services)]
         routes += [*sql.routes(services), *own_lookup_tables.routes(services), *profiles.routes(services)]
         routes += [*own_health.routes(services), *backups.routes(services)]
         routes += [*schemas.routes(services), *dictionary.routes(services)]
@@ -239,7 +249,7 @@ async def _not_found(request: PageRequest, error: Exception) -> Response:
     del error
     path = request.scope["path"] + "/"
     if path.startswith(tuple(f"{prefix}/" for prefix in QUERY_PREFIXES)):
-        return invalid_endpoint(request.scope, reports.not_built(path))
+        return invalid_endpoint(request.scope)
     if path.startswith("/api/"):
         return read_error(request.scope, "Not Found", status=404)
     return _response(NOT_FOUND)

@@ -17,6 +17,7 @@ from starlette.requests import Request
 
 from mixdown.http.read_errors import UNAUTHENTICATED
 from mixdown.model.errors import AuthError, QueryError
+from mixdown.model.masking import NOTHING_HIDDEN, Mask
 from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.protocols import Account, Project
 
@@ -195,19 +196,11 @@ def _text(raw: bytes) -> str:
     return text if text.isprintable() else ""
 
 
-HIDDEN_TOKEN: Final = "YOUR_TOKEN"
-"""What a consumer reads where a record names its project's token."""
+def mask_of(caller: Caller, projects: Iterable[Project]) -> Mask:
+    """What hides the tokens of those of these projects whose keys an account does not manage (DESIGN §6).
 
-
-def hidden_tokens(caller: Caller, projects: Iterable[Project]) -> tuple[str, ...]:
-    """The tokens of those of these projects in which an account may read alone: they are not for its eyes."""
+    Whoever has a project's secret may write by it, so that its token is nothing new to them.
+    """
     if caller.is_secret:
-        return ()
-    return tuple(project.token for project in projects if not caller.sees(project.id, ANALYSTS))
-
-
-def without_tokens(text: str, tokens: Iterable[str]) -> str:
-    """A text in which nobody reads these tokens."""
-    for token in tokens:
-        text = text.replace(token, HIDDEN_TOKEN)
-    return text
+        return NOTHING_HIDDEN
+    return Mask(project.token for project in projects if not caller.sees(project.id, ADMINS))

@@ -1,4 +1,4 @@
-"""The address a request came from, for geolocation alone; it is never stored (contract ingestion §10.3)."""
+"""The address a request came from, to locate and limit it; it is never stored (contract ingestion §10.3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from mixdown.settings import Network
+from starlette.requests import HTTPConnection
+
+from mixdown.settings import Network, Settings
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _HOP_LIMIT: Final = 100
@@ -33,6 +35,14 @@ def client_ip(peer: str, forwarded_for: Iterable[bytes], real_ip: bytes, trusted
             if not _is_trusted(address, trusted):
                 return str(address)
     return peer
+
+
+def request_ip(request: HTTPConnection, settings: Settings) -> str:
+    """The same of a request and the proxies that the settings trust."""
+    peer = request.client.host if request.client else ""
+    forwarded = [value.encode("latin-1") for value in request.headers.getlist("x-forwarded-for")]
+    real = request.headers.get("x-real-ip", "").encode("latin-1")
+    return client_ip(peer, forwarded, real, settings.trusted_networks())
 
 
 def is_proxy(peer: str, trusted: Sequence[Network]) -> bool:

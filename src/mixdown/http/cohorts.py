@@ -6,7 +6,7 @@ Readers list, analysts and above make and delete. What a cohort means is decided
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -22,6 +22,7 @@ from mixdown.http.read_errors import answering
 from mixdown.http.reading import (
     admitted,
     begin_read,
+    in_event_thread,
     in_scan_thread,
     in_thread,
     json_response,
@@ -41,6 +42,7 @@ from mixdown.query.cohorts import (
     new_cohort,
 )
 from mixdown.store.bounds import COHORT_IDS
+from mixdown.store.chunk import FOR_ALL
 from mixdown.store.protocols import Cohort, Project, Store
 
 LIST_PATHS: Final = ("/api/query/cohorts/list", "/api/2.0/cohorts/list")
@@ -62,7 +64,7 @@ def routes(services: Services) -> list[Route]:
 
 def _as_mixpanel(services: Services) -> Callable[[Request], Any]:
     async def listing(request: Request) -> Response:
-        read = await begin_read(request, services)
+        read = await begin_read(request, services, kinds=FOR_ALL)
         found = await _counts(services, read.project)
         keys = await in_thread(services, services.store.state.group_keys, read.project.id)
         body = orjson.dumps([mixpanel_view(each, keys) for each in found])
@@ -73,7 +75,7 @@ def _as_mixpanel(services: Services) -> Callable[[Request], Any]:
 
 def _own(services: Services) -> Callable[[Request], Any]:
     async def listing(request: Request) -> Response:
-        read = await begin_read(request, services)
+        read = await begin_read(request, services, kinds=FOR_ALL)
         if read.parameters.boolean("counts", default=True):
             found = await _counts(services, read.project)
             return ok_response([cohort_view(each) for each in found], behind=read.behind)
@@ -91,7 +93,7 @@ def _own(services: Services) -> Callable[[Request], Any]:
 
         made = await _changed(services, call, status=400)
         try:
-            found = await in_scan_thread(services, counted, services.store, [made], now_ms=now_ms)
+            found = await _count(services, [made])
         except ReadTimeoutError:
             # one that cannot be counted would keep all of them from being listed
             await _changed(services, lambda: services.store.cohorts.delete(project.id, made.id), status=404)
@@ -101,21 +103,16 @@ def _own(services: Services) -> Callable[[Request], Any]:
     async def change(request: Request) -> Response:
         project, parameters = await _writing(request, services)
         number = _number(parameters)
-        wanted = await in_thread(services, _change_of, services.store, project.id, parameters)
         held = await in_thread(services, services.store.cohorts.get, project.id, number)
-        if held is not None and held.expression is not None and wanted.expression is not None:
-            # counted before it is kept: one that cannot be would keep all of them from being listed
-            trial = structs.replace(held, expression=wanted.expression)
-            try:
-                await in_scan_thread(services, counted, services.store, [trial], now_ms=services.now_ms())
-            except ReadTimeoutError:
-                raise _took_too_long(services) from None
+        wanted = await in_thread(services, _change_of, services, project.id, parameters, held)
+        if held is not None:
+            await _try(services, held, wanted)
 
         def call() -> Cohort:
             return services.store.cohorts.change(project.id, number, **wanted._asdict())
 
         changed = await _changed(services, call, status=404 if held is None else 400)
-        found = await in_scan_thread(services, counted, services.store, [changed], now_ms=services.now_ms())
+        found = await _count(services, [changed])
         return ok_response(cohort_view(found[0]))
 
     async def delete(request: Request) -> Response:
@@ -139,7 +136,7 @@ def _number(parameters: Parameters) -> int:
     return number
 
 
-def _change_of(store: Store, project: int, parameters: Parameters) -> CohortChange:
+def _change_of(services: Services, project: int, parameters: Parameters, held: Cohort | None) -> CohortChange:
     """What is to change: an empty text says nothing (contract query §1.3), a blank clears a description."""
     if parameters.given("distinct_ids") or parameters.given("data_group_id"):
         raise QueryError(FIXED, status=400)
@@ -147,10 +144,11 @@ def _change_of(store: Store, project: int, parameters: Parameters) -> CohortChan
         name=parameters.text("name") or None,
         description=parameters.text("description") or None,
         expression=parameters.text("where") or None,
+        behaviors=parameters.value("behaviors") if parameters.given("behaviors") else None,
     )
-    if not any(wanted):
-        raise QueryError("name, description, where: give what is to change", status=400)
-    return checked_change(store, project, wanted)
+    if not any(each is not None for each in wanted):
+        raise QueryError("name, description, where, behaviors: give what is to change", status=400)
+    return checked_change(services.store, project, wanted, held, now_ms=services.now_ms())
 
 
 async def _writing(request: Request, services: Services) -> tuple[Project, Parameters]:
@@ -159,15 +157,33 @@ async def _writing(request: Request, services: Services) -> tuple[Project, Param
 
 
 async def _counts(services: Services, project: Project) -> list[Counted]:
-    store, now_ms = services.store, services.now_ms()
-
-    def call() -> list[Counted]:
-        return counted(store, store.cohorts.listing(project.id), now_ms=now_ms)
-
     try:
-        return await in_scan_thread(services, call)
+        listed = await in_thread(services, services.store.cohorts.listing, project.id)
+        return await _count(services, listed)
     except ReadTimeoutError:
         raise _took_too_long(services) from None
+
+
+async def _try(services: Services, held: Cohort, wanted: CohortChange) -> None:
+    """Count a cohort as it is to be: one that cannot be counted would keep all of them from being listed."""
+    if held.expression is None or (wanted.expression is None and wanted.behaviors is None):
+        return
+    trial = structs.replace(
+        held,
+        expression=wanted.expression or held.expression,
+        behaviors=held.behaviors if wanted.behaviors is None else wanted.behaviors,
+    )
+    try:
+        await _count(services, [trial])
+    except ReadTimeoutError:
+        raise _took_too_long(services) from None
+
+
+async def _count(services: Services, cohorts: Sequence[Cohort]) -> list[Counted]:
+    """Cohorts with their counts; those that count events where events are read. Raises `ReadTimeoutError`."""
+    thread = in_event_thread if any(cohort.behaviors for cohort in cohorts) else in_scan_thread
+    reads = services.event_reads
+    return await thread(services, counted, services.store, cohorts, now_ms=services.now_ms(), reads=reads)
 
 
 def _took_too_long(services: Services) -> QueryError:
@@ -195,6 +211,7 @@ def _asked(store: Store, project: int, parameters: Parameters, now_ms: int) -> t
         description=parameters.text("description"),
         group_key=group_key_of(store, project, parameters.text("data_group_id")),
         expression=expression,
+        behaviors=parameters.value("behaviors") if parameters.given("behaviors") else None,
         now_ms=now_ms,
     )
     return cohort, checked_ids(ids or ())

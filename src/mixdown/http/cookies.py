@@ -1,8 +1,9 @@
 """The explorer's cookie and its CSRF token: signed statements that an account has signed in.
 
 A key, an account and a time enter; texts leave, and are checked when they come back. A cookie dies with
-its expiry, its account, or its account's password. It opens the explorer and, beside its CSRF token,
-Mixdown's own API; it must never be a credential for anything else, nor without that token for a change.
+its expiry, its account, its account's password, or the session that it stands for: signing out ends that for
+every copy. It opens the explorer and, beside its CSRF token, Mixdown's own API; it must never be a credential
+for anything else, nor without that token for a change.
 """
 
 from __future__ import annotations
@@ -32,10 +33,15 @@ _VERSION: Final = "v1"
 
 
 class SignedIn(msgspec.Struct, frozen=True):
-    """An account that a cookie speaks for, and the token that its forms must bring back."""
+    """An account that a cookie speaks for, and the token that its forms must bring back.
+
+    `session` is the cookie's own number, which lives until `until_s`.
+    """
 
     account: Account
     csrf_token: str
+    session: bytes
+    until_s: int
 
 
 def sign(key: bytes, account: Account, *, now_s: int) -> str:
@@ -55,9 +61,10 @@ def verify(key: bytes, cookie: str, accounts: Mapping[str, Account], *, now_s: i
     expected = _mac(key, "cookie", payload, account.password_hash if account else bytes(KEY_BYTES))
     if not hmac.compare_digest(mac.encode(), expected.encode()) or account is None:
         return None
-    if int(parts[2]) <= now_s:
+    until_s = int(parts[2])
+    if until_s <= now_s:
         return None
-    return SignedIn(account, _mac(key, "csrf", cookie, account.password_hash))
+    return SignedIn(account, _mac(key, "csrf", cookie, account.password_hash), parts[3].encode(), until_s)
 
 
 def is_csrf_token(signed_in: SignedIn, given: str) -> bool:
@@ -82,7 +89,14 @@ def signed_in(cookie: str, catalog: Catalog, view: CatalogView, *, now_ms: int) 
     found = verify(cookie_key(catalog), cookie, view.accounts, now_s=now_ms // 1000)
     if found is None or found.account.is_expired(now_ms):
         return None
+    if catalog.is_session_over(found.account.username, found.session, until_s=found.until_s):
+        return None
     return found if caller_of(found.account).roles & READERS else None
+
+
+def sign_out(catalog: Catalog, found: SignedIn, *, now_ms: int) -> None:
+    """End a session for every copy of its cookie, on every worker. Blocks. Raises `StoreError`."""
+    catalog.end_session(found.account.username, found.session, until_s=found.until_s, now_s=now_ms // 1000)
 
 
 def caller_of_cookie(request: Request, catalog: Catalog, view: CatalogView, *, now_ms: int) -> Caller | None:

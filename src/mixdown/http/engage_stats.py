@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mixdown.http.engage import COHORT_ID_LIMIT_CHARS, TOO_LONG, filters_of
+from mixdown.http.engage import COHORT_ID_LIMIT_CHARS, TOO_LONG, counts_events, filters_of, kinds_of
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import begin_read, in_scan_thread, json_response
+from mixdown.http.reading import begin_read, in_event_thread, in_scan_thread, json_response
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError, ReadTimeoutError
 from mixdown.query.stats import SEGMENTS_LIMIT, StatsQuery, stats_answer
@@ -29,11 +29,18 @@ def routes(services: Services) -> list[Route]:
     """The routes of the figures (slashes at their end are the application's business)."""
 
     async def stats(request: Request) -> Response:
-        read = await begin_read(request, services)
+        read = await begin_read(request, services, kinds_of=kinds_of)
         query = stats_query(read.project.id, read.parameters)
         try:
-            body = await in_scan_thread(
-                services, stats_answer, services.store, query, now_ms=services.now_ms()
+            counts = await counts_events(services, query.project, query.filters, query.segments or ())
+            thread = in_event_thread if counts else in_scan_thread
+            body = await thread(
+                services,
+                stats_answer,
+                services.store,
+                query,
+                now_ms=services.now_ms(),
+                reads=services.event_reads,
             )
         except ReadTimeoutError:
             limit_s = services.settings.read_timeout_s

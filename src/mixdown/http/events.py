@@ -124,6 +124,7 @@ def _events(asked: Asked) -> Callable[[], Any]:
     buckets = buckets_of(asked)
 
     def find() -> Series:
+        buckets.refuse_too_many()
         with asked.reads.open(asked.project, buckets.span, persons=kind != "general") as table:
             return event_series(table, wanted, kind, buckets)
 
@@ -139,6 +140,7 @@ def _properties(asked: Asked) -> Callable[[], Any]:
     buckets = buckets_of(asked)
 
     def find() -> Series:
+        buckets.refuse_too_many()
         with asked.reads.open(asked.project, buckets.span) as table:
             return value_series(table, event, name, kind, buckets, values=values or None, limit=limit)
 

@@ -54,6 +54,7 @@ from mixdown.query.events.buckets import (
     today,
 )
 from mixdown.query.events.columns import BEFORE, PERSON
+from mixdown.query.events.described import DAY_MS, days_with
 from mixdown.query.events.figures import KINDS
 from mixdown.query.events.lines import ascii_lines
 from mixdown.query.events.matching import matching_events, reads_persons
@@ -70,6 +71,7 @@ SERIES: Final = f"{NEWEST}/series"
 VALUES: Final = f"{NEWEST}/values"
 PROPERTIES: Final = f"{NEWEST}/properties"
 DAYS: Final = 30
+RECENT_LIMIT: Final = 2**53
 DEFAULT_NEWEST: Final = 50
 NEWEST_LIMIT: Final = 1000
 DEFAULT_VOLUMES: Final = 100
@@ -217,13 +219,21 @@ def _values(asked: Asked, tables: Tables) -> Callable[[], _Told]:
 
 def _properties(asked: Asked, tables: Tables) -> Callable[[], _Told]:
     del tables
-    events = asked.parameters.strings("event", limit=1) or (None,)
+    events = asked.parameters.strings("event", limit=1)
+    event = events[0] if events else None
     limit = limit_of(asked.parameters, PROPERTIES_LIMIT, PROPERTIES_LIMIT)
+    recent = asked.parameters.integer("recent", 0, low=0, high=RECENT_LIMIT)
     span = _span(asked)
 
     def find() -> _Told:
-        with asked.reads.open(asked.project, span, persons=False) as table:
-            return _ok(msgspec.to_builtins(event_properties(table, events[0], span, limit)))
+        looked = span
+        if recent:
+            with asked.reads.open(asked.project, span, persons=False) as table:
+                days = days_with(table, event, span, recent)
+            looked = Span(max(span.since_ms, span.until_ms - days * DAY_MS), span.until_ms)
+        with asked.reads.open(asked.project, looked, persons=False) as table:
+            found = msgspec.to_builtins(event_properties(table, event, looked, limit))
+        return _ok(found | {"since": looked.since_ms // 1000})
 
     return find
 

@@ -25,7 +25,8 @@ from mixdown.http.tally import Labels, Metric
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.settings import Settings
 from mixdown.store import bounds
-from mixdown.store.places import events_place, fold_place
+from mixdown.store.chunk import FOR_EVENTS, FOR_PROFILES
+from mixdown.store.places import backlog_of
 from mixdown.store.protocols import Store
 
 DATABASES: Final = ("log.db", "state.db", "events.db", "catalog.db", "scratch.db")
@@ -72,14 +73,6 @@ def key_window_s(held: int, oldest_ms: int, now_ms: int) -> float:
     return max(0, min(KEY_WINDOW_MS, now_ms - oldest_ms)) / 1000
 
 
-class _Waiting(msgspec.Struct, frozen=True):
-    """What a reader of the log has still before it; the bytes are estimated."""
-
-    records: int
-    size_bytes: int
-    seconds: float
-
-
 class _Gauges(Collector):
     """Read from the store and the data folder when somebody asks."""
 
@@ -107,32 +100,18 @@ class _Gauges(Collector):
 
     def _log(self) -> Iterator[Family]:
         store, now_ms = self._seen.store, self._seen.now_ms
-        log = store.log
-        fold = self._waiting(fold_place(store))
-        events = self._waiting(events_place(store))
-        yield _gauge(declared.HEAD, log.head())
+        logs = store.logs()
+        fold, events = backlog_of(store, FOR_PROFILES), backlog_of(store, FOR_EVENTS)
+        yield _gauge(declared.HEAD, logs.records)
         yield _gauge(declared.BEHIND, fold.records)
         yield _gauge(declared.BEHIND_BYTES, fold.size_bytes)
-        yield _gauge(declared.BEHIND_SECONDS, fold.seconds)
+        yield _gauge(declared.BEHIND_SECONDS, _since(fold.oldest_ms, now_ms))
         yield _gauge(declared.EVENTS_BEHIND, events.records)
         yield _gauge(declared.EVENTS_BEHIND_BYTES, events.size_bytes)
-        yield _gauge(declared.EVENTS_BEHIND_SECONDS, events.seconds)
-        yield _gauge(declared.LOG_BYTES, log.size_bytes())
-        yield _gauge(declared.LOG_DAMAGED, len(log.damaged()))
-        yield _gauge(declared.CLOCK_AHEAD, max(0, log.newest_ms() - now_ms) / 1000)
-
-    def _waiting(self, place: int) -> _Waiting:
-        """What waits for a reader that has come to a place."""
-        log = self._seen.store.log
-        head = log.head()
-        records = max(0, head - place)
-        oldest_ms = log.time_at(place) if records else 0
-        held = max(1, head - log.tail_position())
-        return _Waiting(
-            records,
-            round(log.size_bytes() * min(1.0, records / held)),
-            max(0, self._seen.now_ms - oldest_ms) / 1000 if oldest_ms else 0.0,
-        )
+        yield _gauge(declared.EVENTS_BEHIND_SECONDS, _since(events.oldest_ms, now_ms))
+        yield _gauge(declared.LOG_BYTES, logs.size_bytes)
+        yield _gauge(declared.LOG_DAMAGED, logs.damaged)
+        yield _gauge(declared.CLOCK_AHEAD, max(0, logs.newest_ms - now_ms) / 1000)
 
     def _events(self) -> Iterator[Family]:
         size = self._seen.store.events.size()
@@ -158,6 +137,11 @@ class _Gauges(Collector):
         reserve = disk.f_blocks * disk.f_frsize * settings.disk_reserve_percent // 100
         yield _gauge(declared.DISK_FREE, disk.f_bavail * disk.f_frsize)
         yield _gauge(declared.DISK_RESERVE, max(settings.disk_reserve_bytes, reserve))
+
+
+def _since(oldest_ms: int, now_ms: int) -> float:
+    """For how many seconds the oldest that waits has done so."""
+    return max(0, now_ms - oldest_ms) / 1000 if oldest_ms else 0.0
 
 
 def _gauge(metric: Metric, value: float) -> GaugeMetricFamily:

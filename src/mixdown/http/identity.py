@@ -31,6 +31,7 @@ from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.model.updates import digest_key
 from mixdown.model.values import clean_text
 from mixdown.query.identities import SHOWN_LIMIT, identity_of, identity_view
+from mixdown.store.places import views_of
 from mixdown.store.unmerging import append_unmerge
 
 PATH: Final = "/api/mixdown/identity"
@@ -56,18 +57,20 @@ def routes(services: Services) -> list[Route]:
         one = _id(parameters)
         key = _key(request, project.id, one)
         bound_ms = wait_bound_ms(request, services.settings.read_wait_ms)
-        behind = await services.watch.wait(bound_ms)
+        behind = await services.watch.wait(bound_ms, project=project.id)
 
         def call() -> None:
             now_ms = services.now_ms()
-            if key is not None and state.known_keys([key], since_ms=now_ms - KEY_WINDOW_MS):
+            since_ms = now_ms - KEY_WINDOW_MS
+            views = views_of(services.store, project.id)
+            if key is not None and all(view.state.known_keys([key], since_ms=since_ms) for view in views):
                 return
             if not behind and not identity_of(state, project.id, one).is_linked:
                 raise RequestError(NOT_LINKED, status=404)
-            append_unmerge(services.store.log, project.id, one, key=key, now_ms=now_ms)
+            append_unmerge(services.store, project.id, one, key=key, now_ms=now_ms)
 
         await to_its_end(services, call)
-        behind = await services.watch.wait(bound_ms)
+        behind = await services.watch.wait(bound_ms, project=project.id)
         found = await in_thread(services, identity_of, state, project.id, one)
         return ok_response(identity_view(found), behind=behind)
 

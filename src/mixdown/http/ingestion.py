@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+import structlog
+
 from mixdown.http.auth import caller_inside
 from mixdown.http.body import Decoded, decode
 from mixdown.http.client_ip import client_ip
@@ -39,7 +41,7 @@ from mixdown.http.services import Services
 from mixdown.ingest.pipeline import LARGE_BYTES
 from mixdown.ingest.submission import EVENT_ENDPOINTS, Submission
 from mixdown.model import texts
-from mixdown.model.errors import AuthError, BodyError, OverloadedError, RateLimitedError
+from mixdown.model.errors import AuthError, BodyError, OverloadedError, RateLimitedError, StoreError
 from mixdown.model.values import clean_text
 from mixdown.store.chunk import Outcome
 from mixdown.store.protocols import Project
@@ -49,11 +51,14 @@ ENDPOINTS: Final = ("engage", "groups", "track", "import")
 IMPORT: Final = "import"
 IDEMPOTENCY_KEY_LIMIT_CHARS: Final = 255
 SDK_LIMIT_CHARS: Final = 64
+RETRY_S: Final = 5
+"""When to come again where the store cannot be asked (503)."""
 _LONG_WAY: Final = frozenset({b"content-encoding", b"idempotency-key", b"origin"})
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 _TOKEN: Final = re.compile(rb'"\$token\\?"\s*:[\s+]*\\?"([^"\\]{1,255})')
 _EVENT_TOKEN: Final = re.compile(rb'"token\\?"\s*:[\s+]*\\?"([^"\\]{1,255})')
 _UNFOLDS_TO: Final = 1032  # as many times its size, at the worst, a compressed body becomes
+_log = structlog.get_logger(__name__)
 
 
 class _Refused(NamedTuple):
@@ -123,6 +128,7 @@ class Ingestion:
         self._bodies = BodyReader(self._limits.body_limit_bytes)
         self._rates = services.rates
         self._room = Room()
+        self._failing = False
         self._one_large = asyncio.Lock()  # decoding: so that `Room` is passed by one body, not by many
 
     async def answer(self, endpoint: str, request: Request, receive: Receive) -> tuple[Reply, bool]:
@@ -135,12 +141,19 @@ class Ingestion:
         except OverloadedError as error:
             return overloaded(error.message, error.retry_after_s), False
         try:
-            return await self._answer(endpoint, request, body), not body.complete
+            reply = await self._answer(endpoint, request, body)
+            self._failing = False
+            return reply, not body.complete
         except OverloadedError as error:
             return overloaded(error.message, error.retry_after_s), not body.complete
         except RateLimitedError as error:
             self._metrics.rate_limited(error.limit, error.project)
             return rate_limited(error.retry_after_s), not body.complete
+        except StoreError as error:  # before the records were on their way: credentials, keys that are known
+            if not self._failing:  # said once, not for every request while a database is away
+                self._failing = True
+                _log.error(texts.NOT_WRITTEN, exc_info=error)
+            return overloaded(texts.NOT_WRITTEN, RETRY_S), not body.complete
         finally:
             self._bodies.release(body)
 
@@ -152,7 +165,9 @@ class Ingestion:
         try:
             async with self._one_large if weight > LARGE_BYTES else contextlib.nullcontext():
                 await self._room.wait(weight)
-                read = await self._ingest.beside(weight, lambda: self._read(endpoint, request, body))
+                read = await self._ingest.beside(
+                    weight, lambda: self._read(endpoint, request, body), asks=endpoint == IMPORT
+                )
                 if not isinstance(read, _Refused):
                     taken = len(read.decoded.text if isinstance(read, _Importing) else read.text)
                     self._room.take(taken)

@@ -17,27 +17,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from mixdown.http.auth import (
-    HIDDEN_TOKEN,
-    READERS,
-    Caller,
-    hidden_tokens,
-    project_of,
-    require,
-    without_tokens,
-)
+from mixdown.http.auth import READERS, Caller, mask_of, project_of, require
 from mixdown.http.own import NO_PROJECT, PREFIX, event_view, record_view, refusal_view
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering
 from mixdown.http.reading import in_scan_thread, in_thread, ok_response, project_id_of, sender_of
 from mixdown.http.services import Services
 from mixdown.model.errors import AuthError, QueryError
+from mixdown.model.masking import Mask
 from mixdown.model.times import iso_seconds
 from mixdown.query.live.arrivals import INTERVAL_S
 from mixdown.query.live.pieces import KINDS, Arrived, RecentLink, arrived_of
 from mixdown.query.live.reader import Rendering, recent
 from mixdown.query.live.tail import Listener
-from mixdown.query.live.wanted import Cursor, Tally, Wanted, kinds_of
+from mixdown.query.live.wanted import Places, Tally, Wanted, kinds_of
 from mixdown.query.recent import RecentRecord
 from mixdown.query.recent_events import RecentEvent
 from mixdown.store.catalog_cache import CatalogView
@@ -71,7 +64,6 @@ class Asked(NamedTuple):
     parameters: Parameters
     who: Who
     name: str
-    hidden: tuple[str, ...] = ()
 
 
 def routes(services: Services) -> list[Route]:
@@ -102,14 +94,20 @@ async def asked_by(request: Request, services: Services) -> Asked:
     chosen = kinds_of([name for text in kinds for name in text.split(",")]) if kinds else frozenset(KINDS)
     if chosen is None:
         raise QueryError(f"kind, must be of {', '.join(KINDS)}", status=400)
+    projects = _projects(caller, view, parameters)
     wanted = Wanted(
-        _projects(caller, view, parameters),
+        projects,
         chosen,
         _short(parameters, "id"),
         _short(parameters, "text").lower(),
+        _mask(caller, view, projects),
     )
-    seen = [project for project in view.projects.values() if project.id in (wanted.projects or ())]
-    return Asked(wanted, parameters, who, caller.name, hidden_tokens(caller, seen))
+    return Asked(wanted, parameters, who, caller.name)
+
+
+def _mask(caller: Caller, view: CatalogView, projects: frozenset[int] | None) -> Mask:
+    """What hides the tokens that are not for the caller's eyes: of an owner, who alone sees all, none."""
+    return mask_of(caller, [view.projects[number] for number in projects or () if number in view.projects])
 
 
 def _projects(caller: Caller, view: CatalogView, parameters: Parameters) -> frozenset[int] | None:
@@ -143,7 +141,7 @@ async def stream(request: Request, services: Services, asked: Asked) -> Response
     rate = parameters.integer("rate", DEFAULT_RATE, low=1, high=RATE_LIMIT)
     seconds = parameters.integer("seconds", 0, low=1, high=SECONDS_LIMIT)
     named = request.headers.get("last-event-id", "").strip() or parameters.text("after")
-    after = Cursor.read(named) if named else None
+    after = Places.read(named) if named else None
     if named and after is None:
         raise QueryError("after, must be an id that this stream has sent", status=400)
     if request.method == "HEAD":
@@ -152,21 +150,23 @@ async def stream(request: Request, services: Services, asked: Asked) -> Response
     def allowed() -> bool:
         try:
             caller, view = asked.who()
-            return _projects(caller, view, parameters) == asked.wanted.projects
+            projects = _projects(caller, view, parameters)
+            same_eyes = _mask(caller, view, projects) == asked.wanted.mask
+            return same_eyes and projects == asked.wanted.projects
         except (AuthError, QueryError):
             return False
 
     listener = await services.live.listen(
         asked.wanted, RENDERING, rate=rate, after=after, allowed=allowed, who=asked.name
     )
-    return _Live(services, listener, resumed=after is not None, seconds=seconds, hidden=asked.hidden)
+    return _Live(services, listener, resumed=after is not None, seconds=seconds, mask=asked.wanted.mask)
 
 
 class _Live(Response):
     """Sends what a listener hears."""
 
     def __init__(
-        self, services: Services, listener: Listener, *, resumed: bool, seconds: int, hidden: tuple[str, ...]
+        self, services: Services, listener: Listener, *, resumed: bool, seconds: int, mask: Mask
     ) -> None:
         super().__init__(headers=dict(_HEADERS))
         self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
@@ -174,7 +174,7 @@ class _Live(Response):
         self._listener = listener
         self._resumed = resumed
         self._seconds = seconds
-        self._hidden = [token.encode() for token in hidden]
+        self._mask = mask
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the client has gone, or there is no more."""
@@ -190,8 +190,8 @@ class _Live(Response):
                 found = await listener.take(min(HEARTBEAT_S, left_s))
                 if listener.ended and not found:
                     break
-                for token in self._hidden:
-                    found = found.replace(token, HIDDEN_TOKEN.encode())
+                if self._mask and found:
+                    found = await asyncio.to_thread(_masked, self._mask, found)
                 await _send(send, found or b": nothing new\n\n")
             if not gone.done():
                 why = listener.ended or "as long as was asked"
@@ -213,6 +213,10 @@ async def _gone(receive: Receive, listener: Listener) -> None:
     listener.end("gone")
 
 
+def _masked(mask: Mask, messages: bytes) -> bytes:
+    return mask.text(messages.decode()).encode()
+
+
 async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
 
@@ -220,7 +224,7 @@ async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
 # --- messages
 
 
-def _message(event: str, data: object, cursor: Cursor | None = None) -> bytes:
+def _message(event: str, data: object, cursor: Places | None = None) -> bytes:
     body = orjson.dumps(data)
     if b"\n" in body or b"\r" in body:  # between the tokens of JSON that came so; never within a text
         body = body.replace(b"\r", b" ").replace(b"\n", b" ")
@@ -228,11 +232,11 @@ def _message(event: str, data: object, cursor: Cursor | None = None) -> bytes:
     return b"%bevent: %b\ndata: %b\n\n" % (place, event.encode(), body)
 
 
-def _record_message(kind: str, arrived: Arrived, cursor: Cursor) -> bytes:
+def _record_message(kind: str, arrived: Arrived, cursor: Places) -> bytes:
     return _message(kind, arrived_view(arrived), cursor)
 
 
-def _tally_message(tally: Tally, cursor: Cursor) -> bytes:
+def _tally_message(tally: Tally, cursor: Places) -> bytes:
     told = {
         "matched": tally.matched,
         "shown": tally.shown,
@@ -305,8 +309,8 @@ async def newest_of(services: Services, asked: Asked) -> dict[str, Any]:
             if records and size > RECENT_BYTES:
                 break
             records.append(view)
-        if asked.hidden:
-            records = orjson.loads(without_tokens(orjson.dumps(records).decode(), asked.hidden))
+        if asked.wanted.mask:
+            records = orjson.loads(_masked(asked.wanted.mask, orjson.dumps(records)))
         return {"cursor": str(cursor), "records": records}
 
     return await in_scan_thread(services, look)

@@ -93,7 +93,7 @@ class LookupTablePaths:
         except (AuthError, CatalogError, RateLimitedError) as error:
             reply = _refused(error)
         except (OSError, StoreError) as error:  # a full disk, say: the table holds what it held
-            _log.error(texts.TABLE_NOT_WRITTEN, error=str(error), kind=type(error).__name__)
+            _log.error(texts.TABLE_NOT_WRITTEN, exc_info=error)
             return overloaded(texts.TABLE_NOT_WRITTEN, NOT_WRITTEN_RETRY_S), True
         body = Body(b"", 0) if request.method == "GET" else await discard_body(receive, _READ_ON_BYTES)
         return reply, not body.complete

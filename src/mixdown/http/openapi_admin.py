@@ -244,6 +244,15 @@ def _accounts() -> dict[str, dict[str, Operation]]:
         },
         one: {
             "get": _told(one, "showAccount", "Show a service account", _WHOM, _ACCOUNT_VIEW),
+            "patch": _told(
+                one,
+                "changeAccount",
+                "Let a service account end at another time",
+                "Who asks must administer all of the account's projects.",
+                _ACCOUNT_VIEW,
+                body=content(ref("AccountChange"), {"expires": "2099-01-31T00:00:00"}),
+                example_number="account_id",
+            ),
             "delete": _told(
                 one,
                 "deleteAccount",

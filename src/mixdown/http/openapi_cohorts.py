@@ -45,6 +45,7 @@ _OWN: Final = {
     "description": "",
     "group_key": None,
     "where": 'properties["plan"] == "pro"',
+    "behaviors": None,
     "count": 12,
     "created": "2026-11-22T03:53:59",
 }
@@ -52,6 +53,7 @@ _FIELDS: Final = (
     parameter("name", "Unique in the project.", {"type": "string", "maxLength": NAME_LIMIT_CHARS}),
     parameter("description", "For people.", {"type": "string", "maxLength": DESCRIPTION_LIMIT_CHARS}),
     parameter("where", "The expression that members match.", {"type": "string"}),
+    parameter("behaviors", "Counts of events that `where` reads, as JSON.", {"type": "string"}),
     parameter(
         "distinct_ids",
         "Or a list of ids.",
@@ -151,7 +153,8 @@ def _create() -> Operation:
         "createCohort",
         "Mixdown",
         "Save a filter as a cohort",
-        "Either `where` or `distinct_ids` says who is in it. A project has at most "
+        "Either `where` or `distinct_ids` says who is in it. `behaviors` counts what persons did, as in the "
+        "profile query, for `where` to read. A project has at most "
         f"{COHORTS_PER_PROJECT} cohorts. Needs the role analyst, admin or owner.",
         figure_errors(cohorts.OWN_PATH)
         | {"200": response("The cohort that was made.", content(ref("OwnCohortAnswer"), _ok(_OWN)))},

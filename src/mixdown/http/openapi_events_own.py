@@ -96,6 +96,7 @@ _VOLUMES: Final = {
 }
 _COUNTED: Final = {
     "events": 8,
+    "since": 1_792_800_000,
     "names": 1,
     "properties": [{"name": "plan", "count": 8, "kinds": {"string": 8}}],
 }
@@ -233,7 +234,7 @@ def _series() -> dict[str, Operation]:
             _limit(events_own.SERIES_VALUES_LIMIT, events_own.DEFAULT_VALUES, "At most so many values"),
             parameter(
                 "format",
-                "csv: a line for each unit, a column for each value.",
+                "csv: a line for each unit, a column for each value, no text of it a formula.",
                 {"type": "string", "enum": ["json", "csv"]},
             ),
         ),
@@ -274,5 +275,11 @@ def _properties() -> dict[str, Operation]:
             _FROM,
             _TO,
             _limit(PROPERTIES_LIMIT, PROPERTIES_LIMIT),
+            parameter(
+                "recent",
+                "Look at the last days alone that hold so many events at most, and at one of them at least; "
+                "`since` tells (0: at all of them).",
+                {"type": "integer", "minimum": 0, "maximum": events_own.RECENT_LIMIT, "default": 0},
+            ),
         ),
     )

@@ -89,6 +89,10 @@ def read_errors(request: str) -> dict[str, Any]:
             WWW_Authenticate="Basic",
         ),
         "403": told("Good credentials without this right.", "no access to project 2"),
+        "429": told(
+            "Too many attempts with wrong credentials from this address; or queries past a rate limit.",
+            "too many failed attempts from this address: wait a minute",
+        ),
         "413": told("The body is over its limit.", texts.BODY_TOO_LARGE.format(limit=10_485_760)),
         "500": told("A fault of the server's.", texts.INTERNAL, both=True),
         "503": told(
@@ -165,6 +169,7 @@ _PATH_PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any], Any]]] = {
     "id": ("An id.", _WORD, "x"),
     "project_id": ("A project's id.", _NUMBER, 1),
     "account_id": ("A service account's number.", _NUMBER, 1),
+    "annotation_id": ("An annotation's number.", _NUMBER, 1),
     "organization_id": ("The organization; there is one, 1.", _NUMBER, 1),
     "table_id": ("A lookup table's id.", _WORD, "x"),
     "tracking_id": ("A job's `task_id`.", _WORD, "x"),
@@ -176,7 +181,11 @@ _PATH_PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any], Any]]] = {
         {"type": "string", "enum": list(ENTITY_TYPES)},
         "event",
     ),
-    "entity_name": ("An entity's name.", {"type": "string", "minLength": 1, "maxLength": 255}, "bought"),
+    "entity_name": (
+        "An entity's name; blanks around it are no part of it.",
+        {"type": "string", "minLength": 1, "maxLength": 255},
+        "bought",
+    ),
 }
 """What stands in braces in paths: description, schema, an example that a server with one project knows."""
 

@@ -53,8 +53,21 @@ FILTERS: Final = (
     ),
     parameter(
         "include_all_users",
-        "With a cohort that lists ids: also those without a profile; true by default.",
+        "Also those without a profile, of a cohort that lists ids and of those who did what is asked for; "
+        "true by default with a cohort, false with `behaviors`.",
         {"type": "boolean"},
+    ),
+    parameter(
+        "behaviors",
+        'Counts of what persons did, which `where` reads as `behaviors["name"]`: a JSON list of objects with '
+        "`name`, `event_selectors` (a list of `event` and `selector`) and `window`, as 30d, 12h or 4w, or "
+        "`from_date` and `to_date`.",
+        {"type": "string"},
+    ),
+    parameter(
+        "as_of_timestamp",
+        "The time in unix seconds that the windows of `behaviors` end with; now by default.",
+        {"type": "integer", "minimum": 0, "maximum": engage.AS_OF_LIMIT_S},
     ),
 )
 """The parameters that narrow a read of profiles."""
@@ -156,13 +169,12 @@ def _profile_query(number: int) -> dict[str, Operation]:
         " An expression with an error is refused with the position of it; one that takes longer than "
         "`read_timeout_s` as well."
     )
-    not_built = f" Refused by name: {', '.join(engage.NOT_BUILT)}."
     return {
         "get": operation(
             f"queryProfilesByUrl{number or ''}",
             "Reading",
             "Read profiles",
-            description + not_built,
+            description,
             responses,
             parameters=parameters,
             security=READERS,
@@ -171,7 +183,7 @@ def _profile_query(number: int) -> dict[str, Operation]:
             f"queryProfiles{number or ''}",
             "Reading",
             "Read profiles",
-            description + " JSON wins over the form, and the form over the query." + not_built,
+            description + " JSON wins over the form, and the form over the query.",
             responses,
             parameters=(*parameters, ENCODING),
             body=request_body(

@@ -8,7 +8,7 @@ token.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -21,11 +21,10 @@ from mixdown.http.auth import (
     ADMINS,
     READERS,
     Caller,
-    hidden_tokens,
+    mask_of,
     project_of,
     refuse_other_sites,
     require,
-    without_tokens,
 )
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering
@@ -36,13 +35,14 @@ from mixdown.ingest.direct import resend
 from mixdown.ingest.pipeline import rules_of
 from mixdown.ingest.prepare import Rules
 from mixdown.model.errors import AuthError, QueryError, RequestError
+from mixdown.model.masking import Mask
 from mixdown.model.times import iso_seconds
 from mixdown.query.counts import profiles_of
 from mixdown.query.recent import RecentRecord, recent_records
 from mixdown.query.recent_events import RecentEvent
 from mixdown.query.refused import refusals_page
 from mixdown.store.catalog_cache import CatalogView
-from mixdown.store.places import events_place, fold_place
+from mixdown.store.places import first_of, records_waiting
 from mixdown.store.protocols import Project, RefusedRecord, Store
 
 PREFIX: Final = "/api/mixdown"
@@ -69,6 +69,11 @@ class _Asked(NamedTuple):
         ids = [project.id for project in self.projects]
         return [*ids, NO_PROJECT] if self.with_unknown_tokens else ids
 
+    @property
+    def mask(self) -> Mask:
+        """What hides the tokens that are not for the caller's eyes."""
+        return mask_of(self.caller, self.projects)
+
 
 def routes(services: Services) -> list[Route]:
     """The routes of this family."""
@@ -90,19 +95,24 @@ def routes(services: Services) -> list[Route]:
         limit = asked.parameters.integer("limit", DEFAULT_LIMIT, low=1, high=RECORDS_LIMIT)
         before = asked.parameters.integer("before_id", 0, low=1, high=ID_LIMIT) or None
 
-        def call() -> tuple[list[RefusedRecord], bool]:
+        def call() -> tuple[list[dict[str, Any]], bool]:
             filtered = wanted_refusals(services.store, asked.ids, asked.parameters)
-            return refusals_page(
-                services.store.refusals, asked.ids, before_id=before, limit=limit, filtered=filtered
+            found, more = refusals_page(
+                services.store.refusals,
+                asked.ids,
+                before_id=before,
+                limit=limit,
+                filtered=filtered,
+                mask=asked.mask,
             )
+            return [refusal_view(refusal) for refusal in found], more
 
-        found, more = await in_thread(services, call)
-        hidden = hidden_tokens(asked.caller, asked.projects)
-        return _ok([refusal_view(refusal, hidden) for refusal in found], more=more)
+        views, more = await in_thread(services, call)
+        return _ok(views, more=more)
 
     async def reasons(request: Request) -> Response:
         asked = await _ask(request, services)
-        return _ok(await in_thread(services, reasons_view, services.store, asked.ids))
+        return _ok(await in_thread(services, reasons_view, services.store, asked.ids, asked.mask))
 
     endpoints = (
         ("status", status, "GET"),
@@ -147,13 +157,16 @@ def _sends_again(services: Services) -> Callable[[Request], Awaitable[Response]]
 
 def server_status(store: Store, projects: Sequence[Project]) -> dict[str, Any]:
     """How far the log and its readers are, and what each of these projects holds. Blocks."""
-    head, fold, events = store.log.head(), fold_place(store), events_place(store)
+    places = store.places(range(store.partition_count))
+    ever = sum(place.head - first_of(place.partition) for place in places)
+    fold = sum(place.profiles - first_of(place.partition) for place in places)
+    events = sum(place.events - first_of(place.partition) for place in places)
     refused = store.refusals.counts()
     return {
-        "head": head,
+        "head": ever,
         "watermark": fold,
         "events_watermark": events,
-        "behind": max(0, head - min(fold, events)),
+        "behind": records_waiting(places),
         "projects": [
             project_view(store, project, refused.get(project.id, (0, 0))[0]) for project in projects
         ],
@@ -197,11 +210,8 @@ def event_view(event: RecentEvent) -> dict[str, Any]:
     }
 
 
-def refusal_view(refusal: RefusedRecord, hidden: Iterable[str] = ()) -> dict[str, Any]:
-    """A refusal as this API shows it; `record` is the text that arrived, cut where `whole` is false.
-
-    `hidden` are tokens that are not for the reader's eyes.
-    """
+def refusal_view(refusal: RefusedRecord) -> dict[str, Any]:
+    """A refusal as this API shows it; `record` is the text that arrived, cut where `whole` is false."""
     return {
         "id": refusal.id,
         "time": iso_seconds(refusal.time_ms),
@@ -210,7 +220,7 @@ def refusal_view(refusal: RefusedRecord, hidden: Iterable[str] = ()) -> dict[str
         "index": refusal.index,
         "field": refusal.field,
         "message": refusal.message,
-        "record": without_tokens(refusal.record, hidden),
+        "record": refusal.record,
         "whole": refusal.whole,
         "sdk": refusal.sdk,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
@@ -26,6 +26,7 @@ _FALSE: Final = frozenset({"false", "0"})
 _INTEGER_LIMIT_CHARS: Final = 19
 _IN_THREAD_FROM_BYTES: Final = 65_536
 _EMPTY_JSON: Final = frozenset({"", "null", "[]", "{}"})
+_Default = TypeVar("_Default", bool, None)
 
 
 class Parameters:
@@ -33,6 +34,10 @@ class Parameters:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
+
+    def over(self, defaults: Mapping[str, Any]) -> Parameters:
+        """These, and `defaults` where they say nothing."""
+        return Parameters({**defaults, **self._values})
 
     def value(self, name: str) -> Any:
         """The parameter as a JSON value, sent as such or as its text; None when absent."""
@@ -72,8 +77,8 @@ class Parameters:
             raise _wrong(name, f"must be an integer from {low} to {high}")
         return number
 
-    def boolean(self, name: str, *, default: bool) -> bool:
-        """The parameter as a boolean: true, false, True, False, 1, 0."""
+    def boolean(self, name: str, *, default: _Default) -> bool | _Default:
+        """The parameter as a boolean: true, false, True, False, 1, 0; `default` where it is absent."""
         text = self.text(name).strip().lower()
         if not text:
             return default

@@ -87,7 +87,7 @@ def _deletion_routes(services: Services) -> list[Route]:
         deletion = _new_deletion(asked, named, services)
 
         # who is linked with whom is what is folded; where that is late, the fold begins the job in its time
-        behind = await services.watch.wait(services.settings.read_wait_ms)
+        behind = await services.watch.wait(services.settings.read_wait_ms, project=asked.project.id)
 
         def call() -> Deletion:
             store = services.store
@@ -159,7 +159,8 @@ def _retrieval_routes(services: Services) -> list[Route]:
     async def retrieved(request: Request) -> Response:
         asked = await _ask(request, services, "retrieve people's data")
         found = await _retrieval_of(services, asked.project, _tracking_id(request))
-        await services.watch.wait(wait_bound_ms(request, services.settings.read_wait_ms), FOR_ALL)
+        bound_ms = wait_bound_ms(request, services.settings.read_wait_ms)
+        await services.watch.wait(bound_ms, FOR_ALL, project=asked.project.id)
         pieces = person_file(
             services.store, asked.project, found.group_key, found.ids, now_ms=services.now_ms()
         )

@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mixdown.http.engage import PROPERTIES_LIMIT, filters_of
+from mixdown.http.engage import PROPERTIES_LIMIT, counts_events, filters_of, kinds_of
 from mixdown.http.parameters import Parameters
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import begin_read, in_scan_thread, in_thread, json_response
+from mixdown.http.reading import begin_read, in_event_thread, in_scan_thread, in_thread, json_response
 from mixdown.http.services import Services
 from mixdown.http.streaming import streamed
 from mixdown.model.errors import QueryError
@@ -49,17 +49,27 @@ def routes(services: Services) -> list[Route]:
     """The routes of this family."""
 
     async def listing(request: Request) -> Response:
-        read = await begin_read(request, services)
+        read = await begin_read(request, services, kinds_of=kinds_of)
         query = list_query(read.project.id, read.parameters)
         thread = in_scan_thread if query.filters.are_given else in_thread
-        answer = await thread(services, list_answer, services.store, query, now_ms=services.now_ms())
+        if await counts_events(services, query.project, query.filters):
+            thread = in_event_thread
+        answer = await thread(
+            services,
+            list_answer,
+            services.store,
+            query,
+            now_ms=services.now_ms(),
+            reads=services.event_reads,
+            members=services.members,
+        )
         return json_response(answer, behind=read.behind)
 
     async def export(request: Request) -> Response:
-        read = await begin_read(request, services)
+        read = await begin_read(request, services, kinds_of=kinds_of)
         asked = _file(read.project.id, read.parameters)
         now_ms = services.now_ms()
-        pieces = file_pieces(services.store, asked, now_ms=now_ms)
+        pieces = file_pieces(services.store, asked, now_ms=now_ms, reads=services.event_reads)
         response = await streamed(request, services, pieces, TYPES[asked.form], behind=read.behind)
         name = file_name(read.project, asked, now_ms=now_ms)
         response.headers["Content-Disposition"] = f'attachment; filename="{name}"'

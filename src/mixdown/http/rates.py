@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from mixdown.model import texts
-from mixdown.model.errors import RateLimitedError, StoreError
+from mixdown.model.errors import RateLimitedError
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 
@@ -160,8 +160,7 @@ class RateLimits:
         short = self._take(asked)
         if short is not None:
             kind, project, short_s = short
-            with contextlib.suppress(StoreError):
-                self._catalog.refresh()  # only commits look at it otherwise, and there may be none for long
+            self._catalog.refresh_beside()  # only commits look at it otherwise: there may be none for long
             raise RateLimitedError(
                 texts.RATE_LIMITED, retry_after_s=_whole(short_s), limit=kind, project=project
             )

@@ -16,7 +16,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mixdown.http.auth import READERS, Caller, authenticate, caller_inside, project_of, require
+from mixdown.http.auth import READERS, Caller, caller_inside, project_of, require
+from mixdown.http.client_ip import request_ip
 from mixdown.http.cookies import caller_of_cookie
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.services import Services
@@ -34,6 +35,11 @@ PROJECT_ID_LIMIT: Final = 2**53
 TOO_MUCH_MEMORY: Final = (
     "this read of events takes more memory than it may: ask for fewer days (or raise event_read_memory_bytes)"
 )
+TOO_MUCH_TIME: Final = (
+    "this report took longer than {limit_s:g} s: ask for fewer days, or for fewer events by a filter "
+    "(or raise read_timeout_s)"
+)
+_LEAVE_AGAIN_S: Final = 0.1
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -75,13 +81,44 @@ async def in_event_thread(
         raise QueryError(TOO_MUCH_MEMORY, status=400) from None
 
 
-def in_time_of_thread(services: Services, call: Callable[[], _T]) -> Callable[[], _T]:
+async def in_report_thread(request: Request, services: Services, call: Callable[[], _T]) -> _T:
+    """As `in_event_thread`, for a report: ended when whoever asked is gone, refused when it takes too long.
+
+    Raises `QueryError` (400): time, or memory.
+    """
+    caller = patience.Caller()
+    watch = asyncio.create_task(_leave_with(request, caller))
+    try:
+        threads = services.event_threads or services.executor
+        bounded = in_time_of_thread(services, call, caller)
+        return await asyncio.get_running_loop().run_in_executor(threads, bounded)
+    except TooMuchAtOnceError:
+        raise QueryError(TOO_MUCH_MEMORY, status=400) from None
+    except ReadTimeoutError:
+        limit_s = services.settings.read_timeout_s
+        raise QueryError(TOO_MUCH_TIME.format(limit_s=limit_s), status=400) from None
+    finally:
+        watch.cancel()
+
+
+async def _leave_with(request: Request, caller: patience.Caller) -> None:
+    """Tell the threads of a caller to end once the connection is gone: again and again, until they have."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    while True:
+        caller.leave()
+        await asyncio.sleep(_LEAVE_AGAIN_S)
+
+
+def in_time_of_thread(
+    services: Services, call: Callable[[], _T], caller: patience.Caller | None = None
+) -> Callable[[], _T]:
     """`call`, for a thread, with a deadline that begins now. It raises `ReadTimeoutError`."""
     limit_s = services.settings.read_timeout_s
     deadline_s = time.monotonic() + limit_s
 
     def bounded() -> _T:
-        with patience.until(deadline_s, limit_s):
+        with patience.until(deadline_s, limit_s, caller):
             return call()
 
     return bounded
@@ -114,6 +151,7 @@ def sender_of(request: Request, services: Services) -> Callable[[], tuple[Caller
     """What finds the caller, by the catalog as it stands when that is called. Blocks; raises as above."""
     header = request.headers.get("authorization", "")
     inside = caller_inside(request.scope)
+    address = request_ip(request, services.settings)
 
     def look() -> tuple[Caller, CatalogView]:
         view = services.catalog.current()
@@ -121,7 +159,7 @@ def sender_of(request: Request, services: Services) -> Callable[[], tuple[Caller
         caller = inside
         if caller is None and not header and request.scope["path"].startswith(COOKIE_PREFIX):
             caller = caller_of_cookie(request, services.store.catalog, view, now_ms=now_ms)
-        return caller or authenticate(header, view, now_ms=now_ms), view
+        return caller or services.gate.caller(header, view, address=address, now_ms=now_ms), view
 
     return look
 
@@ -133,18 +171,22 @@ async def begin_read(
     wait_limit_ms: int | None = None,
     kinds: int = FOR_PROFILES,
     named: Callable[[Parameters], Sequence[str] | None] | None = None,
+    kinds_of: Callable[[Parameters], int] | None = None,
 ) -> Read:
     """Authenticate, decode, and wait for the readers of `kinds`, `wait_limit_ms` at most where it is given.
 
-    `named` tells the ids of the profiles that the answer depends on, None where it depends on all.
+    `named` tells the ids of the profiles that the answer depends on, None where it depends on all; `kinds_of`
+    the readers that it depends on, where that is a matter of parameters.
     Raises `AuthError`, `QueryError`, `BodyError`, `RateLimitedError`.
     """
     project, parameters = await admitted(request, services)
     setting_ms = services.settings.read_wait_ms
     limit_ms = setting_ms if wait_limit_ms is None else min(wait_limit_ms, setting_ms)
     bound = wait_bound_ms(request, limit_ms)
+    kinds = kinds if kinds_of is None else kinds_of(parameters)
     ids = None if named is None else named(parameters)
-    behind = await services.watch.wait(bound, kinds, None if ids is None else Named(project.id, ids))
+    wanted = None if ids is None else Named(project.id, ids)
+    behind = await services.watch.wait(bound, kinds, wanted, project=project.id)
     return Read(project, parameters, behind)
 
 
@@ -156,6 +198,21 @@ async def admitted(
     what: str = "read",
     read_body: Callable[[], Awaitable[None]] | None = None,
 ) -> tuple[Project, Parameters]:
+    """As `admitted_caller`, for those to whom it is no matter who asks."""
+    _, project, parameters = await admitted_caller(
+        request, services, roles=roles, what=what, read_body=read_body
+    )
+    return project, parameters
+
+
+async def admitted_caller(
+    request: Request,
+    services: Services,
+    *,
+    roles: frozenset[str] = READERS,
+    what: str = "read",
+    read_body: Callable[[], Awaitable[None]] | None = None,
+) -> tuple[Caller, Project, Parameters]:
     """Authenticate, decode and count a query, without waiting: for answers that no profile is part of.
 
     A project that the path names decides over the parameter `project_id`. Where a body is no parameters,
@@ -176,7 +233,7 @@ async def admitted(
     except RateLimitedError as error:
         services.metrics.rate_limited(error.limit, error.project)
         raise
-    return project, parameters
+    return caller, project, parameters
 
 
 def project_id_of(parameters: Parameters) -> int:

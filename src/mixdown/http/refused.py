@@ -12,6 +12,7 @@ from mixdown.http.advice import ADVICE, text_of
 from mixdown.http.metrics import reason_of
 from mixdown.http.parameters import Parameters
 from mixdown.model.errors import QueryError
+from mixdown.model.masking import NOTHING_HIDDEN, Mask
 from mixdown.model.values import clean_text
 from mixdown.query.history import read_time
 from mixdown.store.protocols import RefusalFilter, Store
@@ -41,8 +42,11 @@ def wanted_refusals(store: Store, projects: Sequence[int], parameters: Parameter
     )
 
 
-def reasons_view(store: Store, projects: Sequence[int]) -> list[dict[str, Any]]:
-    """Each reason that refusals of these projects have: how many, where, and what to do; most first."""
+def reasons_view(store: Store, projects: Sequence[int], mask: Mask = NOTHING_HIDDEN) -> list[dict[str, Any]]:
+    """Each reason that refusals of these projects have: how many, where, and what to do; most first.
+
+    What `mask` hides is in no text.
+    """
     found: dict[str, dict[str, Any]] = {}
     for each in store.refusals.reasons(projects):
         reason = reason_of(each.message)
@@ -50,7 +54,7 @@ def reasons_view(store: Store, projects: Sequence[int]) -> list[dict[str, Any]]:
             reason,
             {
                 "reason": reason,
-                "text": text_of(reason) or each.message,
+                "messages": [],
                 "advice": ADVICE.get(reason, ""),
                 "count": 0,
                 "newest_id": 0,
@@ -60,5 +64,9 @@ def reasons_view(store: Store, projects: Sequence[int]) -> list[dict[str, Any]]:
         told["count"] += each.count
         told["newest_id"] = max(told["newest_id"], each.newest_id)
         told["endpoints"].add(each.endpoint)
+        told["messages"].append((each.count, each.message))
+    for reason, told in found.items():
+        messages = [message for _, message in sorted(told.pop("messages"), reverse=True)]
+        told["text"] = mask.text(text_of(reason, messages) or messages[0])
     ordered = sorted(found.values(), key=lambda told: (-told["count"], told["reason"]))
     return [{**told, "endpoints": sorted(told["endpoints"])} for told in ordered]

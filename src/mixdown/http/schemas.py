@@ -18,11 +18,11 @@ from starlette.routing import Route
 
 from mixdown.http.auth import ANALYSTS, refuse_other_sites
 from mixdown.http.parameters import read_object
-from mixdown.http.paths import canonical_path
+from mixdown.http.paths import ANY_TEXT, canonical_path
 from mixdown.http.read_errors import answering
 from mixdown.http.reading import admitted, in_thread, json_response, ok_response, to_its_end
 from mixdown.http.services import Services
-from mixdown.model.dictionary import read_entity_type
+from mixdown.model.dictionary import read_entity_type, read_name
 from mixdown.model.errors import QueryError, RequestError
 from mixdown.query.schemas import Upload, entry_view, read_entries, read_one, upload
 from mixdown.store.protocols import Project
@@ -78,6 +78,7 @@ def _type_routes(services: Services) -> list[Route]:
         entity_type = _entity_type(request)
         name = parameters.text("entity_name")
         if name:
+            name = read_name(name, "entity_name")
             found = await in_thread(services, held.get, project.id, entity_type, name)
             if found is None:
                 raise _missing(entity_type, name)
@@ -91,6 +92,7 @@ def _type_routes(services: Services) -> list[Route]:
         entity_type, name = _entity_type(request), parameters.text("entity_name")
         if not name and "entity_name" in request.query_params:
             raise QueryError("entity_name, is empty: leave it out to delete all of the type", status=400)
+        name = read_name(name, "entity_name") if name else ""
         return _deleted(await to_its_end(services, lambda: held.delete(project.id, entity_type, name)))
 
     return _of(TYPE_PATH, {"GET": listing, "DELETE": delete})
@@ -101,7 +103,7 @@ def _one_routes(services: Services) -> list[Route]:
 
     async def show(request: Request) -> Response:
         project, _ = await admitted(request, services)
-        entity_type, name = _entity_type(request), _entity_name(request)
+        entity_type, name = _entity_type(request), read_name(_entity_name(request), "name")
         found = await in_thread(services, held.get, project.id, entity_type, name)
         if found is None:
             raise _missing(entity_type, name)
@@ -126,10 +128,10 @@ def _one_routes(services: Services) -> list[Route]:
 
     async def delete(request: Request) -> Response:
         project = await _changing(request, services)
-        entity_type, name = _entity_type(request), _entity_name(request)
+        entity_type, name = _entity_type(request), read_name(_entity_name(request), "name")
         return _deleted(await to_its_end(services, lambda: held.delete(project.id, entity_type, name)))
 
-    path = ONE_PATH.replace("{entity_name}", "{entity_name:path}")
+    path = ONE_PATH.replace("{entity_name}", f"{{entity_name:{ANY_TEXT}}}")
     return _of(path, {"GET": show, "POST": create, "PATCH": merge, "DELETE": delete})
 
 

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from mixdown.http.attempts import Attempts
+from mixdown.http.passwords import Gate, Passwords
 from mixdown.http.rates import RateLimits
 from mixdown.ingest.commit import Done
 from mixdown.ingest.prepare import Submission
@@ -22,6 +24,7 @@ from mixdown.model.limits import Limits
 from mixdown.query.events.reader import EventReads
 from mixdown.query.live.arrivals import ArrivalCounts
 from mixdown.query.live.tail import LiveTail
+from mixdown.query.members import Members
 from mixdown.query.waiting import ReaderWatch
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
@@ -49,8 +52,8 @@ class Writer(Protocol):
     def submit_at_once(self, submission: Submission, done: Done) -> bool:
         """Queue a small request without waiting, `done` to be settled; false where it must be submitted."""
 
-    async def beside(self, size_bytes: int, work: Callable[[], _T]) -> _T:
-        """Do pure work on so many bytes: at once, or beside the event loop where they are many."""
+    async def beside(self, size_bytes: int, work: Callable[[], _T], *, asks: bool = False) -> _T:
+        """Do work on so many bytes; beside the event loop where they are many, or it `asks` a store."""
 
     async def refuse_body(
         self, endpoint: str, message: str, body_start: bytes, *, token: str = "", sdk: str = ""
@@ -128,6 +131,11 @@ class Services:
         """Where events are opened; `close_event_reads` ends it."""
         return EventReads(self.store, memory_limit_bytes=self.settings.event_read_memory_bytes)
 
+    @cached_property
+    def members(self) -> Members:
+        """Who did what lists of profiles ask for, as far as this worker has counted lately."""
+        return Members(self.store)
+
     def close_event_reads(self) -> None:
         """Take what reads of events spilt from the disk."""
         if "event_reads" in self.__dict__:
@@ -137,6 +145,22 @@ class Services:
     def export_places(self) -> asyncio.Semaphore:
         """How many answers may be sent while they are made, at a time, by this worker."""
         return asyncio.Semaphore(EXPORTS_AT_ONCE)
+
+    @cached_property
+    def attempts(self) -> Attempts:
+        """How often who has failed to sign in, on all workers."""
+        file = self.rates_file
+        return Attempts(None if file is None else file.with_name(f"{file.name}-attempts"))
+
+    @cached_property
+    def passwords(self) -> Passwords:
+        """Passwords that people chose."""
+        return Passwords()
+
+    @cached_property
+    def gate(self) -> Gate:
+        """Who calls by an `Authorization` header."""
+        return Gate(self.attempts, self.passwords)
 
     @cached_property
     def rates(self) -> RateLimits:

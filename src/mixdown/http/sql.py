@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -17,13 +16,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mixdown.http.auth import READERS, project_of, refuse_other_sites, require
+from mixdown.http.auth import READERS, mask_of, project_of, refuse_other_sites, require
 from mixdown.http.own import PREFIX
 from mixdown.http.parameters import Parameters, read_parameters
 from mixdown.http.read_errors import answering
 from mixdown.http.reading import (
     BEHIND_HEADER,
-    admitted,
+    admitted_caller,
     authenticated,
     ok_response,
     project_id_of,
@@ -32,7 +31,7 @@ from mixdown.http.reading import (
 from mixdown.http.services import Services
 from mixdown.http.streaming import until_gone
 from mixdown.model.errors import QueryError
-from mixdown.query.sql import FORMATS, SqlAnswer, SqlLimits, SqlProcesses, SqlQuery
+from mixdown.query.sql import FORMATS, SqlAnswer, SqlLimits, SqlProcesses, SqlQuery, source_of
 from mixdown.query.sql_schema import schema_view
 from mixdown.store.chunk import FOR_ALL, FOR_PROFILES
 
@@ -53,18 +52,19 @@ _T = TypeVar("_T")
 def routes(services: Services) -> list[Route]:
     """The routes of this file."""
     settings = services.settings
-    folder: Path | None = getattr(services.store, "folder", None)
+    source = source_of(services.store)
     limits = SqlLimits(settings.sql_timeout_s, settings.sql_memory_bytes, settings.sql_rows)
-    processes = None if folder is None else SqlProcesses(folder, limits, at_once=settings.sql_processes)
+    processes = None if source is None else SqlProcesses(source, limits, at_once=settings.sql_processes)
 
     async def sql(request: Request) -> Response:
         refuse_other_sites(request)
-        project, parameters = await admitted(request, services)
-        query = sql_query(project.id, parameters)
+        caller, project, parameters = await admitted_caller(request, services)
+        query = sql_query(project.id, parameters)._replace(mask=mask_of(caller, [project]))
         bound_ms = wait_bound_ms(request, settings.read_wait_ms)
-        behind = await services.watch.wait(bound_ms, FOR_ALL if query.over_events else FOR_PROFILES)
+        kinds = FOR_ALL if query.over_events else FOR_PROFILES
+        behind = await services.watch.wait(bound_ms, kinds, project=project.id)
         if processes is None:
-            raise QueryError("query, this server's data is not in files", status=400)
+            raise QueryError("query, this server's data is in its memory alone", status=400)
         answer = await while_there(request, processes.answer(query))
         return _response(answer, query.form, behind)
 
@@ -115,6 +115,7 @@ def sql_query(project_id: int, parameters: Parameters) -> SqlQuery:
         form,
         over_events=parameters.boolean("events", default=False),
         rows=parameters.integer("limit", 0, low=1, high=ROWS_LIMIT) or None,
+        spreadsheet=parameters.boolean("spreadsheet", default=False),
     )
 
 
