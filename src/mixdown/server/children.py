@@ -26,7 +26,7 @@ import msgspec
 import mixdown
 from mixdown.model.errors import MixdownError
 from mixdown.server import logs
-from mixdown.server.family import READER_ROLES, READY, Inheritance
+from mixdown.server.family import READER_ROLES, READY, Inheritance, reader_names
 from mixdown.settings import Settings, as_env
 
 BACKOFF_FIRST_S: Final = 0.1
@@ -138,7 +138,7 @@ class Nursery:
         self._reports = reports
         self._settings = settings
         self._sockets = sockets
-        self._children = [Child(role, role) for role in READER_ROLES]
+        self._children = [Child(name, role) for name, role in reader_names(settings.fold_workers)]
         self._children += [Child(f"worker-{number}", "worker") for number in range(settings.workers)]
         without_secrets = dataclasses.replace(settings, token="", secret="", account="")
         self._environment = {

@@ -18,7 +18,7 @@ from mixdown.http.metrics import EventsMetrics, count_as
 from mixdown.server import logs
 from mixdown.server.family import METRICS_FOLDER, Inheritance, tell_damage
 from mixdown.settings import Settings
-from mixdown.store.sqlite import open_store
+from mixdown.store.opening import hear_of_damage, holding_of, open_store, read_for_at_most
 from mixdown.store.sqlite.folder import EVENTS_SOCKET, BackupWatch, WakeReceiver
 
 _SWITCH_S: Final = 0.0005  # how long the thread that takes events may wait for the one that closes them
@@ -63,11 +63,9 @@ def run_eventing(settings: Settings, inheritance: Inheritance) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     count_as(inheritance.name, settings.data_dir / METRICS_FOLDER)
-    store = open_store(settings.data_dir, role="events", create=False)
-    store.log.on_damage = tell_damage
-    longest_read_ms = 1000 * max(settings.read_timeout_s, settings.sql_timeout_s)
-    store.events.longest_read_ms = longest_read_ms
-    store.events.grace_ms = max(store.events.grace_ms, longest_read_ms)
+    store = open_store(settings, role="events", create=False)
+    hear_of_damage(store, tell_damage)
+    read_for_at_most(store, 1000 * max(settings.read_timeout_s, settings.sql_timeout_s))
     try:
         wake = WakeReceiver(settings.data_dir, EVENTS_SOCKET)
         try:
@@ -80,7 +78,8 @@ def run_eventing(settings: Settings, inheritance: Inheritance) -> None:
                 parent_fd=inheritance.parent_fd,
                 drain_s=settings.shutdown_timeout_s,
                 reports=_Reports(EventsMetrics()),
-                backups=BackupWatch(settings.data_dir),
+                backups=None if settings.on_postgres else BackupWatch(settings.data_dir),
+                holding=holding_of(store, "events", inheritance.name),
             )
         finally:
             wake.close()

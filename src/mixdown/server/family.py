@@ -19,7 +19,7 @@ import msgspec
 from mixdown.server import logs
 
 READER_ROLES: Final = ("fold", "events")
-"""The children that read the log, one process each: they are named as their roles are."""
+"""The roles of the children that read the log."""
 READY: Final = b"ready\n"
 METRICS_FOLDER: Final = "metrics"
 """The folder, in the data folder, in which all processes of a running server count."""
@@ -37,6 +37,12 @@ def tell_damage(found: Sequence[tuple[int, int, str]]) -> None:
         logs.error("a damaged chunk is set aside", first=first, records=count, reason=reason)
     if len(found) > _DAMAGE_TOLD:
         logs.error("more damaged chunks are set aside: see `mixdown doctor`", chunks=len(found))
+
+
+def reader_names(fold_workers: int) -> list[tuple[str, str]]:
+    """(name, role) of the children that read the log: of several folds all but the first have a number."""
+    folds = ["fold" if not number else f"fold-{number}" for number in range(fold_workers)]
+    return [*((name, "fold") for name in folds), ("events", "events")]
 
 
 class Inheritance(msgspec.Struct, frozen=True):

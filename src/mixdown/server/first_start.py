@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from mixdown.settings import Settings
+from mixdown.store.bounds import PRESET_ACCOUNT_FACT
 from mixdown.store.credentials import new_password, new_secret, new_token, same, secret_hash
 from mixdown.store.protocols import Account, Catalog, Project
 
@@ -43,6 +44,8 @@ def ensure_access(catalog: Catalog, settings: Settings, *, now_ms: int) -> Acces
     user, password = settings.account_parts()
     first = not catalog.projects()
     made_password = ""
+    if (catalog.fact(PRESET_ACCOUNT_FACT) or b"") != user.encode():
+        catalog.set_fact(PRESET_ACCOUNT_FACT, user.encode())
     if user:
         _ensure_owner(catalog, user, password, now_ms)
     elif first:

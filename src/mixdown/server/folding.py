@@ -20,8 +20,8 @@ from mixdown.http.metrics import FoldMetrics, count_as
 from mixdown.server import logs, memory, telemetry
 from mixdown.server.family import METRICS_FOLDER, Inheritance, tell_damage
 from mixdown.settings import Settings
-from mixdown.store.sqlite import open_store
-from mixdown.store.sqlite.folder import BackupWatch, WakeReceiver
+from mixdown.store.opening import hear_of_damage, holding_of, open_store
+from mixdown.store.sqlite.folder import BackupWatch, WakeReceiver, fold_socket
 
 if TYPE_CHECKING:
     from mixdown.server.tracing import Tracing
@@ -89,13 +89,17 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
-    memory.give_large_blocks_pages_of_their_own()
+    if settings.on_postgres:
+        memory.keep_blocks_of_statements()
+    else:
+        memory.give_large_blocks_pages_of_their_own()
     count_as(inheritance.name, settings.data_dir / METRICS_FOLDER)
     tracing = telemetry.begin(inheritance.name, os.environ)
-    store = open_store(settings.data_dir, role="fold", create=False)
-    store.log.on_damage = tell_damage
+    store = open_store(settings, role="fold", create=False)
+    hear_of_damage(store, tell_damage)
     try:
-        wake = WakeReceiver(settings.data_dir)
+        number = int(inheritance.name.partition("-")[2] or 0)
+        wake = WakeReceiver(settings.data_dir, fold_socket(number))
         try:
             gc.freeze()
             gc.set_threshold(*_GC_THRESHOLDS)
@@ -109,8 +113,9 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
                 retention_ms=settings.log_retention_hours * _HOUR_MS,
                 drain_s=settings.shutdown_timeout_s,
                 events=_Reports(FoldMetrics(), tracing),
-                backups=BackupWatch(settings.data_dir),
+                backups=None if settings.on_postgres else BackupWatch(settings.data_dir),
                 history=HistoryKept(settings.history_retention_days, settings.history_limit_gb * _GB),
+                holding=holding_of(store, "fold", inheritance.name),
             )
         finally:
             wake.close()

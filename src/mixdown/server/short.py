@@ -59,7 +59,7 @@ class ShortProtocol(BoundedProtocol):
         try:
             taken = type(self).take(scope, bytes(cycle.body), lambda reply: self._answer(cycle, reply))
         except Exception:  # noqa: BLE001 - a fault of ours must not leave a client without an answer
-            _log.exception("a request failed", path=scope["path"])
+            _log.exception("a request failed")  # its path may say what a client wrote
             cycle.keep_alive = False
             self.loop.call_soon(self._answer, cycle, INTERNAL)
             taken = True

@@ -25,7 +25,7 @@ import orjson
 
 from mixdown import __version__
 from mixdown.http.metrics import SupervisorMetrics, count_as
-from mixdown.model.errors import MixdownError
+from mixdown.model.errors import CatalogError, MixdownError
 from mixdown.server import logs, telemetry
 from mixdown.server.children import Nursery, Sockets
 from mixdown.server.family import METRICS_FOLDER
@@ -33,7 +33,8 @@ from mixdown.server.first_start import Access, ensure_access, short_presets
 from mixdown.server.greeting import greeting
 from mixdown.server.listening import address_of, is_loopback, listen, tls_context
 from mixdown.settings import Settings
-from mixdown.store.sqlite import open_store
+from mixdown.store.moving.source import refuse_moved
+from mixdown.store.opening import open_store
 from mixdown.store.sqlite.folder import FolderLock
 
 LOCK_WAIT_S: Final = 10.0
@@ -81,6 +82,8 @@ def _serve(settings: Settings) -> int:
     tls_context(settings)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(FolderLock(settings.data_dir).acquire(LOCK_WAIT_S))
+        if not settings.on_postgres:
+            refuse_moved(settings.data_dir)
         public = stack.enter_context(listen(settings.host, settings.port))
         internal = None
         if settings.internal_port:
@@ -112,9 +115,12 @@ def _serve(settings: Settings) -> int:
 
 
 def _ensure_access(settings: Settings) -> Access:
-    store = open_store(settings.data_dir, role="cli", create=True)
+    store = open_store(settings, role="cli", create=True)
     try:
-        return ensure_access(store.catalog, settings, now_ms=time.time_ns() // 1_000_000)
+        try:
+            return ensure_access(store.catalog, settings, now_ms=time.time_ns() // 1_000_000)
+        except CatalogError:  # another node may be at its first start too: what it made is there now
+            return ensure_access(store.catalog, settings, now_ms=time.time_ns() // 1_000_000)
     finally:
         store.close()
 

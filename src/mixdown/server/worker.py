@@ -42,7 +42,7 @@ from mixdown.server.renewal import Renewal
 from mixdown.server.short import with_short_way
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
-from mixdown.store.sqlite import open_store
+from mixdown.store.opening import open_store
 from mixdown.store.sqlite.folder import WakeSender
 
 RATES_FILE: Final = "rates"
@@ -133,12 +133,12 @@ def run_worker(settings: Settings, inheritance: Inheritance) -> None:
     public = _listener(inheritance.listen_fd)
     internal = _listener(inheritance.internal_fd)
     with contextlib.ExitStack() as stack:
-        store = open_store(settings.data_dir, role="worker", create=False)
+        store = open_store(settings, role="worker", create=False)
         stack.callback(store.close)
         executor = _threads(stack, READ_THREADS, "read")
         scans = _threads(stack, SCAN_THREADS, "scans")
         writing = _threads(stack, WRITE_THREADS, "write", niceness=_LARGE_NICENESS)
-        wake = WakeSender(settings.data_dir)
+        wake = WakeSender(settings.data_dir, settings.fold_workers)
         stack.callback(wake.close)
         tracing = telemetry.begin(inheritance.name, os.environ)
         if tracing is not None:
