@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from mixdown.explorer.decoding import PIECE_BYTES, decoded
 from mixdown.explorer.problems import Problem
 from mixdown.http.app import APP_KEY
 from mixdown.http.auth import CALLER_KEY, Caller
@@ -107,6 +108,8 @@ class Inside(NamedTuple):
                 raise Problem(FAILED, status=500) from None
         if gathered.left.is_set():
             raise Problem(TOO_LARGE.format(limit=limit_bytes // (1024 * 1024)), status=413)
+        if gathered.size_bytes > PIECE_BYTES:
+            return await asyncio.to_thread(gathered.answer)
         return gathered.answer()
 
     def relay(self, headers: Mapping[str, str], *, streamed: bool) -> Response:
@@ -165,7 +168,7 @@ class _Gathered:
         self.left = asyncio.Event()
         self._headers: Iterable[tuple[bytes, bytes]] = ()
         self._pieces: list[bytes] = []
-        self._size_bytes = 0
+        self.size_bytes = 0
 
     async def send(self, message: _Message) -> None:
         if message["type"] == "http.response.start":
@@ -173,8 +176,8 @@ class _Gathered:
             self._headers = message.get("headers", ())
             return
         piece = message.get("body", b"")
-        self._size_bytes += len(piece)
-        if self._size_bytes > self._limit_bytes:
+        self.size_bytes += len(piece)
+        if self.size_bytes > self._limit_bytes:
             self._pieces.clear()
             self.left.set()
         else:
@@ -186,8 +189,8 @@ class _Gathered:
         data: Any = None
         if body and "json" in headers.get("content-type", "").partition(";")[0]:
             try:
-                data = orjson.loads(body)
-            except orjson.JSONDecodeError:
+                data = decoded(body)
+            except ValueError:
                 data = body.decode("utf-8", "replace")  # one JSON text a line, say
         elif body:
             data = body.decode("utf-8", "replace")

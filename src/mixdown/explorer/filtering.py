@@ -118,7 +118,7 @@ def filter_view(visit: Visit, asked: Asked, read: Filtering, properties: Mapping
         "is_rows": read.conditions is not None,
         "is_broken": read.conditions is None and bool(read.problem),
         "joined": read.conditions.joined if read.conditions is not None else ALL,
-        "rows": [_row_view(row, properties) for row in shown],
+        "rows": [row_view(row, properties) for row in shown],
         "names": list(islice(properties, NAMES_SUGGESTED)),
         "urls": {
             "apply": visit.path(f"{asked.place}/apply"),
@@ -129,7 +129,8 @@ def filter_view(visit: Visit, asked: Asked, read: Filtering, properties: Mapping
     }
 
 
-def _row_view(row: Row, properties: Mapping[str, Any]) -> dict[str, Any]:
+def row_view(row: Row, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the builder, its comparisons in the order that suits the type of its property."""
     operator = OPERATORS[row.operator]
     kind = KINDS.get(_type(row.property, properties), "")
     kinds = list(dict.fromkeys(each.kind for each in OPERATORS.values()))

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import orjson
 import structlog
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -39,8 +39,10 @@ from mixdown.explorer.problems import (
 )
 from mixdown.explorer.static_files import asset
 from mixdown.explorer.visit import Form, Visit
-from mixdown.http.auth import READERS, Caller, authenticate, caller_of
+from mixdown.http.auth import READERS, Caller, caller_of
+from mixdown.http.client_ip import request_ip
 from mixdown.http.cookies import COOKIE_NAME, signed_in
+from mixdown.http.paths import ANY_TEXT, TextConvertor
 from mixdown.http.read_errors import error_response, read_error
 from mixdown.http.reading import in_thread
 from mixdown.http.services import Services
@@ -67,24 +69,16 @@ _PROJECTS_SHOWN: Final = 20
 _RAISED = (Problem, RequestError, OverloadedError, RateLimitedError, StoreError)
 
 
-class _ProjectConvertor(Convertor[str]):
+class _ProjectConvertor(TextConvertor):
     """A project's id in a path: nothing else is one, so that `/explorer/projects` is another page."""
 
     regex = "[1-9][0-9]{0,15}"
 
-    def convert(self, value: str) -> str:
-        """As it is: the visit looks it up."""
-        return value
 
-    def to_string(self, value: str) -> str:
-        """Likewise."""
-        return value
-
-
-class _ElsewhereConvertor(_ProjectConvertor):
+class _ElsewhereConvertor(TextConvertor):
     """Any path but one that takes no GET at all, which has an answer of its own for that."""
 
-    regex = "(?!sign-out$).*"
+    regex = "(?!sign-out$)(?s:.*)"
 
 
 register_url_convertor("project", _ProjectConvertor())
@@ -194,12 +188,13 @@ class Frame:
         cookie = request.cookies.get(COOKIE_NAME, "")
         header = request.headers.get("authorization", "") if takes_header else ""
         now_ms = self.services.now_ms()
+        address = request_ip(request, self.services.settings)
 
         def look() -> Visit | None:
             view = self.services.catalog.current()
             found = None
             if header:
-                caller = authenticate(header, view, now_ms=now_ms)
+                caller = self.services.gate.caller(header, view, address=address, now_ms=now_ms)
                 account = view.accounts.get(caller.name) or _account_of(caller)
             else:
                 found = signed_in(cookie, self.services.store.catalog, view, now_ms=now_ms)
@@ -411,7 +406,7 @@ def not_found(frame: Frame) -> list[Route]:
         guarded = frame._guarded(answer, READERS, server=True)  # noqa: SLF001 - these are the frame's own
         return Route(path, guarded, methods=["GET"], include_in_schema=False)
 
-    return [route(f"{PROJECT}/{{rest:path}}"), route(f"{PREFIX}/{{rest:elsewhere}}"), route(PREFIX)]
+    return [route(f"{PROJECT}/{{rest:{ANY_TEXT}}}"), route(f"{PREFIX}/{{rest:elsewhere}}"), route(PREFIX)]
 
 
 @cache

@@ -34,6 +34,7 @@ class _Declared(NamedTuple):
 _PROJECT: Final = (
     _Declared("start", "Start", "", key="s"),
     _Declared("live", "Live", "live", key="l"),
+    _Declared("reports", "Reports", "reports", key="o"),
     _Declared("users", "Users", "users", heading="People", key="u"),
     _Declared("groups", "", "groups"),
     _Declared("cohorts", "Cohorts", "cohorts", key="c"),

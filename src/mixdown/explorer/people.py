@@ -161,7 +161,7 @@ def row_view(visit: Visit, asked: Asked, result: Mapping[str, Any], columns: Seq
         "url": visit.path("profile", id=profile_id, group_key=asked.group_key or None),
         "title": shown,
         "email": email if type(email) is str and email != shown else "",
-        "initials": _initials(shown),
+        "initials": initials(shown),
         "hue": sum(profile_id.encode()) % _HUES,
         "last_seen": time_ms(properties.get(LAST_SEEN)),
         "cells": [
@@ -184,7 +184,8 @@ def _name(properties: Mapping[str, Any]) -> str:
     return " ".join(part for part in parts if type(part) is str and part.strip())
 
 
-def _initials(text: str) -> str:
+def initials(text: str) -> str:
+    """One or two letters that stand for a profile where others have a picture."""
     words = [word for word in re.split(r"[\s@._\-]+", text) if word and word[0].isalnum()]
     return "".join(word[0] for word in words[:2]).upper() or "·"
 

@@ -39,7 +39,9 @@ NO_ROWS: Final[Mapping[str, Any]] = {
     "problem_text": "",
 }
 _NOW: Final = {"X-Mixdown-Wait": "50"}
-_left: Final[set[asyncio.Task[Answer]]] = set()
+LEFT_LIMIT: Final = 4
+"""So many sorts run on with nobody waiting; of more, the oldest ends."""
+_left: Final[dict[asyncio.Task[Answer], None]] = {}
 
 
 async def first_rows(visit: Visit, asked: Asked, names: Sequence[str]) -> Mapping[str, Any]:
@@ -151,11 +153,15 @@ async def _sorted(visit: Visit, asked: Asked, names: Sequence[str], *, patient: 
 
 
 def _leave(asking: asyncio.Task[Answer]) -> None:
-    """Let a question run to its end without anybody waiting."""
-    _left.add(asking)
+    """Let a question run on without anybody waiting: to its end, or until others were left behind it."""
+    _left[asking] = None
+    while len(_left) > LEFT_LIMIT:
+        oldest = next(iter(_left))
+        del _left[oldest]
+        oldest.cancel()
 
     def ended(task: asyncio.Task[Answer]) -> None:
-        _left.discard(task)
+        _left.pop(task, None)
         if not task.cancelled():
             task.exception()
 

@@ -13,17 +13,24 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from mixdown.explorer.attempts import Attempts
 from mixdown.explorer.frame import SIGN_IN, Frame, comes_from_elsewhere
 from mixdown.explorer.notices import safe_next, secure
 from mixdown.explorer.policy import PREFIX, is_tls, page_response, server_address, server_host
 from mixdown.explorer.problems import FORM_EXPIRED, STORE_DOWN, Problem
 from mixdown.explorer.visit import Form, is_same_origin, read_form
 from mixdown.http.auth import READERS, caller_of
-from mixdown.http.client_ip import client_ip
-from mixdown.http.cookies import COOKIE_NAME, COOKIE_TTL_S, cookie_key, is_csrf_token, sign, signed_in
-from mixdown.http.reading import in_thread, to_its_end
-from mixdown.model.errors import StoreError
+from mixdown.http.client_ip import request_ip
+from mixdown.http.cookies import (
+    COOKIE_NAME,
+    COOKIE_TTL_S,
+    cookie_key,
+    is_csrf_token,
+    sign,
+    sign_out,
+    signed_in,
+)
+from mixdown.http.reading import to_its_end
+from mixdown.model.errors import AuthError, StoreError
 from mixdown.store.catalog_cache import CatalogView
 from mixdown.store.protocols import Account
 
@@ -31,8 +38,19 @@ SIGN_OUT: Final = f"{PREFIX}/sign-out"
 FORM_LIMIT_BYTES: Final = 8192
 FAILURE_PAUSE_S: Final = 0.5
 WRONG_PASSWORD: Final = "No service account has this name and password."
+BUSY: Final = "Too many people sign in at once. Please try again."
 TOO_OFTEN: Final = "Too many failed attempts from your address. Wait a minute, then try again."
 MAY_NOT_READ: Final = "This account may only import; it cannot read."
+
+
+def set_cookie(response: Response, value: str) -> None:
+    """Give a browser the cookie of a session; `secure` it before it leaves."""
+    response.set_cookie(COOKIE_NAME, value, max_age=COOKIE_TTL_S, httponly=True, samesite="strict")
+
+
+async def pause_after_failure() -> None:
+    """What a wrong password costs whoever waits for the answer."""
+    await asyncio.sleep(FAILURE_PAUSE_S)
 
 
 class Session:
@@ -41,8 +59,6 @@ class Session:
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
         self._services = frame.services
-        self._attempts = Attempts()
-        self._trusted = frame.services.settings.trusted_networks()
 
     def routes(self) -> list[Route]:
         """The routes of this file."""
@@ -90,46 +106,59 @@ class Session:
             return self._page(request, wanted=wanted, problem=STORE_DOWN, status=503)
 
     async def _checked(self, request: Request, name: str, password: str, wanted: str) -> Response:
-        address, now_ms = self._address(request), self._services.now_ms()
-        if not self._attempts.may_try(address, name, now_s=now_ms // 1000):
+        services = self._services
+        address, now_ms = request_ip(request, services.settings), services.now_ms()
+        attempts, now_s = services.attempts, now_ms / 1000
+        if not attempts.may_try(address, name, now_s=now_s):
             raise Problem(TOO_OFTEN, status=429)
-        self._attempts.failed(address, name, now_s=now_ms // 1000)
+        attempts.failed(address, name, now_s=now_s)
 
         def look() -> tuple[Account | None, bytes]:
-            view = self._services.catalog.current()
+            view = services.catalog.current()
             account = view.account(name, password, now_ms=now_ms)
-            return account, cookie_key(self._services.store.catalog)
+            if account is None:
+                account = services.passwords.account(view, name, password, now_ms=now_ms)
+            return account, cookie_key(services.store.catalog)
 
         try:
-            account, key = await to_its_end(self._services, look)
+            account, key = await to_its_end(services, look)
+        except AuthError:
+            attempts.forgive(address, name, now_s=now_s)
+            raise Problem(BUSY, status=429) from None
         except BaseException:
-            self._attempts.forgive(address, name)
+            attempts.forgive(address, name, now_s=now_s)
             raise
         if account is None:
-            await asyncio.sleep(FAILURE_PAUSE_S)
+            await pause_after_failure()
             raise Problem(WRONG_PASSWORD, status=401)
-        self._attempts.forgive(address, name)
+        attempts.forgive(address, name, now_s=now_s)
         if not caller_of(account).roles & READERS:
             raise Problem(MAY_NOT_READ, status=403)
         response = RedirectResponse(wanted, status_code=303, headers={"Cache-Control": "no-store"})
         value = sign(key, account, now_s=now_ms // 1000)
-        response.set_cookie(COOKIE_NAME, value, max_age=COOKIE_TTL_S, httponly=True, samesite="strict")
-        secure(response, is_tls=is_tls(request, self._services.settings))
+        set_cookie(response, value)
+        secure(response, is_tls=is_tls(request, services.settings))
         return response
 
     async def sign_out(self, request: Request) -> Response:
-        """Take the cookie back, if the form brings the token that belongs to it."""
+        """End the session and take its cookie back, if the form brings the token that belongs to it."""
         form = await self._form(request)
         cookie = request.cookies.get(COOKIE_NAME, "")
 
         def look() -> bool:
             view: CatalogView = self._services.catalog.current()
             now_ms = self._services.now_ms()
-            found = signed_in(cookie, self._services.store.catalog, view, now_ms=now_ms)
-            return found is None or (form is not None and is_csrf_token(found, form.text("csrf")))
+            catalog = self._services.store.catalog
+            found = signed_in(cookie, catalog, view, now_ms=now_ms)
+            if found is None:
+                return True
+            if form is None or not is_csrf_token(found, form.text("csrf")):
+                return False
+            sign_out(catalog, found, now_ms=now_ms)
+            return True
 
         try:
-            may = await in_thread(self._services, look)
+            may = await to_its_end(self._services, look)
         except StoreError:
             return self._page(request, problem=STORE_DOWN, status=503)
         if not may:
@@ -148,13 +177,6 @@ class Session:
             problem_text=problem,
         )
         return page_response(html, server_host(request, settings), status=status)
-
-    def _address(self, request: Request) -> str:
-        """Who tries: the client's own address where a proxy that is trusted names it."""
-        peer = request.client.host if request.client else ""
-        forwarded = [value.encode("latin-1") for value in request.headers.getlist("x-forwarded-for")]
-        real = request.headers.get("x-real-ip", "").encode("latin-1")
-        return client_ip(peer, forwarded, real, self._trusted)
 
     async def _form(self, request: Request) -> Form | None:
         """The fields of a small form that a page of this server sent; None for anything else."""

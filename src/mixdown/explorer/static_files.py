@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mixdown.explorer.policy import STATIC
+from mixdown.http.paths import ANY_TEXT
 
 FOLDER: Final = Path(__file__).parent / "static"
 _TYPES: Final[Mapping[str, str]] = {
@@ -66,7 +67,7 @@ def asset(name: str) -> str:
 
 def routes() -> list[Route]:
     """The route of this file."""
-    return [Route(f"{STATIC}/{{name:path}}", static_file, methods=["GET"])]
+    return [Route(f"{STATIC}/{{name:{ANY_TEXT}}}", static_file, methods=["GET"])]
 
 
 async def static_file(request: Request) -> Response:

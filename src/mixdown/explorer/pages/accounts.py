@@ -15,6 +15,7 @@ from starlette.routing import Route
 from mixdown.explorer.confirming import confirmed, still_seen
 from mixdown.explorer.frame import Frame, Problem, Visit, see_other
 from mixdown.explorer.pages.settings import ACCOUNTS
+from mixdown.http.accounts import NEVER
 from mixdown.http.auth import ADMINS
 from mixdown.model.names import PROJECT_ROLES
 from mixdown.store.accounts import OWNER_ROLE
@@ -53,6 +54,7 @@ def routes(frame: Frame) -> list[Route]:
         *frame.view("/account", "accounts/one.html", one, title="Account", section="accounts", **common),
         frame.action("/accounts/create", create, **common),
         frame.action("/account/rotate", rotate, **common),
+        frame.action("/account/end", end, **common),
         frame.action("/account/grant", grant, **common),
         frame.action("/account/revoke", revoke, **common),
         frame.action("/account/delete", delete, **common),
@@ -119,7 +121,7 @@ async def _one(visit: Visit, number: int) -> dict[str, Any]:
         "title": account["username"],
         **choices,
         "addable": [project for project in choices["administered"] if project["id"] not in held],
-        "may_rotate": visit.caller.is_owner
+        "may_change": visit.caller.is_owner
         or (known is not None and all(visit.caller.sees(project, ADMINS) for project, _ in known.grants)),
         "leaves_no_owner": _leaves_no_owner(visit, account["username"]),
         "made": None,
@@ -183,6 +185,16 @@ async def grant(visit: Visit) -> Response:
     )
     answer.good()
     return _back(visit, account, "The role is set.")
+
+
+async def end(visit: Visit) -> Response:
+    """Let an account end at another time, or never."""
+    account, form = await _named(visit), await visit.form()
+    await _confirmed_if_own(visit, account)
+    given = form.text("expires").strip()
+    answer = await visit.ask("PATCH", f"{ACCOUNTS}/{account['id']}", body={"expires": given or NEVER})
+    answer.good()
+    return _back(visit, account, "Its end is set." if given else "It has no end any more.")
 
 
 async def revoke(visit: Visit) -> Response:

@@ -35,6 +35,8 @@ TOPS: Final = (5, 10, 20, 50)
 DEFAULT_TOP: Final = 10
 SAMPLES: Final = 20
 PROPERTIES_SHOWN: Final = 60
+EVENTS_LOOKED_AT: Final = 100_000
+"""Of how many events the properties are counted, where there are more: the newest, by whole days."""
 VALUES_SHOWN: Final = 10
 NAME_LIMIT_CHARS: Final = 1000
 WHERE_LIMIT_CHARS: Final = 20_000
@@ -284,7 +286,7 @@ async def _csv(visit: Visit) -> Response:
 
 async def _properties(visit: Visit) -> Mapping[str, Any]:
     asked = _Asked(visit)
-    params = {"event": [asked.name], **asked.range.params}
+    params = {"event": [asked.name], "recent": EVENTS_LOOKED_AT, **asked.range.params}
     found = (await visit.ask("GET", PROPERTIES, params=params, headers=WAIT)).good()["results"]
     whole = max(found["events"], 1)
     own = asked.own

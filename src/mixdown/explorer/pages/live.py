@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from mixdown.explorer.frame import Frame, Visit
 from mixdown.explorer.policy import PREFIX
-from mixdown.http.auth import ADMINS, ANALYSTS
+from mixdown.http.auth import ADMINS
 from mixdown.query.live.pieces import EVENT, KINDS, LINK, REFUSAL, UPDATE
 
 SHOWN: Final = 50
@@ -31,9 +31,9 @@ _VERBS: Final = {
 }
 _UNKNOWN, _PROJECT, _ALL = "", "project", "all"
 _TOKENS: Final = (
-    (_UNKNOWN, "This project, and unknown tokens"),
-    (_PROJECT, "This project"),
-    (_ALL, "Every project"),
+    (_UNKNOWN, "This project's, and unknown"),
+    (_PROJECT, "This project's alone"),
+    (_ALL, "Every project's"),
 )
 
 
@@ -80,8 +80,8 @@ async def build(visit: Visit) -> Mapping[str, Any]:
 
 
 def _tokens(visit: Visit) -> dict[int, str]:
-    """The tokens that a record is sent again with; consumers see none."""
-    return {visit.project.id: visit.project.token} if visit.may(ANALYSTS) else {}
+    """The tokens that a record is sent again with; admins alone see them."""
+    return {visit.project.id: visit.project.token} if visit.may(ADMINS) else {}
 
 
 def _query(params: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from mixdown.explorer.confirming import confirmed, still_seen
 from mixdown.explorer.frame import Frame, Visit, see_other
 from mixdown.http.admin import RATE_LIMITS
-from mixdown.http.auth import ADMINS, ANALYSTS, OWNERS
+from mixdown.http.auth import ADMINS, OWNERS
 from mixdown.model.names import ID_MERGE
 from mixdown.settings import SETTINGS
 from mixdown.store.bounds import REFUSAL_BYTES_PER_PROJECT, REFUSALS_PER_PROJECT
@@ -68,7 +68,6 @@ def routes(frame: Frame) -> list[Route]:
 async def build(visit: Visit) -> Mapping[str, Any]:
     """The project as the API shows it to this visitor, and what the server decides for it."""
     project = (await visit.ask("GET", f"{PROJECTS}/{visit.project.id}")).good()["results"]
-    project["token"] = visit.project.token if visit.may(ANALYSTS) else None
     accounts = await _accounts(visit) if visit.may(ADMINS) else []
     settings = visit.services.settings
     declared = {setting.name: setting for setting in SETTINGS}

@@ -163,7 +163,12 @@ async def download(visit: Visit) -> Response:
     kind = form.text("format")
     if kind not in _KINDS:
         raise Problem("Download as CSV, JSON or lines of JSON.")
-    asked = {"query": _plain(form.text("q")), "events": _over(form.text("over")) == _EVENTS, "format": kind}
+    asked = {
+        "query": _plain(form.text("q")),
+        "events": _over(form.text("over")) == _EVENTS,
+        "format": kind,
+        "spreadsheet": kind == "csv",
+    }
     answer = await visit.ask("POST", PATH, body=asked)
     body = answer.good()
     if kind == "json":

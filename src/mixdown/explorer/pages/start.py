@@ -17,7 +17,7 @@ from starlette.routing import Route
 from mixdown.explorer.frame import Frame, Visit
 from mixdown.explorer.policy import data_headers
 from mixdown.explorer.snippets import SNIPPETS, TOKEN, chosen, code_for, is_shown_with
-from mixdown.http.auth import ANALYSTS
+from mixdown.http.auth import ADMINS
 from mixdown.model.times import iso_seconds
 from mixdown.query.live.pieces import EVENT, LINK, REFUSAL, UPDATE
 
@@ -62,7 +62,7 @@ async def build(visit: Visit) -> Mapping[str, Any]:
     return {
         **totals,
         "is_new": not project["users"] and not project["groups"],
-        "token": visit.project.token if visit.may(ANALYSTS) else "",
+        "token": visit.project.token if visit.may(ADMINS) else "",
         **await _snippet(visit),
     }
 
@@ -76,7 +76,7 @@ async def _totals(visit: Visit) -> Mapping[str, Any]:
 
 async def _snippet(visit: Visit) -> Mapping[str, Any]:
     """The snippet of the SDK that was chosen, and the names of all."""
-    token = visit.project.token if visit.may(ANALYSTS) else TOKEN
+    token = visit.project.token if visit.may(ADMINS) else TOKEN
     snippet = chosen(visit.text("sdk"))
     plain = visit.address.startswith("http:")
     return {

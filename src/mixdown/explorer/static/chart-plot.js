@@ -2,6 +2,7 @@
 // Checked data, a kind and an element enter; a handle to the drawn chart leaves. No data is fetched here.
 
 import { brief, mark } from "./chart-format.js";
+import { dashOf, drawLabels, drawNotes, fillOf, labelsRoom, pointsOf } from "./chart-marks.js";
 
 const LIBRARY = new URL("./vendor/uPlot.iife.min.js", import.meta.url);
 const COLOURS = 8;
@@ -16,6 +17,9 @@ const STEPS = {
 };
 const MARK_PX = 68;
 const POINTS_UP_TO = 60;
+const MARKS = 16;
+const BAR_PART = 0.72;
+const BAR_PX = 56;
 let library;
 
 /** uPlot; loaded when the first chart wants it. */
@@ -47,6 +51,7 @@ export function coloursOf(figure) {
     series,
     other: named("--chart-other", "#8b9592"),
     ink: named("--dim", "#586562"),
+    text: named("--ink", "#16201e"),
     grid: named("--line", "#e1e6e4"),
     back: named("--card", "#ffffff"),
     font: `12px ${style.fontFamily || "sans-serif"}`,
@@ -87,7 +92,8 @@ function stepOf(x) {
   return Number.isFinite(step) && step > 0 ? step : DAY;
 }
 
-function rangeOfX(x, isBars) {
+function rangeOfX(x, isBars, hasLabels) {
+  if (hasLabels) return [x[0] - 0.4, x[x.length - 1] + 0.4];
   const step = stepOf(x);
   const room = isBars ? step / 2 : x.length > 1 ? 0 : DAY / 2;
   return [x[0] - room, x[x.length - 1] + room];
@@ -102,9 +108,9 @@ function rangeOfY(low, high) {
 /** Marks at the buckets themselves: every so many of them, from the first. */
 function splitsAt(read) {
   return (plot) => {
-    const { x, step: unit } = read();
+    const { x, step: unit, labels } = read();
     const fit = Math.max(1, Math.floor(plot.bbox.width / devicePixelRatio / MARK_PX));
-    const every = (STEPS[unit] ?? STEPS.day).find((step) => x.length / step <= fit) ?? Math.ceil(x.length / fit);
+    const every = (STEPS[unit] ?? STEPS[labels ? "minute" : "day"]).find((step) => x.length / step <= fit) ?? Math.ceil(x.length / fit);
     return x.filter((_, place) => place % every === 0);
   };
 }
@@ -120,13 +126,15 @@ function axesOf(read, colours, zone) {
     size: 30,
     gap: 6,
     values: (_plot, splits) => {
+      const { labels } = read();
+      if (labels) return splits.map((split) => labels[split] ?? "");
       const apart = splits.length > 1 ? splits[1] - splits[0] : DAY;
       const { x } = read();
       const span = x[x.length - 1] - x[0];
       return splits.map((split) => mark(split, apart, span, zone));
     },
   };
-  if (data.step) times.splits = splitsAt(read);
+  if (data.step || data.labels) times.splits = splitsAt(read);
   const wholeOnly = data.series.every((series) => series.values.every((value) => Number.isInteger(value ?? 0)));
   const figures = {
     ...common,
@@ -134,7 +142,7 @@ function axesOf(read, colours, zone) {
     gap: 6,
     space: 36,
     size: (_plot, texts) => 16 + 7 * Math.max(2, ...(texts ?? [""]).map((text) => text.length)),
-    values: (_plot, splits) => splits.map(brief),
+    values: (_plot, splits) => splits.map((split) => (data.percent ? `${brief(split)} %` : brief(split))),
   };
   if (wholeOnly) figures.incrs = wholeSteps();
   return [times, figures];
@@ -146,18 +154,47 @@ function wholeSteps() {
   return found;
 }
 
-function seriesOf(uPlot, kind, place, series, colours, isStacked, count) {
+function seriesOf(uPlot, kind, { place, series }, colours, { isStacked, several, count }) {
   const colour = colourOf(colours, series, place);
   if (kind === "bars") {
-    return { stroke: colour, fill: colour, width: 0, paths: uPlot.paths.bars({ size: [0.72, 56] }), points: { show: false } };
+    const fill = fillOf(place, colour, colours.back);
+    return { stroke: colour, fill: () => fill, width: place ? 1 : 0, paths: uPlot.paths.bars({ size: [BAR_PART, BAR_PX] }), points: { show: false } };
   }
+  const isMarked = count === 1 || (kind === "line" && (several || count <= POINTS_UP_TO));
   const made = {
     stroke: colour,
     width: isStacked ? 1.5 : 2,
-    points: { show: count === 1 || (kind === "line" && count <= POINTS_UP_TO), size: 5, fill: colour, width: 0 },
+    dash: kind === "line" ? dashOf(place) : [],
+    points: isMarked ? pointsOf(place, colour, several ? MARKS : POINTS_UP_TO) : { show: false },
   };
-  if (kind === "area") made.fill = tint(colour, colours, isStacked ? 0.55 : 0.14);
+  const fill = isStacked && place ? fillOf(place, colour, colours.back) : tint(colour, colours, isStacked ? 0.75 : 0.14);
+  if (kind === "area") made.fill = () => fill;
   return made;
+}
+
+/**
+ * Where each series ends, for its name. In a stack that is the middle of what it adds to the last bucket with anything
+ * in it (what has just begun is often empty); what adds nothing there has its name in the legend alone.
+ */
+function endsOf(plot, order, colours, { isStacked, isBars }) {
+  const [times, top] = plot.data;
+  const full = isStacked ? top.findLastIndex((sum) => sum > 0) : -1;
+  return order.flatMap(({ series, place }, number) => {
+    const values = plot.data[number + 1];
+    const last = isStacked ? full : values.findLastIndex((value) => value !== null && value !== undefined);
+    if (last < 0) return [];
+    const under = isStacked && number + 2 < plot.data.length ? plot.data[number + 2][last] : 0;
+    if (isStacked && !(values[last] > under)) return [];
+    const middle = isStacked ? (values[last] + under) / 2 : values[last];
+    const x = isStacked ? plot.valToPos(times[last], "x", true) + (isBars ? halfBar(plot) : 0) : Infinity;
+    return [{ label: series.label, x, y: plot.valToPos(middle, "y", true), colour: colourOf(colours, series, place) }];
+  });
+}
+
+/** Half the width of a bar on the canvas. */
+function halfBar(plot) {
+  const step = plot.valToPos(plot.data[0][0] + stepOf(plot.data[0]), "x", true) - plot.valToPos(plot.data[0][0], "x", true);
+  return Math.min(BAR_PART * step, BAR_PX * devicePixelRatio) / 2;
 }
 
 /**
@@ -165,8 +202,8 @@ function seriesOf(uPlot, kind, place, series, colours, isStacked, count) {
  *
  * @param target the element, as wide and high as the chart is to be
  * @param kind "line", "area" or "bars"
- * @param data {x, series: [{label, values, other?, hidden?}], step?}
- * @param options {colours, zone, onCursor(place or null, left, top)}
+ * @param data {x, series: [{label, values, other?, hidden?}], step?, labels?, percent?, notes?}
+ * @param options {colours, zone, direct (names at the ends), onCursor(place or null, left, top)}
  * @returns {setData, resize, point(place), destroy, length}
  */
 export async function draw(target, kind, data, options) {
@@ -182,11 +219,13 @@ export async function draw(target, kind, data, options) {
     return [given.x, ...values];
   };
   let current = data;
+  const names = options.direct ? places.map(({ series }) => series.label) : [];
+  const namesRoom = (plot) => labelsRoom(names, plot.width);
   const plot = new uPlot(
     {
       width: Math.max(target.clientWidth, 100),
       height: Math.max(target.clientHeight, 80),
-      padding: [10, 12, 0, 0],
+      padding: [data.notes?.length ? 18 : 10, (plot) => Math.max(24, namesRoom(plot)), 0, 0],
       legend: { show: false },
       cursor: {
         y: false,
@@ -195,15 +234,21 @@ export async function draw(target, kind, data, options) {
       },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone),
       scales: {
-        x: { time: true, range: () => rangeOfX(current.x, kind === "bars") },
+        x: { time: !data.labels, range: () => rangeOfX(current.x, kind === "bars", Boolean(current.labels)) },
         y: { range: (_plot, low, high) => rangeOfY(low, high) },
       },
       axes: axesOf(() => current, colours, zone),
       series: [
         {},
-        ...order.map(({ series, place }) => seriesOf(uPlot, kind, place, series, colours, isStacked, data.x.length)),
+        ...order.map((each) => seriesOf(uPlot, kind, each, colours, { isStacked, several: places.length > 1, count: data.x.length })),
       ],
       hooks: {
+        draw: [
+          (drawn) => {
+            if (current.notes?.length) drawNotes(drawn, current.notes, colours.ink, colours.back, colours.font);
+            if (namesRoom(drawn)) drawLabels(drawn, endsOf(drawn, order, colours, { isStacked, isBars: kind === "bars" }), colours.text, colours.font);
+          },
+        ],
         setCursor: [
           (drawn) => {
             const place = drawn.cursor.idx;

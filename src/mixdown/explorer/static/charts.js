@@ -1,11 +1,14 @@
 // Charts of every page: <figure class="chart" data-chart="line|area|bars" data-src="URL"> or data-values='JSON'.
 //
 // JSON enters: {"x": [unix seconds], "series": [{"label", "values", "other"?, "total"?}], "unit"?, "step"?,
-// "zone"?, "note"?}. A canvas leaves, with a legend, a tooltip for mouse and keyboard, and the same figures as a
+// "zone"?, "note"?, "notes"? (annotations: {x, number, text}), "labels"? (what stands at each x, where it is no time),
+// "percent"?}. A canvas leaves, with a legend, a tooltip for mouse and keyboard, and the same figures as a
 // table. Labels are text, whatever they hold. Attributes: data-refresh (ms), data-zone (utc, local, a zone's name),
-// data-label (what it shows), data-empty (what to say where there is nothing), data-total="no".
+// data-label (what it shows), data-empty (what to say where there is nothing), data-total="no",
+// data-table="no" (the page has one), data-direct="yes" (names stand at the ends of their series).
 
 import { figure as figureText, moment, zoneOf } from "./chart-format.js";
+import { swatch } from "./chart-marks.js";
 import { colourOf, coloursOf, draw } from "./chart-plot.js";
 
 const KINDS = ["line", "area", "bars"];
@@ -200,14 +203,14 @@ class Chart {
       this.state("empty", this.figure.dataset.empty || "Nothing came in this time.");
       return undefined;
     }
-    const names = (one) => JSON.stringify([one?.step, one?.series.map(({ key }) => key)]);
+    const names = (one) => JSON.stringify([one?.step, one?.labels, one?.series.map(({ key }) => key)]);
     const stays = this.drawn && names(before) === names(this.data) && this.drawn.length === data.x.length;
     if (stays) this.drawn.setData(this.data);
     else await this.redraw();
     this.state("ready");
     this.fillLegend();
     this.say(data.note || "");
-    this.table.hidden = false;
+    this.table.hidden = this.figure.dataset.table === "no";
     if (this.table.open) this.fillTable();
     return undefined;
   }
@@ -224,6 +227,7 @@ class Chart {
     const drawn = await draw(this.canvas, this.kind, this.data, {
       colours: this.colours,
       zone: this.zone(),
+      direct: this.figure.dataset.direct === "yes",
       onCursor: (place, left) => this.point(place, left),
     });
     if (this.data !== asked || this.drawn || !this.figure.isConnected) drawn.destroy(); // what is newer draws itself
@@ -277,11 +281,29 @@ class Chart {
     const { data } = this;
     const unit = data.unit || "";
     const shown = data.series.filter((series) => !series.hidden);
-    const found = shown.map((series) => [series.label || unit, figureText(series.values[place])]);
+    const found = shown.map((series) => [series.label || unit, this.told(series.values[place])]);
     if (shown.length > 1 && this.kind !== "line" && this.figure.dataset.total !== "no") {
-      found.push(["Total", figureText(shown.reduce((sum, series) => sum + (series.values[place] ?? 0), 0))]);
+      found.push(["Total", this.told(shown.reduce((sum, series) => sum + (series.values[place] ?? 0), 0))]);
     }
-    return [[moment(data.x[place], data.step, this.zone())], ...found];
+    return [[this.when(place)], ...found, ...this.notesAt(place).map(({ number, text }) => [`${number}: ${text}`, ""])];
+  }
+
+  /** A figure in words. */
+  told(value) {
+    return this.data.percent && value !== null && value !== undefined ? `${figureText(value)} %` : figureText(value);
+  }
+
+  /** What a place is called: its time, or its label. */
+  when(place) {
+    const { x, labels, step } = this.data;
+    return labels ? String(labels[place] ?? "") : moment(x[place], step, this.zone());
+  }
+
+  /** The notes on moments from a place to the next. */
+  notesAt(place) {
+    const { x, notes } = this.data;
+    const next = x[place + 1] ?? Infinity;
+    return (notes ?? []).filter((note) => note.x >= x[place] && note.x < next);
   }
 
   point(place, left) {
@@ -314,10 +336,8 @@ class Chart {
   }
 
   swatch(series) {
-    const made = make("span", "chart-swatch");
     const place = this.data.series.findIndex((each) => each.key === series.key);
-    made.style.backgroundColor = colourOf(this.colours, series, place);
-    return made;
+    return swatch(this.kind, place, colourOf(this.colours, series, place), this.colours.back);
   }
 
   fillLegend() {
@@ -334,7 +354,7 @@ class Chart {
         const label = make("span", "chart-key-label", each.label);
         label.dir = "auto";
         button.append(this.swatch(each), label);
-        if (each.total !== undefined) button.append(make("span", "dim num", figureText(each.total)));
+        if (each.total !== undefined) button.append(make("span", "dim num", this.told(each.total)));
         button.addEventListener("click", () => this.toggle(each.key));
         item.append(button);
         return item;
@@ -353,7 +373,7 @@ class Chart {
 
   fillTable() {
     if (!this.table.open || !this.data) return;
-    const { x, series, step, unit } = this.data;
+    const { x, series, unit } = this.data;
     const table = make("table", "table");
     table.append(make("caption", "visually-hidden", this.label()));
     const head = make("tr");
@@ -363,13 +383,13 @@ class Chart {
       if (scope) made.scope = scope;
       return made;
     };
-    head.append(cell("th", "Time", "", "col"));
+    head.append(cell("th", this.data.labels ? "At" : "Time", "", "col"));
     for (const each of series) head.append(cell("th", each.label || unit || "Figure", "num", "col"));
-    const rows = x.slice(-ROWS_LIMIT).map((time, number) => {
+    const rows = x.slice(-ROWS_LIMIT).map((_, number) => {
       const place = number + Math.max(0, x.length - ROWS_LIMIT);
       const row = make("tr");
-      row.append(cell("th", moment(time, step, this.zone()), "", "row"));
-      for (const each of series) row.append(cell("td", figureText(each.values[place]), "num"));
+      row.append(cell("th", this.when(place), "", "row"));
+      for (const each of series) row.append(cell("td", this.told(each.values[place]), "num"));
       return row;
     });
     const thead = make("thead");

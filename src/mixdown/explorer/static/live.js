@@ -78,6 +78,7 @@ function counted(kind, data) {
     return;
   }
   if (kind === "sample") {
+    if (data.gap) announce("Some records came too fast to be looked at, or were trimmed before, and are not shown.");
     tallies.push({ at: Date.now(), ...data });
     say();
   }

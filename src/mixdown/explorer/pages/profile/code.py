@@ -19,7 +19,7 @@ from mixdown.explorer.pages.profile.subject import (
     standing,
     subject_of,
 )
-from mixdown.http.auth import ANALYSTS
+from mixdown.http.auth import ADMINS
 
 
 async def build(visit: Visit) -> Mapping[str, Any]:
@@ -29,7 +29,7 @@ async def build(visit: Visit) -> Mapping[str, Any]:
     found = await standing(visit, subject, at=str(at_ms) if at_ms else "")
     held = found.properties
     params = {"project_id": visit.project.id, **subject.read, **({"as_of": at_ms} if at_ms else {})}
-    token = visit.project.token if visit.may(ANALYSTS) else TOKEN
+    token = visit.project.token if visit.may(ADMINS) else TOKEN
     written = {name: value for name, value in (held or {}).items() if name not in NOT_EDITED}
     update = update_for(token, Subject(found.id, subject.group_key, subject.own), {"$set": written})
     return {
@@ -40,5 +40,5 @@ async def build(visit: Visit) -> Mapping[str, Any]:
         "profile": None if held is None else {"$distinct_id": found.id, "$properties": held},
         "read": read_command(visit.address, ENGAGE, params),
         "write": write_command(visit.address, subject, update) if written else None,
-        "with_token": visit.may(ANALYSTS),
+        "with_token": visit.may(ADMINS),
     }

@@ -22,6 +22,7 @@ from mixdown.explorer.pages.profile.subject import (
     standing,
     subject_of,
 )
+from mixdown.explorer.people import initials
 from mixdown.explorer.reserved import display_name
 from mixdown.http.auth import ADMINS
 from mixdown.model.times import iso_seconds
@@ -166,9 +167,3 @@ def tabs_of(subject: Subject) -> list[str]:
     """What the page shows beside the properties: users have groups and identities, groups have members."""
     left_out = ("members",) if not subject.group_key else ("groups", "identity", "revenue")
     return [tab for tab in TABS if tab not in left_out]
-
-
-def initials(name: str) -> str:
-    """One or two letters that stand for a profile where others have a picture."""
-    words = [word for word in name.replace("@", " ").replace(".", " ").split() if word[:1].isalnum()]
-    return "".join(word[0] for word in words[:2]).upper() or "?"
