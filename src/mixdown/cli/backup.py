@@ -20,6 +20,7 @@ import click
 import msgspec
 
 from mixdown.cli.flags import data_dir_flag, json_flag, settings_from
+from mixdown.cli.folder import of_folder_alone
 from mixdown.cli.output import Failure, emit, note, printable
 from mixdown.cli.progress import ProgressLine, size_text
 from mixdown.cli.workspace import beside, locked_folder
@@ -31,6 +32,8 @@ STANDARD: Final = "-"
 SYNC_EVERY_BYTES: Final = 8 * 1024 * 1024
 _GZIP_LEVEL: Final = 1
 _COMPRESSED: Final = (".gz", ".tgz")
+
+_INSTEAD: Final = "Use pg_dump, or PostgreSQL's own backups to a point in time."
 
 
 @click.command()
@@ -55,6 +58,7 @@ def backup(*, file: str, force: bool, as_json: bool, data_dir: str | None) -> No
     from mixdown.store.sqlite.backup import folder_bytes, write_backup
 
     settings = settings_from({"data_dir": data_dir})
+    of_folder_alone(settings, "mixdown backup", _INSTEAD)
     folder = settings.data_dir.absolute()
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     line = ProgressLine()
@@ -117,6 +121,7 @@ def restore(*, file: str, as_json: bool, data_dir: str | None) -> None:
     from mixdown.store.sqlite.restore import restore_backup
 
     settings = settings_from({"data_dir": data_dir})
+    of_folder_alone(settings, "mixdown restore", "Use pg_restore, or PostgreSQL's way back in time.")
     folder = settings.data_dir.absolute()
     line = ProgressLine()
     with contextlib.ExitStack() as stack:

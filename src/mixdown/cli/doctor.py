@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from mixdown.cli.flags import data_dir_flag, json_flag, settings_from
-from mixdown.cli.folder import is_data_folder
+from mixdown.cli.folder import is_data_folder, of_folder_alone
 from mixdown.cli.output import Failure, emit, printable
 from mixdown.cli.progress import ProgressLine
 
@@ -43,6 +43,7 @@ def doctor(*, fast: bool, repair: bool, yes: bool, as_json: bool, data_dir: str 
     from mixdown.cli.checks import all_findings
 
     settings = settings_from({"data_dir": data_dir})
+    of_folder_alone(settings, "mixdown doctor", "See /api/mixdown/health, and PostgreSQL's own pg_amcheck.")
     repaired = []
     if repair:
         from mixdown.cli.repairing import repair_folder, show_line

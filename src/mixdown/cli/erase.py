@@ -114,6 +114,8 @@ def _erase_here(settings: Settings) -> None:
     from mixdown.store.sqlite import open_store
     from mixdown.store.sqlite.folder import FolderLock
 
+    if settings.on_postgres:
+        return  # whoever folds does it
     try:
         held = FolderLock(settings.data_dir).acquire(0)
     except FolderBusyError:

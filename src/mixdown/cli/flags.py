@@ -56,9 +56,13 @@ def _metavar(setting: Setting) -> str | None:
         return None
     if setting.type is int:
         return "N"
-    return {"data_dir": "DIR", "tls_cert": "FILE", "tls_key": "FILE", "geo_database": "FILE"}.get(
-        setting.name, "TEXT"
-    )
+    return {
+        "data_dir": "DIR",
+        "tls_cert": "FILE",
+        "tls_key": "FILE",
+        "geo_database": "FILE",
+        "database_password_file": "FILE",
+    }.get(setting.name, "TEXT")
 
 
 def default_text(setting: Setting) -> str:

@@ -15,32 +15,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mixdown.cli.flags import settings_from
-from mixdown.cli.output import note
+from mixdown.cli.output import Failure, note
 from mixdown.model.errors import CatalogError, FolderBusyError
 from mixdown.settings import Settings
 
 if TYPE_CHECKING:
+    from mixdown.query.events.reader import EventReads
     from mixdown.store.protocols import ProfileKey, Project, Store
+    from mixdown.store.sqlite.folder import FolderLock, HeldFolder
 
 POLL_S: Final = 0.01
 
 
 @contextmanager
+def reading_events(settings: Settings, store: Store) -> Iterator[EventReads]:
+    """Where events are read, in the memory that a read of the server's has."""
+    from mixdown.query.events.reader import EventReads
+
+    reads = EventReads(store, memory_limit_bytes=settings.event_read_memory_bytes)
+    try:
+        yield reads
+    finally:
+        reads.close()
+
+
+@contextmanager
 def opened(data_dir: str | None, *, create: bool = False) -> Iterator[tuple[Settings, Store]]:
-    """The settings and the store of the data folder. Raises `StoreError` where there is none to open.
+    """The settings and the store that they name. Raises `StoreError` where there is none to open.
 
     `create=True` makes a folder that is missing, and says so.
     """
-    from mixdown.store.sqlite import open_store
+    from mixdown.store.opening import open_store
 
     settings = settings_from({"data_dir": data_dir})
-    if create and not is_data_folder(settings.data_dir):
+    if create and not settings.on_postgres and not is_data_folder(settings.data_dir):
         note(f"making a new data folder: {settings.data_dir}")
-    store = open_store(settings.data_dir, role="cli", create=create)
+    store = open_store(settings, role="cli", create=create)
     try:
         yield settings, store
     finally:
         store.close()
+
+
+def of_folder_alone(settings: Settings, what: str, instead: str) -> None:
+    """What works on the files of a data folder. Raises `Failure` where data is in PostgreSQL."""
+    if settings.on_postgres:
+        raise Failure(f"{what} works on a data folder, and the data is in PostgreSQL", hint=instead)
 
 
 def is_data_folder(folder: Path) -> bool:
@@ -69,7 +89,9 @@ def wake_fold(settings: Settings) -> None:
     """Tell a running server's fold that the log has grown."""
     from mixdown.store.sqlite.folder import WakeSender
 
-    sender = WakeSender(settings.data_dir)
+    if settings.on_postgres and not settings.data_dir.is_dir():
+        return  # no node is here: theirs look by themselves
+    sender = WakeSender(settings.data_dir, settings.fold_workers)
     sender.wake()
     sender.close()
 
@@ -77,26 +99,47 @@ def wake_fold(settings: Settings) -> None:
 def settle(settings: Settings, store: Store) -> int:
     """See to it that both readers have taken what is in the log; how many records are missing (DESIGN G4).
 
-    Waits for a running server up to `read_wait_ms`; where none runs, does it in this process.
+    Waits for a running server up to `read_wait_ms`; where none runs on a data folder, does it in this
+    process.
     """
-    from mixdown.store.places import slowest_place
     from mixdown.store.sqlite.folder import FolderLock
 
-    head = store.log.head()
+    heads = {place.partition: place.head for place in store.places(range(store.partition_count))}
+
+    def behind() -> int:
+        places = store.places(list(heads))
+        return sum(max(0, heads[place.partition] - place.slowest) for place in places)
+
     deadline = time.monotonic() + settings.read_wait_ms / 1000
-    lock = FolderLock(settings.data_dir)
-    while (behind := head - slowest_place(store)) > 0:
-        try:
-            held = lock.acquire(0)
-        except FolderBusyError:
-            if time.monotonic() >= deadline:
-                return behind
-            time.sleep(POLL_S)
-            continue
+    lock = None if settings.on_postgres else FolderLock(settings.data_dir)
+    while missing := behind():
+        held = _held(lock)
+        if held is not None:
+            with held:
+                _fold_here(settings)
+            return behind()
+        if time.monotonic() >= deadline:
+            return missing
+        time.sleep(POLL_S)
+    return 0
+
+
+def fold_where_nobody_does(settings: Settings) -> None:
+    """Fold what waits in a data folder, if no server runs on it."""
+    from mixdown.store.sqlite.folder import FolderLock
+
+    held = _held(FolderLock(settings.data_dir))
+    if held is not None:
         with held:
             _fold_here(settings)
-        return max(0, head - slowest_place(store))
-    return 0
+
+
+def _held(lock: FolderLock | None) -> HeldFolder | None:
+    """The folder's lock, if this process can have it; None where somebody else folds."""
+    try:
+        return None if lock is None else lock.acquire(0)
+    except FolderBusyError:
+        return None
 
 
 def _fold_here(settings: Settings) -> None:

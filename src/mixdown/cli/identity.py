@@ -84,7 +84,7 @@ def unmerge(*, distinct_id: str, project_ref: str, yes: bool, as_json: bool, dat
         confirm(
             f"Undo {links} of {printable(one)} in project {project.id}, {printable(project.name)}?", yes=yes
         )
-        append_unmerge(store.log, project.id, one, now_ms=time.time_ns() // 1_000_000)
+        append_unmerge(store, project.id, one, now_ms=time.time_ns() // 1_000_000)
         wake_fold(settings)
         settle_and_tell(settings, store)
         found = identity_of(store.state, project.id, one)

@@ -13,13 +13,13 @@ import click
 import msgspec
 
 from mixdown.cli.flags import data_dir_flag, json_flag
-from mixdown.cli.folder import find_project, opened
-from mixdown.cli.output import confirm, emit, note, print_fields, print_rows, printable, time_text
+from mixdown.cli.folder import find_project, opened, settle
+from mixdown.cli.output import Failure, confirm, emit, note, print_fields, print_rows, printable, time_text
 from mixdown.model.names import ID_MERGE, checked_credential, checked_project_name
 from mixdown.store.zones import DEFAULT, checked_timezone
 
 if TYPE_CHECKING:
-    from mixdown.store.protocols import Catalog, Project
+    from mixdown.store.protocols import Catalog, Project, Store
 
 SHORT_SECRET_CHARS: Final = 32
 TIMEZONE: Final = "The zone of its days, and of times without an offset: an IANA name, such as Europe/Berlin."
@@ -154,6 +154,7 @@ def show(*, project_ref: str, as_json: bool, data_dir: str | None) -> None:
             ("late_events", "accepted" if found.late_events else "refused after five days"),
             ("timezone", found.timezone),
             ("ci_strings", "on" if found.ci_strings else "off"),
+            ("large", "yes, spread over all partitions" if found.large else "no"),
             ("created", time_text(found.created_ms)),
             ("accounts", ", ".join(accounts) or "none of its own"),
             *held,
@@ -246,6 +247,52 @@ def set_project(
         if limits:
             changed = _limited(store.catalog, changed, limits)
     _show_new(changed, secret=None, as_json=as_json)
+
+
+@project.command("set-large")
+@click.argument("project_ref", metavar="P")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_flag
+@data_dir_flag
+def set_large(*, project_ref: str, yes: bool, as_json: bool, data_dir: str | None) -> None:
+    """Mark a new project as large, for good.
+
+    For a project that one process cannot fold: its records are spread over all partitions of the store. It
+    must be empty, and its identity simplified; its updates then address the very id that they name, linked
+    to others or not.
+    """
+    with opened(data_dir) as (settings, store):
+        found = find_project(store, project_ref)
+        settle(settings, store)
+        if store.partition_count == 1:
+            raise Failure(
+                "this store has one partition, and a large project is spread over several",
+                hint="One process folds all that a data folder takes; on PostgreSQL there are partitions.",
+            )
+        if not found.large and _holds_anything(store, found):
+            raise Failure(
+                f"project {found.id}, {printable(found.name)}, has records, and a large project begins empty",
+                hint="Make a new project, mark it as large before anything is sent, and import into it.",
+            )
+        if not found.large:
+            confirm(f"Mark project {found.id}, {printable(found.name)}, as large, for good?", yes=yes)
+        changed = store.catalog.enlarge_project(found.id)
+    if as_json:
+        emit(project_view(changed))
+    else:
+        note(f"project {changed.id}, {printable(changed.name)}, is large now")
+
+
+def _holds_anything(store: Store, project: Project) -> bool:
+    """Whether profiles or events of a project are stored, or links between its ids."""
+    state, events = store.state, store.events.size(project.id)
+    return bool(
+        state.count(project.id, "")
+        or state.group_keys(project.id)
+        or project.id in state.linked_projects()
+        or events.hot_events
+        or events.file_events
+    )
 
 
 def _limited(catalog: Catalog, project: Project, limits: Mapping[str, int | None]) -> Project:

@@ -18,9 +18,12 @@ from mixdown.cli.backup import backup, restore
 from mixdown.cli.cert import cert
 from mixdown.cli.cohort import cohort
 from mixdown.cli.config import config
+from mixdown.cli.dashboard import dashboard
+from mixdown.cli.db import db
 from mixdown.cli.doctor import doctor
 from mixdown.cli.erase import erase, retrieve
 from mixdown.cli.events import events
+from mixdown.cli.funnel import funnel
 from mixdown.cli.identity import identity
 from mixdown.cli.index import index
 from mixdown.cli.lookup_table import lookup_table
@@ -28,6 +31,7 @@ from mixdown.cli.output import Failure
 from mixdown.cli.profiles import profiles
 from mixdown.cli.project import project
 from mixdown.cli.refusals import refusals
+from mixdown.cli.report import report
 from mixdown.cli.serve import serve
 from mixdown.cli.sql import sql
 from mixdown.cli.tail import tail
@@ -95,6 +99,9 @@ _DATA = (
     profiles,
     events,
     cohort,
+    funnel,
+    report,
+    dashboard,
     index,
     identity,
     lookup_table,
@@ -106,7 +113,7 @@ _DATA = (
     backup,
     restore,
 )
-for _command in (serve, *_DATA, cert, config, doctor):
+for _command in (serve, *_DATA, db, cert, config, doctor):
     root.add_command(_command)
 
 

@@ -24,7 +24,7 @@ from mixdown.cli.output import Failure, json_text, note, print_table, printable,
 if TYPE_CHECKING:
     import apsw
 
-    from mixdown.store.protocols import State
+    from mixdown.store.protocols import Store
 
 TERMINAL_ROWS: Final = 1000
 CELL_CHARS: Final = 200
@@ -45,44 +45,58 @@ SELECT chunks.first + each.key AS position,
        strftime('%Y-%m-%dT%H:%M:%S', chunks.time_ms / 1000, 'unixepoch') AS time,
        each.value ->> 0 AS project_id, each.value ->> 1 AS endpoint, each.value ->> 2 AS sdk,
        each.value ->> 3 AS group_key, each.value ->> 4 AS id, each.value -> 5 AS operations
-FROM log.chunks AS chunks, json_each(chunk_records(chunks.body)) AS each;
+FROM log.chunks AS chunks, json_each(chunk_records(chunks.version, chunks.body)) AS each;
 """
 
 
 def _chunk_records(*arguments: Any) -> str:
-    """The records of a chunk as a JSON array of [project, endpoint, sdk, group key, id, operations]."""
+    """The records of a chunk as a JSON array of [project, endpoint, sdk, group key, id, operations].
+
+    The chunk's format and its body enter.
+    """
     import msgspec
 
     from mixdown.query.recent import records_of
-    from mixdown.store.chunk import Chunk
+    from mixdown.store.chunk import Chunk, unpack_body
 
-    records = records_of(Chunk(0, 0, 0, arguments[0]), None)
+    records = records_of(Chunk(0, 0, 0, unpack_body(*arguments)), None)
     rows = [
         (each.project, each.endpoint, each.sdk, each.group_key, each.id, each.operations) for each in records
     ]
     return msgspec.json.encode(rows).decode()
 
 
+def _connected(store: Store, projects: Sequence[int]) -> apsw.Connection:
+    """A connection with the views: over the store's files, or over the store where it has none."""
+    folder: Path | None = getattr(store, "folder", None)
+    if folder is None:
+        from mixdown.query.sql_store import open_rows
+
+        return open_rows(store, projects)
+    import apsw
+
+    connection = apsw.Connection(
+        str(folder / "state.db"), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    )
+    connection.set_busy_timeout(5000)
+    connection.create_scalar_function("chunk_records", _chunk_records, 2, deterministic=True)
+    log_uri = (folder / "log.db").absolute().as_uri() + "?mode=ro"
+    connection.execute("ATTACH ? AS log", (log_uri,))
+    connection.execute(LOG_VIEWS)
+    return connection
+
+
 class Reader:
     """A connection that reads, and does nothing else."""
 
-    def __init__(self, folder: Path, state: State, projects: Sequence[int], *, timeout_s: float) -> None:
-        import apsw
-
+    def __init__(self, store: Store, projects: Sequence[int], *, timeout_s: float) -> None:
         from mixdown.query.sql_history import add_history
 
         self._timeout_s = timeout_s
         self._deadline = 0.0
         self._refused = ""
-        self.connection = apsw.Connection(
-            str(folder / "state.db"), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-        )
-        self.connection.set_busy_timeout(5000)
-        self.connection.create_scalar_function("chunk_records", _chunk_records, 1, deterministic=True)
-        log_uri = (folder / "log.db").absolute().as_uri() + "?mode=ro"
-        self.connection.execute("ATTACH ? AS log", (log_uri,))
-        self.connection.execute(LOG_VIEWS)
-        add_history(self.connection, state, projects)
+        self.connection = _connected(store, projects)
+        add_history(self.connection, store.state, projects)
         self.connection.set_progress_handler(self._late, STEPS)
         self.connection.authorizer = self._authorize
 
@@ -285,7 +299,7 @@ def sql(
     with opened(data_dir) as (settings, store):
         settle_and_tell(settings, store)
         projects = [project.id for project in store.catalog.projects()]
-        reader = Reader(settings.data_dir, store.state, projects, timeout_s=timeout_s)
+        reader = Reader(store, projects, timeout_s=timeout_s)
         try:
             if query is None and sys.stdin.isatty():
                 _prompt(reader, writer)

@@ -7,7 +7,7 @@ checkpoint ever waits for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,6 +17,7 @@ from mixdown.cli.flags import data_dir_flag, json_flag, project_flag
 from mixdown.cli.folder import opened
 from mixdown.cli.output import json_text, note, printable, shortened
 from mixdown.cli.refusals import chosen_projects
+from mixdown.store.places import partition_at
 
 if TYPE_CHECKING:
     from mixdown.cli.transfer.events_asked import Matches
@@ -42,6 +43,55 @@ class Line(msgspec.Struct, frozen=True):
     text: str
 
 
+class _Tail:
+    """Where a tail stands in one partition."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._position = store.log.head()
+        self._refusal = store.refusals.newest_id()
+
+    def has_record(self, position: int) -> bool:
+        """Whether a position is of this partition, and not yet shown."""
+        return position >= self._position and partition_at(position) == self.store.number
+
+    def has_after(self, refusal: int) -> bool:
+        """The same of a refusal's id."""
+        return refusal > self._refusal and partition_at(refusal) == self.store.number
+
+    def records(
+        self, look: Callable[[Chunk], list[RecentRecord | RecentEvent]]
+    ) -> Iterator[RecentRecord | RecentEvent]:
+        """What has come since the last look: a bounded stretch of it."""
+        log = self.store.log
+        if log.head() <= self._position:
+            return
+        oldest = log.tail_position()
+        if oldest > self._position:
+            note(f"{oldest - self._position} records were trimmed from the log before they could be shown")
+            self._position = oldest
+        chunks = log.read(self._position, max_records=READ_RECORDS, max_bytes=READ_BYTES)
+        for chunk in chunks:
+            yield from (each for each in look(chunk) if each.position >= self._position)
+        self._position = chunks[-1].end if chunks else log.skip_damaged(self._position)
+
+    def refused(self, projects: list[int] | None) -> list[RefusedRecord]:
+        """The refusals that have come since the last look."""
+        refusals = self.store.refusals
+        found: list[RefusedRecord] = []
+        newest = refusals.newest_id()
+        if newest <= self._refusal:
+            return []
+        before = newest + 1
+        while page := refusals.listing(projects, before_id=before, limit=PAGE_REFUSALS):
+            found += [refusal for refusal in page if refusal.id > self._refusal]
+            before = page[-1].id
+            if before <= self._refusal:
+                break
+        self._refusal = newest
+        return found[::-1]
+
+
 class Follower:
     """Where a tail stands in the log and among the refusals; `start` once, then `poll` again and again."""
 
@@ -60,30 +110,36 @@ class Follower:
         self._matches = matches
         self._as_json = as_json
         self._names = {project.id: project.name for project in store.catalog.projects()}
-        self._position = store.log.head()
-        newest = store.refusals.listing(None, limit=1)
-        self._refusal_id = newest[0].id if newest else 0
+        from mixdown.query.recent import views_for
+
+        self._tails = [_Tail(view) for view in views_for(store, projects)]
 
     def start(self) -> list[Line]:
         """The last lines before now."""
-        from mixdown.query.recent import last_of
+        from mixdown.query.recent import last_of_all
 
         lines: list[Line] = []
         if self._kinds != {REFUSALS}:
-            found = last_of(self._store.log, self._look, limit=FIRST_LINES)
-            lines = [self._line_of(each) for each in found[::-1] if each.position < self._position]
+            views = [tail.store for tail in self._tails]
+            found = last_of_all(views, self._look, limit=FIRST_LINES)
+            lines = [self._line_of(each) for each in found[::-1] if not self._is_new(each.position)]
         if REFUSALS in self._kinds:
             refused = self._store.refusals.listing(self._projects, limit=FIRST_LINES)
-            lines += [self._refusal_line(each) for each in refused[::-1] if each.id <= self._refusal_id]
+            shown = [
+                each for each in refused[::-1] if not any(tail.has_after(each.id) for tail in self._tails)
+            ]
+            lines += [self._refusal_line(each) for each in shown]
         return sorted(lines, key=_time)[-FIRST_LINES:]
 
     def poll(self) -> list[Line]:
         """What has arrived since the last look: a bounded stretch of it."""
         lines: list[Line] = []
         if self._kinds != {REFUSALS}:
-            lines += [self._line_of(each) for each in self._new()]
+            for tail in self._tails:
+                lines += [self._line_of(each) for each in tail.records(self._look)]
         if REFUSALS in self._kinds:
-            lines += [self._refusal_line(refusal) for refusal in self._new_refusals()]
+            for tail in self._tails:
+                lines += [self._refusal_line(refusal) for refusal in tail.refused(self._projects)]
         return sorted(lines, key=_time)
 
     def _look(self, chunk: Chunk) -> list[RecentRecord | RecentEvent]:
@@ -104,34 +160,9 @@ class Follower:
         own = {"distinct_id": event.distinct_id, "$insert_id": event.insert_id}
         return self._matches(event.event, event.happened_ms, {**event.properties, **own})
 
-    def _new(self) -> Iterator[RecentRecord | RecentEvent]:
-        log = self._store.log
-        if log.head() <= self._position:
-            return
-        oldest = log.tail_position()
-        if oldest > self._position:
-            note(f"{oldest - self._position} records were trimmed from the log before they could be shown")
-            self._position = oldest
-        chunks = log.read(self._position, max_records=READ_RECORDS, max_bytes=READ_BYTES)
-        for chunk in chunks:
-            yield from (each for each in self._look(chunk) if each.position >= self._position)
-        self._position = chunks[-1].end if chunks else log.skip_damaged(self._position)
-
-    def _new_refusals(self) -> list[RefusedRecord]:
-        listing = self._store.refusals.listing
-        page = listing(None, limit=1)
-        found: list[RefusedRecord] = []
-        newest = page[0].id if page else 0
-        if newest <= self._refusal_id:
-            return []
-        before = newest + 1
-        while page := listing(self._projects, before_id=before, limit=PAGE_REFUSALS):
-            found += [refusal for refusal in page if refusal.id > self._refusal_id]
-            before = page[-1].id
-            if before <= self._refusal_id:
-                break
-        self._refusal_id = newest
-        return found[::-1]
+    def _is_new(self, position: int) -> bool:
+        """Whether a record comes after where the tail began."""
+        return any(tail.has_record(position) for tail in self._tails)
 
     def _line_of(self, each: RecentRecord | RecentEvent) -> Line:
         from mixdown.query.recent import RecentRecord

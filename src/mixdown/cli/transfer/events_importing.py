@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -38,6 +39,7 @@ from mixdown.settings import SETTINGS, Settings
 if TYPE_CHECKING:
     from mixdown.cli.transfer.mixpanel_events import MixpanelEvents
     from mixdown.ingest.event_rows import EventImport
+    from mixdown.ingest.placing import Placing
     from mixdown.ingest.rows import Judged
     from mixdown.query.events.export import ExportQuery
     from mixdown.store.chunk import Outcome
@@ -88,8 +90,10 @@ def import_(
 def _plan(
     asked: EventsAsked, input_: Input, settings: Settings, store: Store, stack: contextlib.ExitStack
 ) -> Plan:
+    from mixdown.ingest.placing import placing_of
+
     project = find_project(store, asked.project_ref)
-    target = _Target(project, settings)
+    target = _Target(project, settings, placing_of(store))
     salt = repr((asked.since, asked.until, asked.events, asked.where))
     if input_.from_mixpanel is not None:
         remote = _mixpanel_source(asked, input_, settings, project, stack)
@@ -104,11 +108,11 @@ def _plan(
 class _Target:
     """Where events go: `import_run.Target`."""
 
-    def __init__(self, project: Project, settings: Settings) -> None:
+    def __init__(self, project: Project, settings: Settings, placing: Placing | None) -> None:
         from mixdown.ingest.event_rows import EventImport
         from mixdown.ingest.pipeline import rules_of
 
-        rules = rules_of(settings)
+        rules = msgspec.structs.replace(rules_of(settings), placing=placing)
         limit = next(setting for setting in SETTINGS if setting.name == "string_limit_bytes")
         whole = source_of(limit, {}) == "default"
         kept = 0 if whole else settings_from({}).string_limit_bytes
@@ -119,15 +123,15 @@ class _Target:
     def applied_before(self, store: Store, key: bytes) -> Outcome | None:
         from mixdown.ingest.event_rows import stored_before
 
-        return stored_before(store, key)
+        return stored_before(store, self._target.project.id, key)
 
     def judge(self, rows: list[Any], hostile: list[bool], key: bytes, *, keep_refusals: bool) -> Judged:
         return self._target.judge(rows, hostile=any(hostile), key=key, keep_refusals=keep_refusals)
 
-    def append(self, store: Store, append: Append) -> None:
+    def append(self, store: Store, appends: Sequence[Append]) -> None:
         from mixdown.ingest.rows import append as append_rows
 
-        append_rows(store, self._target.project.id, append)
+        append_rows(store, self._target.project.id, appends)
 
 
 def identified(event: dict[str, Any]) -> dict[str, Any]:

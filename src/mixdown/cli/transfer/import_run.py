@@ -12,7 +12,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,7 @@ class Target(Protocol):
     def judge(self, rows: list[Any], hostile: list[bool], key: bytes, *, keep_refusals: bool) -> Judged:
         """Judge every row; `hostile` says of each whether its texts want a closer look."""
 
-    def append(self, store: Store, append: Append) -> None:
+    def append(self, store: Store, appends: Sequence[Append]) -> None:
         """Append a batch; on disk on return. Raises `StoreError`, `CatalogError`."""
 
 
@@ -188,14 +188,15 @@ class Run:
         self._salt = f" {plan.salt}" + (f" {time.time_ns()}" if input_.again else "")
         self._gate = Gate(store, settings.data_dir, gate_limits_of(settings))
         self._looked = 0.0
-        self._wake = WakeSender(settings.data_dir)
+        self._wake = WakeSender(settings.data_dir) if settings.data_dir.is_dir() else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="append")
         self._waiting: tuple[Batch, Future[None] | None] | None = None
 
     def close(self) -> None:
         """End the thread and its wake-up calls."""
         self._thread.shutdown()
-        self._wake.close()
+        if self._wake is not None:
+            self._wake.close()
 
     def run(self, progress: Progress) -> None:
         """Import all batches."""
@@ -218,16 +219,16 @@ class Run:
         if before is None:
             hostile = self._hostile(rows, raws)
             judged = self._target.judge(rows, hostile, key, keep_refusals=not self._refused.wanted)
-            outcome, appended = judged.outcome, judged.append
+            outcome, appended = judged.outcome, judged.appends
             self.counts.imported += outcome.good
         else:
-            outcome, appended = before, None
+            outcome, appended = before, ()
             self.counts.recognised += outcome.good
         self.counts.refused += len(outcome.failed)
         for index, field, message in outcome.failed:
             self._refused.add(numbers[index], field, message, partial(self._source.record, raws[index]))
         future = None
-        if appended is not None:
+        if appended:
             self._wait_for_room()
             self._finish()
             future = self._thread.submit(self._target.append, self._store, appended)
@@ -281,7 +282,8 @@ class Run:
         self._waiting = None
         if future is not None:
             future.result()
-            self._wake.wake()
+            if self._wake is not None:
+                self._wake.wake()
         self._source.done(batch)
 
     def _wait_for_room(self) -> None:
@@ -300,7 +302,7 @@ class Run:
                     raise Failure(
                         error.message, hint="Free some space, then run the same command again."
                     ) from None
-                if running_server(self._settings.data_dir) is None:
+                if not self._settings.on_postgres and running_server(self._settings.data_dir) is None:
                     self._finish()
                     settle(self._settings, self._store)
                 else:

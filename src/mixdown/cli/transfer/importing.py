@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -159,17 +159,17 @@ class _Target:
     def applied_before(self, store: Store, key: bytes) -> Outcome | None:
         from mixdown.ingest.rows import applied_before
 
-        return applied_before(store, key)
+        return applied_before(store, self._target.project, key)
 
     def judge(self, rows: list[Any], hostile: list[bool], key: bytes, *, keep_refusals: bool) -> Judged:
         from mixdown.ingest.rows import judge
 
         return judge(rows, hostile, self._target, key, keep_refusals=keep_refusals)
 
-    def append(self, store: Store, append: Append) -> None:
+    def append(self, store: Store, appends: Sequence[Append]) -> None:
         from mixdown.ingest.rows import append as append_rows
 
-        append_rows(store, self._target.project, append)
+        append_rows(store, self._target.project, appends)
 
 
 Keep = Callable[[Any, dict[str, Any]], bool]
@@ -221,6 +221,7 @@ def _quick_reader(source: Source, target: Import, asked: Asked) -> Callable[[byt
 
 
 def _target(asked: Asked, store: Store) -> Import:
+    from mixdown.ingest.placing import placing_of
     from mixdown.ingest.rows import Import
 
     project = find_project(store, asked.project_ref)
@@ -234,6 +235,8 @@ def _target(asked: Asked, store: Store) -> Import:
         asked.replace,
         string_limit_bytes=settings_from({}).string_limit_bytes if given else 0,
         ignore_alias=asked.ignore_alias,
+        placing=placing_of(store),
+        held=project,
     )
 
 
