@@ -163,7 +163,7 @@ def _wait_until_readable(running: servers.Server, began: float) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print the figures as JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.events", description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000, help="events to send (1,000,000)")
+    parser.add_argument("--events", type=int, default=3_000_000, help="events to send (3,000,000)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to measure: a temporary folder is made in it")
     parser.add_argument("--no-floors", action="store_true", help="the server alone")

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -49,9 +50,9 @@ class Bench:
         return load.send(self.server.port, pool, connections=connections, **options)
 
 
-def acknowledged(bench: Bench, keys: str) -> list[dict[str, Any]]:
+def acknowledged(bench: Bench, keys: str, shapes: Sequence[tuple[int, int]] = SHAPES) -> list[dict[str, Any]]:
     """A burst at each shape, and on until the fold has caught up; beside it the floors of the same bytes."""
-    return [_cell(bench, keys, size, connections) for size, connections in SHAPES]
+    return [_cell(bench, keys, size, connections) for size, connections in shapes]
 
 
 def keyed(bench: Bench, keys: str) -> dict[str, Any]:
@@ -93,9 +94,13 @@ def _burst(bench: Bench, pool: records.Pool, connections: int) -> dict[str, Any]
         "folded_meanwhile_records_s": round(folded / sent.elapsed_s),
         "sustained_records_s": round(sent.records / whole_s),
         "written_bytes_a_record": round((servers.written_bytes(pids) - written) / sent.records),
-        **{f"{role}_cpu_us_a_record": _us(cpu, cpu_after, role, sent.records) for role in ("worker", "fold")},
+        **{f"{role}_cpu_us_a_record": _us(cpu, cpu_after, role, sent.records) for role in _roles(server)},
         "request_bytes_a_record": round(sum(map(len, pool.requests)) / len(pool) / pool.size),
     }
+
+
+def _roles(server: servers.Server) -> tuple[str, ...]:
+    return ("worker", "fold", "database") if server.database_pid else ("worker", "fold")
 
 
 def _us(before: dict[str, float], after: dict[str, float], role: str, records: int) -> float:
@@ -129,10 +134,16 @@ def folded(bench: Bench, keys: str) -> tuple[dict[str, Any], list[bytes]]:
         bench.send(pool, SHAPES[0][1])
         waiting, cpu, written = server.behind(), servers.cpu_s(pids), servers.written_bytes(pids)
     seconds = server.wait_until_folded()
+    cpu_after = servers.cpu_s(pids)
     figures = {
         "records": waiting,
         "records_s": round(waiting / seconds),
-        "cpu_us_a_record": _us(cpu, servers.cpu_s(pids), "fold", waiting),
+        "cpu_us_a_record": _us(cpu, cpu_after, "fold", waiting),
+        **(
+            {"database_cpu_us_a_record": _us(cpu, cpu_after, "database", waiting)}
+            if server.database_pid
+            else {}
+        ),
         "written_bytes_a_record": round((servers.written_bytes(pids) - written) / waiting),
     }
     return figures, pool.requests

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import orjson
 
+from bench import report_table
+
 ROOT: Final = Path(__file__).parent.parent
 RESULTS: Final = Path(__file__).parent / "results"
 PUBLISHED: Final = ("full", "quick")
@@ -78,12 +80,13 @@ def machine_words(result: Result, *, loads: bool = True) -> str:
     options = result["options"]
     length = f"loads of {options['seconds']:g} s, " if loads else ""
     return (
-        f"{_machine(result['machine'])}; {options['profiles']:,} profiles in place, {length}"
-        f"the load generator on the same cores.{_databases(result['machine'])}"
+        f"{facts(result['machine'])}; {options['profiles']:,} profiles in place, {length}"
+        f"the load generator on the same cores.{databases(result['machine'])}"
     )
 
 
-def _machine(machine: Result) -> str:
+def facts(machine: Result) -> str:
+    """The machine, and what was measured on it."""
     return (
         f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gib']:g} GiB, Linux"
         f" {machine['kernel']}, {machine['file_system']}, Python {machine['python']},"
@@ -92,7 +95,8 @@ def _machine(machine: Result) -> str:
     )
 
 
-def _databases(machine: Result) -> str:
+def databases(machine: Result) -> str:
+    """What else was measured beside."""
     found = machine.get("databases", {}).values()
     return f" Compared with {', '.join(found)}." if found else ""
 
@@ -334,6 +338,96 @@ def save_reads(name: str, result: Result) -> Path:
     return _save(name, result, reads(result))
 
 
+# --- PostgreSQL
+
+
+def postgres(result: Result) -> str:
+    """The tables of `bench.postgres`."""
+    made = [make(result[name]) for name, make in _POSTGRES.items() if name in result]
+    return "\n\n".join([machine_words(result), *made])
+
+
+def _postgres_ack(cells: Result) -> str:
+    return f"Over HTTP, records, everything flushed:\n\n{_loads(cells)}"
+
+
+def _postgres_node(cells: Result) -> str:
+    return f"The same over HTTP with that project, two fold workers and no delay:\n\n{_loads(cells)}"
+
+
+def _loads(cells: Result) -> str:
+    head = ["keys, records a request", "acknowledged/s", "p50 ms", "p99 ms", "sustained/s", "worker \u00b5s"]
+    head += ["fold \u00b5s", "PostgreSQL \u00b5s", "written B a record"]
+    fields = ["records_s", "p50_ms", "p99_ms", "sustained_records_s", "worker_cpu_us_a_record"]
+    fields += ["fold_cpu_us_a_record", "database_cpu_us_a_record", "written_bytes_a_record"]
+    rows = [
+        [f"{keys}, {cell['records_a_request']:,}", *[cell[field] for field in fields]]
+        for keys, some in cells.items()
+        for cell in some
+    ]
+    return table(head, rows)
+
+
+def _postgres_fold(cells: Result) -> str:
+    head = ["keys", "records/s", "fold \u00b5s", "PostgreSQL \u00b5s", "profiles a record"]
+    fields = ["records_s", "cpu_us_a_record", "database_cpu_us_a_record"]
+    rows = [
+        [keys, *[cell[field] for field in fields], cell["profiles"] / cell["records"]]
+        for keys, cell in cells.items()
+    ]
+    floors = [
+        [f"{keys}: {words}", cell[f"floor_{name}_records_s"], cell[f"of_{name}"]]
+        for keys, cell in cells.items()
+        for name, words in _POSTGRES_FLOORS.items()
+        if f"of_{name}" in cell
+    ]
+    beside = table(["floors of the same run", "records/s", "the fold reaches of it"], floors)
+    return f"The fold alone:\n\n{table(head, rows)}\n\n{beside}"
+
+
+def _postgres_workers(cells: list[Result]) -> str:
+    head = [
+        "a round trip's added ms",
+        "fold workers",
+        "records/s",
+        "times one",
+        "fold \u00b5s",
+        "PostgreSQL \u00b5s",
+    ]
+    one = {cell["delay_ms"]: cell["records_s"] for cell in cells if cell["workers"] == 1}
+    rows = [
+        [
+            f"{cell['delay_ms']:g}",
+            cell["workers"],
+            cell["records_s"],
+            round(cell["records_s"] / one[cell["delay_ms"]], 2),
+            cell["cpu_us_a_record"],
+            cell["database_cpu_us_a_record"],
+        ]
+        for cell in cells
+    ]
+    return "A project spread over two partitions, uniform keys, the fold alone:\n\n" + table(head, rows)
+
+
+_POSTGRES_FLOORS: Final = {
+    "copy": "COPY of each step's final rows into an empty table",
+    "put": "the same rows, by COPY and one upsert, in the place of those before",
+    "read_put": "the same, and read first as they are",
+    "plain": "plain read-modify-write, 2,000 records a transaction",
+}
+_POSTGRES: Final[dict[str, Callable[[Any], str]]] = {
+    "ack": _postgres_ack,
+    "fold": _postgres_fold,
+    "workers": _postgres_workers,
+    "node": _postgres_node,
+}
+
+
+def save_postgres(name: str, result: Result) -> Path:
+    """Keep a result of `bench.postgres`, and its tables; the first of them."""
+    return _save(name, result, postgres(result))
+
+
 # --- events
 
 
@@ -367,7 +461,7 @@ def stored_events(result: Result) -> str:
         ["the first day in other layouts", "bytes an event", "\u00b5s an event of a count by one property"],
         [own, *layouts],
     )
-    machine = f"{_machine(result['machine'])}.{_databases(result['machine'])}"
+    machine = f"{facts(result['machine'])}.{databases(result['machine'])}"
     return "\n\n".join([machine, table(head, rows), words, others])
 
 
@@ -423,7 +517,7 @@ def pages(result: Result) -> str:
     fields = ("offered_records_s", "frames_s", "gap_p99_ms", "gap_max_ms", "late_frames")
     live = [[cell[name] for name in fields] for cell in result["live"]]
     words = (
-        f"{_machine(result['machine'])}; {result['machine']['chromium']}, headless, on the same cores;"
+        f"{facts(result['machine'])}; {result['machine']['chromium']}, headless, on the same cores;"
         f" {options['profiles']:,} profiles and {options['events']:,} events in place. Medians of"
         f" {options['rounds']} visits with a warm cache; a first visit has none."
     )
@@ -463,6 +557,10 @@ READS_UNMEASURED: Final = "Not measured yet: `python -m bench.reads --save`, the
 
 
 STORED_UNMEASURED: Final = "Not measured yet: `make bench-events ARGS=--save`, then `python -m bench.report`."
+POSTGRES_UNMEASURED: Final = (
+    "Not measured yet: `make bench-postgres ARGS=--save`, then `python -m bench.report`."
+)
+REPORTS_UNMEASURED: Final = "No figures are kept yet: run `make bench-reports ARGS=--save`, then this."
 PAGES_UNMEASURED: Final = "Not measured yet: `make bench-pages ARGS=--save`, then `python -m bench.report`."
 
 
@@ -482,6 +580,10 @@ def documents(
     texts[path] = filled(texts[path], "stored-events", tables)
     shown = kept("pages")
     texts[path] = filled(texts[path], "pages", pages(shown) if shown else PAGES_UNMEASURED)
+    other = kept("postgres")
+    texts[path] = filled(texts[path], "postgres", postgres(other) if other else POSTGRES_UNMEASURED)
+    told = kept("reports")
+    texts[path] = filled(texts[path], "reports", report_table.reports(told) if told else REPORTS_UNMEASURED)
     return texts
 
 

@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from bench.records import TOKEN, profile_id, profile_json, scattered
+from mixdown.store.chunk import FOR_PROFILES
 from mixdown.store.protocols import FoldResult, Store
 from mixdown.store.sqlite import open_store
 
@@ -33,6 +34,7 @@ STOP_TRIES: Final = 10
 IDLE_S: Final = 0.3
 WRITE_LIMIT_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.01
+_ROLES: Final = ("worker", "fold", "events")
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,15 @@ class Server:
     pid: int
     data: Path
     store: Store
+    database_pid: int = 0
+    """Of the database server that it keeps its data in, if there is one."""
 
     def behind(self) -> int:
         """How many records wait to be folded."""
-        return self.store.log.head() - self.store.state.watermark()
+        if self.store.partition_count == 1:
+            return self.store.log.head() - self.store.state.watermark()
+        places = self.store.places(range(self.store.partition_count), FOR_PROFILES)
+        return sum(place.head - place.profiles for place in places)
 
     def wait_until_folded(self) -> float:
         """Wait until the fold has caught up; seconds waited."""
@@ -58,8 +65,8 @@ class Server:
         raise RuntimeError("the fold did not catch up")
 
     def pids(self) -> list[int]:
-        """Every process of the server."""
-        return family(self.pid)
+        """Every process of the server, and of its database."""
+        return family(self.pid) + (family(self.database_pid) if self.database_pid else [])
 
     @contextlib.contextmanager
     def fold_stopped(self) -> Iterator[None]:
@@ -130,11 +137,13 @@ def memory_mib(pids: list[int]) -> float:
 
 
 def cpu_s(pids: list[int]) -> dict[str, float]:
-    """Processor time that the processes have taken, by what they do: "worker", "fold", "events", "other"."""
-    spent = {"worker": 0.0, "fold": 0.0, "events": 0.0, "other": 0.0}
+    """Processor time that the processes have taken, by what they do (`_ROLES`, or "other")."""
+    spent = dict.fromkeys((*_ROLES, "database", "other"), 0.0)
     for pid in pids:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        role = next((role for role in ("worker", "fold", "events") if role.encode() in words), "other")
+        role = next((role for role in _ROLES if role.encode() in words), "other")
+        if b"postgres" in words[0]:
+            role = "database"
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         spent[role] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return spent
@@ -151,8 +160,18 @@ def written_bytes(pids: list[int]) -> int:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
-    """A server on a free port with its data in `folder`/data; `extra` is added to its environment."""
+def serving(
+    folder: Path,
+    extra: Mapping[str, str],
+    *,
+    arguments: Sequence[str] = (),
+    opened: Callable[[Path], Store] | None = None,
+    database_pid: int = 0,
+) -> Iterator[Server]:
+    """A server on a free port with its data in `folder`/data; `extra` is added to its environment.
+
+    `opened` opens its store from outside, where that is not the data folder but a database.
+    """
     environment = os.environ | {
         "MIXDOWN_TOKEN": TOKEN,
         "MIXDOWN_SECRET": SECRET,
@@ -161,15 +180,15 @@ def serving(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
         **extra,
     }
     data = folder / "data"
-    command = [sys.executable, "-m", "mixdown", "serve", "--port", "0", "--data-dir", str(data)]
+    command = [sys.executable, "-m", "mixdown", "serve", "--port", "0", "--data-dir", str(data), *arguments]
     with (folder / "serve.log").open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
         wait_for(data / "server.json", process, folder / "serve.log")
         port = int(json.loads((data / "server.json").read_text())["address"].rsplit(":", 1)[1])
-        store = open_store(data, role="cli", create=False)
+        store = opened(data) if opened is not None else open_store(data, role="cli", create=False)
         try:
-            yield Server(port, process.pid, data, store)
+            yield Server(port, process.pid, data, store, database_pid)
         except Exception:
             print((folder / "serve.log").read_text()[-4000:], file=sys.stderr)
             raise
@@ -207,11 +226,16 @@ def place(data: Path, start: int, end: int) -> None:
     """
     store = open_store(data, role="fold", create=True)
     try:
-        watermark = store.state.watermark()
-        numbers = scattered(start, end)
-        while some := sorted(islice(numbers, PLACED_AT_ONCE)):
-            rows = (((PROJECT, "", profile_id(number)), profile_json(number).encode()) for number in some)
-            store.state.write(FoldResult(watermark, rows, [], 0))
-        store.state.checkpoint()
+        place_into(store, scattered(start, end))
     finally:
         store.close()
+
+
+def place_into(store: Store, numbers: Iterable[int]) -> None:
+    """The same of a store, which has one partition or is the view of one."""
+    watermark = store.state.watermark()
+    some = iter(numbers)
+    while together := sorted(islice(some, PLACED_AT_ONCE)):
+        rows = (((PROJECT, "", profile_id(number)), profile_json(number).encode()) for number in together)
+        store.state.write(FoldResult(watermark, rows, [], 0))
+    store.state.checkpoint()

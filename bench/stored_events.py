@@ -157,8 +157,8 @@ def add_days(data: Path, events: int, per_day: int) -> dict[str, Any]:
 
 def _copy(data: Path, store: SqliteEvents, file: EventFile, days: int, per_day: int) -> None:
     assert file.day is not None
-    place = store.place(PROJECT, file.day + days)
-    path = place.path(data / event_files.EVENTS_FOLDER)
+    place = store.listing.place(PROJECT, file.day + days)
+    path = data / event_files.EVENTS_FOLDER / place.name
     path.parent.mkdir(mode=0o700, exist_ok=True)
     changed = (
         f"time + INTERVAL {days:d} DAY AS time, position + {days * per_day:d} AS position,"
@@ -177,8 +177,8 @@ def _copy(data: Path, store: SqliteEvents, file: EventFile, days: int, per_day: 
         file.columns,
         file.rest,
     )
-    with store._writing() as writer:  # noqa: SLF001 - it lists what the store did not make
-        event_files.add(writer, place, written, written.last_ms)
+    with store.listing.changes() as changes:  # it lists what the store did not make
+        changes.add(place, written, written.last_ms)
 
 
 def read(data: Path, kind: str, since_ms: int, until_ms: int) -> dict[str, Any]:
@@ -194,8 +194,8 @@ def in_postgres(folder: Path, lines: Path, chosen: argparse.Namespace) -> dict[s
         return asyncio.run(_in_postgres(dsn, lines, chosen))
 
 
-async def _in_postgres(dsn: str, lines: Path, chosen: argparse.Namespace) -> dict[str, Any]:
-    connection = await asyncpg.connect(dsn)
+async def place_in_postgres(connection: asyncpg.Connection, lines: Path, events: int, per_day: int) -> float:
+    """Fill the table `events` with the events of a day, and again for each further one; seconds it took."""
     run = connection.execute
     await run("CREATE UNLOGGED TABLE lines (line jsonb)", timeout=3600)
     with lines.open("rb") as source:
@@ -204,7 +204,7 @@ async def _in_postgres(dsn: str, lines: Path, chosen: argparse.Namespace) -> dic
     columns = "event text, time timestamptz, distinct_id text, insert_id text, properties jsonb"
     await run(f"CREATE UNLOGGED TABLE events ({columns})")
     began = time.perf_counter()
-    for day in range(max(1, chosen.postgres_events // chosen.per_day)):
+    for day in range(max(1, events // per_day)):
         await run(
             "INSERT INTO events SELECT line->>'event',"
             " to_timestamp((line->>'time')::bigint / 1000.0) + make_interval(days => $1),"
@@ -215,7 +215,12 @@ async def _in_postgres(dsn: str, lines: Path, chosen: argparse.Namespace) -> dic
         )
     await run("CREATE INDEX ON events (time)", timeout=3600)
     await run("VACUUM (ANALYZE) events", timeout=3600)
-    placed_s = time.perf_counter() - began
+    return time.perf_counter() - began
+
+
+async def _in_postgres(dsn: str, lines: Path, chosen: argparse.Namespace) -> dict[str, Any]:
+    connection = await asyncpg.connect(dsn)
+    placed_s = await place_in_postgres(connection, lines, chosen.postgres_events, chosen.per_day)
     events = await connection.fetchval("SELECT count(*) FROM events", timeout=3600)
     size = await connection.fetchval("SELECT pg_total_relation_size('events')")
     counted = []

@@ -105,8 +105,8 @@ def _initdb(prefix: list[str], programs: Path, data: Path) -> None:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], folder: Path, path: Path, disk: Disk, signum: int) -> Iterator[None]:
-    """A database server that listens on the socket `path`, until the block ends; then `signum` ends it."""
+def _running(command: list[str], folder: Path, path: Path, disk: Disk, signum: int) -> Iterator[int]:
+    """A database server that listens on the socket `path`: its pid. `signum` ends it with the block."""
     environment = os.environ | (disk.others or {})
     log = folder / "server.log"
     with log.open("wb") as output:
@@ -115,7 +115,7 @@ def _running(command: list[str], folder: Path, path: Path, disk: Disk, signum: i
         )
     try:
         _await_socket(path, process, log)
-        yield
+        yield process.pid
     finally:
         server.end(process, signum)
 
@@ -133,26 +133,38 @@ def _await_socket(path: Path, process: subprocess.Popen[bytes], log: Path) -> No
 
 @contextlib.contextmanager
 def postgres(folder: Path, disk: Disk) -> Iterator[str]:
-    """A running PostgreSQL with data in `folder`; what clients connect to. Raises `MissingError`."""
+    """A running PostgreSQL with the competitors' table; what clients connect to. Raises `MissingError`."""
+    with postgres_server(folder, disk) as (dsn, _):
+        asyncio.run(_make_table(dsn))
+        yield dsn
+
+
+@contextlib.contextmanager
+def postgres_server(folder: Path, disk: Disk) -> Iterator[tuple[str, int]]:
+    """A running PostgreSQL with data in `folder`, made unless it is there: what clients connect to, its pid.
+
+    Raises `MissingError`.
+    """
     if disk.others is None:
         raise MissingError("no C compiler: nothing to slow its disk with")
     programs = postgres_folder()
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
     with _sockets() as sockets:
         prefix = _as_postgres(folder, sockets)
-        _initdb(prefix, programs, folder / "data")
+        if not (folder / "data").exists():
+            _initdb(prefix, programs, folder / "data")
         settings = {**POSTGRES_SETTINGS, "unix_socket_directories": str(sockets)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = [*prefix, str(programs / "postgres"), "-D", str(folder / "data"), *options]
         # SIGINT is a fast shutdown: it need not wait for clients
-        with _running(command, folder, sockets / ".s.PGSQL.5432", disk, signal.SIGINT):
+        with _running(command, folder, sockets / ".s.PGSQL.5432", disk, signal.SIGINT) as pid:
             dsn = f"postgresql://bench@/postgres?host={sockets}"
-            asyncio.run(_make_table(dsn))
-            yield dsn
+            asyncio.run(_await_connections(dsn))
+            yield dsn, pid
 
 
-async def _make_table(dsn: str) -> None:
-    """Wait until it takes connections, and make the table."""
+async def _await_connections(dsn: str) -> None:
+    """Wait until it takes connections."""
     began = time.monotonic()
     while True:
         try:
@@ -163,6 +175,11 @@ async def _make_table(dsn: str) -> None:
             await asyncio.sleep(0.1)
         else:
             break
+    await connection.close()
+
+
+async def _make_table(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
     await connection.execute(
         f"CREATE TABLE profiles (id text PRIMARY KEY, doc jsonb NOT NULL) WITH (fillfactor = {FILLFACTOR})"
     )
