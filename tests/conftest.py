@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
+from tests import engine
+from tests.store.spying import Spy, watched
+
 pytest_plugins = ["tests.serving"]  # fixtures: server, start_server, certificate
 
-SLOW_TIMEOUT_S: Final = 600
+SLOW_TIMEOUT_S: Final = 900
 
 ALONE: Final = ("tests/bench/", "tests/torture/")
 """Where slow tests measure or torture, so that nothing may run beside them."""
 
 LONG: Final = (
+    "tests/explorer/test_browser.py",  # slow ones, as far as tests/durability/test_kill.py
+    "tests/hostile/test_described_api.py",
+    "tests/store/test_expressions.py",
+    "tests/reports/test_expressions.py",
+    "tests/reports/test_segmentation.py",
+    "tests/explorer/test_xss.py",
+    "tests/store/test_event_deaths.py",
+    "tests/store/test_event_files.py",
+    "tests/moving/test_live.py",
+    "tests/sdk/test_mixpanel_import.py",
+    "tests/durability/test_kill.py",
     "tests/cli/test_export_and_import.py",
     "tests/operations/test_start.py",
     "tests/cli/test_backup.py",
@@ -33,6 +48,27 @@ LONG: Final = (
 """Modules of tests that take longest: they begin first, so that none is left alone at the end."""
 
 
+@pytest.fixture(scope="session")
+def statements() -> Iterator[Spy | None]:
+    """What the store sends to PostgreSQL; None where it is not tried."""
+    if "postgres" not in engine.TRIED:
+        yield None
+        return
+    spy = Spy()
+    with watched(spy):
+        yield spy
+    spy.close()
+
+
+@pytest.fixture(autouse=True)
+def as_a_cluster_takes_it(statements: Spy | None) -> Iterator[None]:
+    """Hold each statement that a test brings for the first time to the rules of Citus."""
+    yield
+    if statements is not None and engine.is_running():
+        faults = statements.faults(engine.postgresql())
+        assert not faults, "\n".join(faults)
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give slow tests a longer limit, say which run alone, and let the longest modules begin."""
@@ -44,3 +80,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.alone)
     ranks = {module: rank for rank, module in enumerate(LONG)}
     items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(LONG)))
+
+
+@pytest.hookimpl(trylast=True)  # fixtures of the session have closed what they had open
+def pytest_sessionfinish() -> None:
+    """End the PostgreSQL of this process: processes of pytest-xdist may leave without a word."""
+    engine.end()

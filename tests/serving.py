@@ -1,8 +1,9 @@
 """Real `mixdown serve` processes for tests: started on a free port, read over HTTP, ended by their own pid.
 
-In comes what a test asks for (presets, flags, workers, TLS, a folder to start again on); out goes a `Server`,
-which knows its address and credentials and reads the stored profiles through the query API as any client
-would. Nothing here reaches into the product: what a test sees of a server is what its users see.
+In comes what a test asks for (presets, flags, workers, TLS, a folder to start again on, whose database comes
+with it where tests run on PostgreSQL: `tests.engine`); out goes a `Server`, which knows its address and
+credentials and reads the stored profiles through the query API as any client would. Nothing here reaches into
+the product: what a test sees of a server is what its users see.
 """
 
 import base64
@@ -25,12 +26,15 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from tests import engine
+
 TOKEN = "0123456789abcdef0123456789abcdef"
 SECRET = "5ec2e7" + "0" * 58
 ACCOUNT = ("tests.mp-service-account", "pa55" + "0" * 60)
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 15.0
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 120.0
 PAGE_SIZE = 1000
 
 Profile = dict[str, Any]
@@ -94,7 +98,7 @@ class Server:
             env={**self.environment, "MIXDOWN_DATA_DIR": str(self.data_dir)},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=ANSWER_TIMEOUT_S,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
@@ -152,10 +156,10 @@ class Server:
             assert self.certificate is not None
             context = ssl.create_default_context(cafile=str(self.certificate.certificate_file))
             connection = http.client.HTTPSConnection(
-                address.hostname, address.port, timeout=30, context=context
+                address.hostname, address.port, timeout=ANSWER_TIMEOUT_S, context=context
             )
         else:
-            connection = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
+            connection = http.client.HTTPConnection(address.hostname, address.port, timeout=ANSWER_TIMEOUT_S)
         with contextlib.closing(connection):
             connection.request(method, target, body or None, dict(headers or {}))
             reply = connection.getresponse()
@@ -239,7 +243,8 @@ def launch(
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MIXDOWN_")}
     presets = {"MIXDOWN_TOKEN": TOKEN, "MIXDOWN_SECRET": SECRET, "MIXDOWN_ACCOUNT": ":".join(ACCOUNT)}
-    complete = {**inherited, **presets, **(environment or {})}
+    kept_in = {} if "MIXDOWN_DATABASE_URL" in (environment or {}) else engine.variables(data_dir)
+    complete = {**inherited, **presets, **kept_in, **(environment or {})}
     command = [sys.executable, "-m", "mixdown", "serve", "--port", "0", "--data-dir", str(data_dir)]
     if workers != 1:
         command += ["--workers", str(workers)]
@@ -299,8 +304,10 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 @pytest.fixture(scope="module")
 def start_module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """Start servers with `launch`'s options; all are ended when the module's tests are over."""
-    with servers_ended_together(tmp_path_factory.mktemp("mixdown")) as start:
+    folder = tmp_path_factory.mktemp("mixdown")
+    with servers_ended_together(folder) as start:
         yield start
+    engine.forget(folder)
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +342,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:mixpanel.com,DNS:*.mixpanel.com"]
     command += ["-keyout", str(made.key_file), "-out", str(made.certificate_file)]
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        subprocess.run(command, check=True, capture_output=True, timeout=ANSWER_TIMEOUT_S)
     except FileNotFoundError:
         pytest.skip("the openssl command, which makes the test's certificate, is not installed")
     return made

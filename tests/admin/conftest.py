@@ -1,4 +1,4 @@
-"""A server in process, on the store in memory: tests/store holds the stores' catalogs to each other."""
+"""A server in process, in memory or on PostgreSQL: tests/store holds the stores' catalogs to each other."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.reads.support import World
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
     """A fresh server; its fold runs when the test says so."""
-    made = World(MemoryStore())
+    made = World(plain_store())
     yield made
     made.close()

@@ -152,6 +152,23 @@ def test_an_account_expires(world: World) -> None:
     assert reads(world, account, world.project.id) == 401
 
 
+def test_the_end_of_an_account_can_be_changed_by_those_who_manage_all_of_it(world: World) -> None:
+    account = made(world)
+    target = f"{ACCOUNTS}/{account['id']}"
+    changed = results(call(world, "PATCH", target, ADMIN, expires=iso_seconds(NOON_MS + 60_000)))
+    assert changed == {**account, "password": None, "expires": iso_seconds(NOON_MS + 60_000)}
+    assert reads(world, account, world.project.id) == 200
+    world.now_ms = NOON_MS + 60_000
+    assert reads(world, account, world.project.id) == 401
+    assert results(call(world, "PATCH", target, ADMIN, expires="never"))["expires"] is None
+    assert reads(world, account, world.project.id) == 200
+    for wrong in ({}, {"expires": ""}, {"expires": "soon"}, {"expires": "2001-01-31T00:00:00"}):
+        assert call(world, "PATCH", target, ADMIN, **wrong).status_code == 400
+    assert call(world, "PATCH", target, STRANGER, expires="never").status_code == 404
+    results(call(world, "PUT", f"{target}/projects/{world.other.id}", OWNER, role="consumer"))
+    assert call(world, "PATCH", target, ADMIN, expires="never").status_code == 403
+
+
 # --- as Mixpanel has it
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 from starlette.routing import Route
 
+from mixdown.http.attempts import Attempts
 from mixdown.http.auth import ADMINS, ANALYSTS, OWNERS, READERS
 from mixdown.http.openapi import path_of
 from tests.reads.support import (
@@ -44,7 +45,16 @@ _READS: Final = (
     "funnels",
     "funnels/list",
     "annotations",
+    "arb_funnels",
+    "insights",
+    "retention",
+    "retention/addiction",
+    "segmentation",
+    "segmentation/average",
+    "segmentation/numeric",
+    "segmentation/sum",
 )
+_ANNOTATIONS: Final = "/api/app/projects/{project_id}/annotations"
 _SCHEMAS: Final = tuple(
     f"/api/app/projects/{{project_id}}/schemas{rest}"
     for rest in ("", "/{entity_type}", "/{entity_type}/{entity_name}")
@@ -110,8 +120,19 @@ TABLE: Final[dict[str, frozenset[str]]] = {
     "/api/app/projects/metadata/index": READERS,
     "/api/app/projects/{project_id}/workspaces/public": READERS,
     "/api/app/projects/{project_id}/data-groups": READERS,
-    "/api/app/projects/{project_id}/annotations": READERS,
-    "/api/app/projects/{project_id}/annotations/tags": READERS,
+    **{f"GET {_ANNOTATIONS}{rest}": READERS for rest in ("", "/tags", "/{annotation_id}")},
+    **{f"POST {_ANNOTATIONS}{rest}": ANALYSTS for rest in ("", "/tags")},
+    **{f"{method} {_ANNOTATIONS}/{{annotation_id}}": ANALYSTS for method in ("PATCH", "DELETE")},
+    **{
+        f"{prefix}/annotations/{name}": ANALYSTS
+        for prefix in ("/api/query", "/api/2.0")
+        for name in ("create", "update", "delete")
+    },
+    "/api/mixdown/reports/run": READERS,
+    "GET /api/mixdown/dashboards": READERS,
+    **{f"{method} /api/mixdown/dashboards": ANALYSTS for method in ("POST", "PUT", "DELETE")},
+    "GET /api/mixdown/reports": READERS,
+    **{f"{method} /api/mixdown/reports": ANALYSTS for method in ("POST", "PATCH", "DELETE")},
     "/api/app/projects/{project_id}/service-accounts": ADMINS,
     "/api/app/organizations/{organization_id}/service-accounts": ADMINS,
     "/api/app/organizations/{organization_id}/service-accounts/{account_id}": ADMINS,
@@ -195,7 +216,11 @@ def test_every_role_may_do_what_the_table_says_and_no_more(staffed: World) -> No
             assert "retry-after" not in reply.headers
 
 
-def test_nobody_gets_anywhere_without_credentials_and_a_secret_only_reads(staffed: World) -> None:
+def test_nobody_gets_anywhere_without_credentials_and_a_secret_only_reads(
+    staffed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # one address that fails at every route would soon be told to wait
+    monkeypatch.setattr(Attempts, "may_call", lambda *_, **__: True)
     secret = {"Authorization": basic(f"{SECRET}:")}
     for method, path in routes(staffed):
         target = f"{target_of(staffed, path)}?project_id={staffed.project.id}{ENDLESS.get(path, '')}"

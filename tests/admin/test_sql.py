@@ -14,13 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx
 import orjson
 import pytest
 
+from mixdown.query.sql_store import StoreGuard
 from mixdown.store.memory import MemoryStore
-from mixdown.store.sqlite import guarded, open_store
+from mixdown.store.protocols import Store
+from mixdown.store.sqlite import guarded
 from mixdown.store.sqlite.guarded import Guard, RefusedError
+from tests.engine import ON_POSTGRES, folder_of, of_a_folder, open_store
 from tests.reads.support import (
     OTHER_TOKEN,
     OWNER,
@@ -39,6 +43,11 @@ HIDDEN = "theirs"
 """It stands in everything that the other project has, and in nothing of this one."""
 
 
+NOT_THAT_TABLE = "no such table" if ON_POSTGRES else "a query reads from"
+"""Over PostgreSQL there is nothing but the views."""
+REFUSALS = (RefusedError, apsw.Error) if ON_POSTGRES else (RefusedError,)
+
+
 ENDLESS = "with recursive n(x) as (select 1 union all select x + 1 from n)"
 
 
@@ -47,15 +56,29 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Two projects with users, groups and refusals: no query can change them, so one is enough."""
     folder = tmp_path_factory.mktemp("sql") / "data"
     store = open_store(folder, role="worker", create=True)
-    fold_store = open_store(folder, role="fold", create=False)
-    made = World(store, fold_store, sql_timeout_s=1, sql_memory_bytes=64 * 1024 * 1024, sql_rows=50)
+    made = filled(store, open_store(folder, role="fold", create=False))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A server whose queries have little time."""
+    folder = tmp_path_factory.mktemp("hasty") / "data"
+    made = World(open_store(folder, role="fold", create=True), sql_timeout_s=2)
+    yield made
+    made.close()
+
+
+def filled(store: Store, fold_store: Store) -> World:
+    """A server with users, groups and refusals of two projects in all its tables."""
+    made = World(store, fold_store, sql_timeout_s=30, sql_memory_bytes=64 * 1024 * 1024, sql_rows=50)
     for token, name in ((TOKEN, "mine"), (OTHER_TOKEN, HIDDEN)):
         made.send(*[user(f"{name}{place}", token=token, n=place, of=name) for place in range(4)])
         made.send(group(f"Key {name}", f"{name} group", token=token, of=name), endpoint="groups")
         made.send({"$token": token, "$set": {"of": name}}, user("same", token=token, of=name))
     made.fold_all()
-    yield made
-    made.close()
+    return made
 
 
 def ask(world: World, query: str, by: str = READER, **fields: Any) -> httpx.Response:
@@ -115,7 +138,7 @@ def test_history_shows_what_changed_in_this_project_alone(world: World) -> None:
     assert rows(theirs) == [{"n": 0}]
     assert rows(ask(world, "select count(*) as n from history where of_id = 'theirs1'")) == [{"n": 0}]
     refused = ask(world, "select * from history, history_blocks")
-    assert (refused.status_code, "a query reads from" in refused.text) == (400, True)
+    assert (refused.status_code, NOT_THAT_TABLE in refused.text) == (400, True)
 
 
 def test_values_are_parameters_by_place_or_by_name(world: World) -> None:
@@ -175,10 +198,10 @@ def test_a_request_that_cannot_be_a_query_is_400(world: World, fields: dict[str,
     assert "retry-after" not in reply.headers
 
 
-def test_a_store_that_is_not_in_files_says_so() -> None:
+def test_a_store_that_no_other_process_sees_says_so() -> None:
     made = World(MemoryStore())
     reply = ask(made, "select 1")
-    assert (reply.status_code, "not in files" in reply.text) == (400, True)
+    assert (reply.status_code, "in its memory alone" in reply.text) == (400, True)
     made.close()
 
 
@@ -187,12 +210,15 @@ def test_a_store_that_is_not_in_files_says_so() -> None:
 
 def guarded_run(world: World, query: str, params: Any = ()) -> str:
     """What a query gets, rows or error, as text: in this process, for the many."""
-    folder = world.store.folder  # type: ignore[attr-defined]
-    guard = Guard(folder, world.project.id, timeout_s=1, memory_bytes=1 << 26)
+    limits: Any = {"timeout_s": 1, "memory_bytes": 1 << 26}
+    if ON_POSTGRES:
+        guard: Guard = StoreGuard(world.store, world.project.id, **limits)
+    else:
+        guard = Guard(folder_of(world.store), world.project.id, **limits)
     try:
         _, found = guard.run(query, params)
         return repr(list(found))
-    except RefusedError as error:
+    except REFUSALS as error:
         return f"refused: {error}"
     finally:
         guard.connection.close()
@@ -282,7 +308,7 @@ def test_no_table_is_read_but_through_the_views(world: World, query: str) -> Non
     said = guarded_run(world, query)
     assert said.startswith("refused: "), said
     assert HIDDEN not in said.removeprefix("refused: ")
-    assert str(world.store.folder) not in said  # type: ignore[attr-defined]
+    assert str(folder_of(world.store)) not in said
 
 
 @pytest.mark.parametrize("query", OTHER_DEEDS)
@@ -332,6 +358,7 @@ def test_no_condition_of_a_query_ever_meets_a_row_of_another_project(
     assert not said.startswith("refused: "), said
 
 
+@of_a_folder("the plan is that of its tables")
 def test_where_the_plan_does_not_search_by_project_nothing_of_the_query_reaches_the_table(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,7 +383,6 @@ def test_every_function_that_a_query_may_call_is_one_that_sqlite_has() -> None:
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        (ENDLESS + " select count(*) from n", "time limit"),
         (
             ENDLESS + " select x, printf('%.*c', 3000, 'a') as y from n order by y, x",
             "bytes of memory",
@@ -375,20 +401,34 @@ def test_a_query_ends_at_its_limits_with_a_clear_400(world: World, query: str, e
     assert reply.status_code == 400, reply.text
     assert any(part in reply.json()["error"] for part in error.split("|")), reply.text
     assert "retry-after" not in reply.headers
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
-def test_one_call_that_does_not_look_at_the_time_is_killed(world: World) -> None:
+@pytest.mark.slow
+def test_a_query_ends_when_its_time_is_over(hasty: World) -> None:
+    reply = ask(hasty, ENDLESS + " select count(*) from n")
+    assert reply.status_code == 400, reply.text
+    error = reply.json()["error"]
+    assert "time limit" in error or "was ended" in error, "the latter where the machine is slow to start it"
+    assert "retry-after" not in reply.headers
+
+
+@pytest.mark.slow
+def test_one_call_that_does_not_look_at_the_time_is_killed(hasty: World) -> None:
     """A search that compares millions with millions never comes back to where SQLite looks at the clock."""
     query = "select instr(printf('%.*c', 8000000, 'a'), printf('%.*cb', 4000000, 'a'))"
-    reply = ask(world, query)
+    reply = ask(hasty, query)
     assert (reply.status_code, "was ended" in reply.json()["error"]) == (400, True), reply.text
-    assert rows(ask(world, "select 1 as one")) == [{"one": 1}]
+    give_up = time.monotonic() + 120  # a busy machine may take all of the time to start the next
+    while (reply := ask(hasty, "select 1 as one")).status_code != 200 and time.monotonic() < give_up:
+        pass
+    assert rows(reply) == [{"one": 1}]
 
 
+@of_a_folder("test_sql_store has the same of the other")
 def test_the_process_opens_no_file_and_no_socket_and_has_nothing_of_the_server(world: World) -> None:
     """What would be left to a query if SQLite let it through."""
-    folder = world.store.folder  # type: ignore[attr-defined]
+    folder = folder_of(world.store)
     code = f"""
 import os, socket, sys
 sys.path.insert(0, {str(Path(guarded.__file__).parent)!r})
@@ -408,7 +448,7 @@ columns, found = guard.run("select count(*) as n from users", ())
 print(list(found))
 """
     ended = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.stdout.split() == ["OSError", "OSError", "OSError", "AuthError", "[(5,)]"], ended.stderr
 

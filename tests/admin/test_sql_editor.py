@@ -13,8 +13,7 @@ import pytest
 
 from mixdown.query.sql_events import EventSql
 from mixdown.query.sql_schema import EVENT_VIEWS, PROFILE_VIEWS
-from mixdown.store.memory import MemoryStore
-from mixdown.store.sqlite import open_store
+from tests.engine import open_store, plain_store
 from tests.reads.support import OWNER, PASSWORD, READER, STRANGER, World, basic, user
 
 SQL = "/api/mixdown/sql"
@@ -44,7 +43,7 @@ def test_the_views_that_are_told_are_those_that_a_query_meets(world: World) -> N
 
 @pytest.mark.parametrize("view", EVENT_VIEWS, ids=lambda view: view.name)
 def test_the_views_of_events_are_as_told(view: Any) -> None:
-    store = MemoryStore()
+    store = plain_store()
     with EventSql(
         f"select * from {view.name}",
         events=store.events,
@@ -149,7 +148,7 @@ def test_a_client_that_hangs_up_ends_its_query(world: World, monkeypatch: pytest
 
     began = time.monotonic()
     world.loop.run_until_complete(hang_up())
-    status = started[0].wait(timeout=5)
+    status = started[0].wait(timeout=60)
     assert status < 0, "killed"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25, "well below the limit of 30 s"
     assert world.post(SQL, json={"query": "select 1 as n"}).json()["results"] == [{"n": 1}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import pytest
 from mixdown.query import sql_events
 from mixdown.query.sql_events import MANY_PROPERTIES, NOT_THAT, Asked, EventSql
 from mixdown.store.chunk import Link
-from mixdown.store.sqlite import SqliteStore, open_store
 from mixdown.store.sqlite.guarded import RefusedError
+from tests.engine import folder_of, open_store
 from tests.reads.support import DAY_MS, NOON_MS, OTHER_TOKEN, READER, STRANGER, TOKEN, World, group, user
 from tests.store.support import append, appending_events
 
@@ -41,9 +40,10 @@ def event(position: int, place: int, whose: str, **properties: Any) -> dict[str,
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Two projects with events in a file and in memory, and users: no query can change them."""
-    store = open_store(tmp_path_factory.mktemp("sql") / "data", role="worker", create=True)
-    fold_store = open_store(store.folder, role="fold", create=False)
-    made = World(store, fold_store, sql_timeout_s=3, sql_memory_bytes=128 * 2**20, sql_rows=50)
+    folder = tmp_path_factory.mktemp("sql") / "data"
+    store = open_store(folder, role="worker", create=True)
+    fold_store = open_store(folder, role="fold", create=False)
+    made = World(store, fold_store, sql_timeout_s=60, sql_memory_bytes=128 * 2**20, sql_rows=50)
     for token, whose in ((TOKEN, "mine"), (OTHER_TOKEN, HIDDEN)):
         made.send(*[user(f"{whose}{place}", token=token, age=20 + place, of=whose) for place in range(3)])
         made.send(group("Key", f"{whose} group", token=token, of=whose), endpoint="groups")
@@ -73,7 +73,7 @@ def opened(world: World, query: str, project: int | None = None) -> EventSql:
         state=world.store.state,
         project=world.project.id if project is None else project,
         memory_bytes=128 * 2**20,
-        timeout_s=20,
+        timeout_s=60,
     )
 
 
@@ -190,8 +190,7 @@ def test_ids_are_canonical_and_stand_beside_those_that_were_sent(tmp_path: Path)
 
 
 def files_of(world: World, project: int) -> list[Path]:
-    assert isinstance(world.store, SqliteStore)
-    return sorted((world.store.folder / "events" / str(project)).rglob("*.parquet"))
+    return sorted((folder_of(world.store) / "events" / str(project)).rglob("*.parquet"))
 
 
 BEYOND = [
@@ -275,11 +274,10 @@ BEYOND = [
 
 @pytest.mark.parametrize("query", BEYOND)
 def test_nothing_but_a_select_from_the_views_is_read(query: str, world: World) -> None:
-    assert isinstance(world.store, SqliteStore)
     text = query.format(
         theirs=files_of(world, world.other.id)[0],
         mine=files_of(world, world.project.id)[0],
-        folder=world.store.folder,
+        folder=folder_of(world.store),
     )
     with pytest.raises(RefusedError) as refusal:
         Asked(text)
@@ -287,14 +285,13 @@ def test_nothing_but_a_select_from_the_views_is_read(query: str, world: World) -
 
 
 def test_behind_the_reading_of_a_query_duckdb_itself_opens_nothing_else(world: World) -> None:
-    assert isinstance(world.store, SqliteStore)
     theirs = files_of(world, world.other.id)[0]
     with opened(world, "select count(*) from events") as asked:
         for text in (
             f"select * from read_parquet('{theirs}')",
             "select * from read_text('/etc/passwd')",
             "copy (select 1) to '/tmp/mixdown-test.csv'",
-            f"attach '{world.store.folder}/state.db' as s",
+            f"attach '{folder_of(world.store)}/state.db' as s",
             "install httpfs",
             "load httpfs",
             "set enable_external_access = true",
@@ -330,11 +327,14 @@ def test_a_refusal_says_what_was_wrong(world: World) -> None:
     assert NOT_THAT in refused(ask(world, "copy events to '/tmp/x.csv'"))
 
 
-def test_a_query_past_its_time_or_memory_is_ended(world: World) -> None:
-    began = time.monotonic()
-    slow = "select count(*) from range(100000) a, range(100000) b where sqrt(a.range + b.range) = 0.5"
-    assert "time limit" in (said := refused(ask(world, slow))) or "ended" in said
-    assert time.monotonic() - began < 20
+def test_a_query_past_its_time_is_ended(tmp_path: Path) -> None:
+    hasty = World(open_store(tmp_path / "data", role="fold", create=True), sql_timeout_s=3)
+    slow = "select count(*) from range(1000000) a, range(1000000) b where sqrt(a.range + b.range) = 0.5"
+    assert "time limit" in (said := refused(ask(hasty, slow))) or "ended" in said
+    hasty.close()
+
+
+def test_a_query_past_its_memory_is_ended(world: World) -> None:
     large = "select list(repeat('x', 1000000) || range) from range(100000)"
     said = refused(ask(world, large))
     assert "memory" in said
@@ -342,7 +342,6 @@ def test_a_query_past_its_time_or_memory_is_ended(world: World) -> None:
 
 
 def test_a_query_leaves_nothing_behind(world: World) -> None:
-    assert isinstance(world.store, SqliteStore)
-    before = sorted(world.store.folder.iterdir())
+    before = sorted(folder_of(world.store).iterdir())
     rows(ask(world, "select count(*) as n from events"))
-    assert sorted(world.store.folder.iterdir()) == before
+    assert sorted(folder_of(world.store).iterdir()) == before

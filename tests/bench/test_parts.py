@@ -66,7 +66,6 @@ def assert_well_formed(text: str, count: int) -> None:
         assert {len(row) for row in rows} == {len(head)} == {len(rule)}
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.slow
 def test_every_quick_part_runs_and_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(tmp_path, "--keys", "zipf")
@@ -80,7 +79,6 @@ def test_every_quick_part_runs_and_is_kept(tmp_path: Path, capsys: pytest.Captur
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.slow
 def test_growth_measures_one_store_as_it_grows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -13,6 +13,8 @@ from mixdown.server.crowd import LOOK_EVERY_S, PARTS, SPARED_S, Crowd
 from tests.operations.support import Wire, statuses, wait_until
 from tests.serving import Server, StartServer
 
+pytestmark = pytest.mark.slow
+
 CONNECTIONS = 20
 ASK = b"GET /livez HTTP/1.1\r\nHost: mixdown\r\n\r\n"
 

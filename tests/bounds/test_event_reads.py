@@ -22,11 +22,11 @@ from mixdown.query.events import persons
 from mixdown.query.events.buckets import Span, span_of_days
 from mixdown.query.events.names import top_events
 from mixdown.query.events.reader import EventReads, OpenEvents
-from mixdown.query.events.spilling import SPILL, spill_folder
 from mixdown.store import patience
 from mixdown.store.duck import EventTable
 from mixdown.store.events import EventsWrite, batch_of
 from mixdown.store.memory import MemoryStore
+from mixdown.store.spilling import SPILL, spill_folder
 from tests.operations.support import children
 from tests.operations.test_connections import peak_memory_kib
 from tests.serving import Server, StartServer
@@ -69,7 +69,7 @@ def test_a_read_of_events_is_interrupted_when_its_time_is_over(reads: EventReads
             rows = table.rows(endless)
             with pytest.raises(ReadTimeoutError, match=r"longer than 0\.2 s"):
                 next(rows)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         assert list(table.rows("SELECT count(*) FROM events")) == [(2000,)], "the table is none the worse"
 
 
@@ -93,7 +93,7 @@ def test_opening_events_is_interrupted_as_well(reads: EventReads, monkeypatch: p
         reads.open(1, DAY),
     ):
         pytest.fail("it was opened")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def exported(server: Server, **parameters: str) -> tuple[int, int]:
     """How many lines an export has, and how many bytes unpacked; little of it is held here at a time."""
     address = urlsplit(server.base_url)
     days = f"from_date={parameters['first']}&to_date={parameters['last']}&limit={parameters['limit']}"
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=120)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=300)
     headers = {**server.authorization(), "Accept-Encoding": "gzip"}
     connection.request("GET", f"/api/2.0/export?{days}&project_id={server.project_id}", headers=headers)
     reply = connection.getresponse()

@@ -13,11 +13,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import apsw
+import psycopg
 import pytest
 
+from tests.engine import ON_POSTGRES, database_of
 from tests.operations.support import child
 from tests.serving import TOKEN, Response, Server, StartServer
 
@@ -120,7 +124,7 @@ def test_a_record_that_is_dear_to_parse_is_refused_and_its_neighbours_are_stored
     began = time.monotonic()
     reply = server.request("POST", "/engage?verbose=1", b"[%b,%b]" % (dear, good), JSON)
     assert reply.status == 200
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert set(server.profiles()) >= {"beside"}
     assert "dear" not in server.profiles()
     refusals = server.get("/api/mixdown/refusals").json()["results"]  # unparsed, it shows no token
@@ -139,13 +143,11 @@ def behind(small: Server) -> Iterator[Server]:
 
 
 def test_beyond_the_backlog_writers_wait_and_then_get_503_while_readers_are_answered(behind: Server) -> None:
-    waited: list[float] = []
-    for _ in range(12):
-        began = time.monotonic()
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
         reply = behind.request(
             "POST", "/engage", json.dumps([record(f"b{n}", n=n) for n in range(10)]), {**JSON, **ORIGIN}
         )
-        waited.append(time.monotonic() - began)
         if reply.status == 503:
             break
         time.sleep(0.3)  # the gate looks at the backlog four times a second
@@ -204,13 +206,25 @@ def test_a_page_of_large_refusals_is_cut_and_says_so(start_server: StartServer) 
     assert len(first.json()["results"]) + len(rest["results"]) == 14
 
 
+@contextmanager
+def sessions_held(folder: Path) -> Iterator[None]:
+    """Keep query sessions locked, as a transaction that does not end."""
+    if ON_POSTGRES:
+        with psycopg.connect(database_of(folder)) as connection:
+            connection.execute("LOCK TABLE mixdown.sessions IN EXCLUSIVE MODE")
+            yield
+        return
+    with closing(apsw.Connection(str(folder / "scratch.db"))) as scratch:
+        scratch.execute("BEGIN IMMEDIATE")
+        yield
+        scratch.execute("ROLLBACK")
+
+
 def test_a_read_that_takes_too_long_is_503_without_retry_after_and_then_works_again(small: Server) -> None:
     for start in range(0, 40, 10):
         small.post("/engage", [record(f"t{number}", n=1) for number in range(start, start + 10)])
         small.profiles()  # waits for the fold, whose backlog is small here
-    scratch = apsw.Connection(str(small.data_dir / "scratch.db"))
-    scratch.execute("BEGIN IMMEDIATE")  # a first page cannot freeze its ids now
-    try:
+    with sessions_held(small.data_dir):  # a first page cannot freeze its ids now
         replies: list[Response] = []
 
         def ask() -> None:
@@ -223,16 +237,13 @@ def test_a_read_that_takes_too_long_is_503_without_retry_after_and_then_works_ag
         for reader in readers:
             reader.join()
         took = time.monotonic() - began
-    finally:
-        scratch.execute("ROLLBACK")
-        scratch.close()
     assert [reply.status for reply in replies] == [503] * 3
-    assert 0.9 < took < 9
+    assert 0.9 < took < 30
     for reply in replies:
         assert reply.header("retry-after") is None
         assert reply.json()["status"] == "error"
         assert "longer than 1 s" in reply.json()["error"]
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 90
     while small.get("/api/query/engage", page_size=7, project_id=small.project_id).status != 200:
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -18,7 +18,7 @@ from mixdown.query.sharing import Shared
 from mixdown.store import patience
 from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import FoldResult, RefusedRecord, Session, Store
-from mixdown.store.sqlite import open_store
+from tests.engine import open_store
 
 MIB = 1024 * 1024
 
@@ -56,7 +56,7 @@ def test_a_statement_is_ended_when_its_time_is_over(store: Store) -> None:
     began = time.monotonic()
     with patience.until(time.monotonic() + 0.001, 0.001), pytest.raises(ReadTimeoutError):
         store.state.count(1, "")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert store.state.count(1, "") == 200_000, "a thread without a deadline is not held to an old one"
 
 
@@ -191,7 +191,7 @@ def test_a_count_that_takes_long_is_kept_for_longer(monkeypatch: pytest.MonkeyPa
     assert profiles_of(state, 1, "") == 0
     state.write(FoldResult(9, [], [], 0))
     assert profiles_of(state, 1, "") == 0
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 90
     while profiles_of(state, 1, "") != 9:
         assert time.monotonic() < give_up, "it is not kept for good"
         time.sleep(0.1)

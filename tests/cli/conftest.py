@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import engine
 from tests.cli.support import Cli
 
 
@@ -19,20 +20,24 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    """Commands on a folder that is not there yet."""
-    return Cli(tmp_path / "data")
+def cli(tmp_path: Path) -> Iterator[Cli]:
+    """Commands on a folder that is not there yet, or on an empty database with a node."""
+    folder = tmp_path / "data"
+    with engine.node_beside(folder):
+        yield Cli(folder)
 
 
 @pytest.fixture(scope="session")
 def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template") / "data"
-    Cli(folder)("project", "create", "shop", "--token", "shop-token")
+    with engine.node_beside(folder):
+        Cli(folder)("project", "create", "shop", "--token", "shop-token")
     return folder
 
 
 @pytest.fixture
-def shop(cli: Cli, _template: Path) -> Cli:
+def shop(tmp_path: Path, _template: Path) -> Iterator[Cli]:
     """Commands on a folder with the project `shop` (id 1, token `shop-token`)."""
-    shutil.copytree(_template, cli.folder)
-    return cli
+    folder = engine.copied(_template, tmp_path / "data")
+    with engine.node_beside(folder):
+        yield Cli(folder)

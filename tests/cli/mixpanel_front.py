@@ -69,7 +69,7 @@ class _Passing(BaseHTTPRequestHandler):
             return
         self.server.seen.append({name: values[0] for name, values in parse_qs(form).items()})
         self.server.paths.append(self.path)
-        connection = http.client.HTTPConnection(self.server.target, timeout=30)
+        connection = http.client.HTTPConnection(self.server.target, timeout=120)
         names = ("Authorization", "Content-Type", "Accept")
         passed = {name: self.headers[name] for name in names if name in self.headers}
         connection.request(method, self.path, body, passed)

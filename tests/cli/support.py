@@ -20,7 +20,8 @@ from mixdown.ingest.direct import append_raw
 from mixdown.ingest.pipeline import rules_of
 from mixdown.settings import Settings
 from mixdown.store.chunk import Outcome
-from mixdown.store.sqlite import open_store
+from tests import engine
+from tests.engine import open_store
 
 
 class Cli:
@@ -33,7 +34,7 @@ class Cli:
         self, *arguments: str, code: int = 0, typed: str | None = None, env: Mapping[str, str] | None = None
     ) -> Result:
         """Run a command in this process, with variables; its exit code must be `code`."""
-        env = {"MIXDOWN_DATA_DIR": str(self.folder), **(env or {})}
+        env = {**self.variables(), **(env or {})}
         result = CliRunner().invoke(root, list(arguments), input=typed, env=env)
         assert result.exit_code == code, (result.output, result.exception)
         assert "Traceback" not in result.output
@@ -60,9 +61,13 @@ class Cli:
 
     def environment(self) -> dict[str, str]:
         """The variables that a process gets."""
-        return {**os.environ, "MIXDOWN_DATA_DIR": str(self.folder)}
+        return {**os.environ, **self.variables()}
 
-    def on_a_terminal(self, *arguments: str, typed: str = "", timeout_s: float = 20.0) -> str:
+    def variables(self) -> dict[str, str]:
+        """The variables that name the data."""
+        return {"MIXDOWN_DATA_DIR": str(self.folder), **engine.variables(self.folder)}
+
+    def on_a_terminal(self, *arguments: str, typed: str = "", timeout_s: float = 600.0) -> str:
         """Run a command on a terminal, type once it shows its first prompt, and return all that was shown."""
         main, other = pty.openpty()
         env = {**self.environment(), "TERM": "xterm", "COLUMNS": "120", "NO_COLOR": "1"}
@@ -87,7 +92,7 @@ class Cli:
                 if typed and (b"> " in shown or b"]: " in shown):
                     os.write(main, typed.encode())
                     typed = ""
-            process.wait(5)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()
@@ -130,7 +135,7 @@ def continued_after_a_kill(
     assert process.stderr is not None
     process.stdin.write(b"".join(lines[:sent]))
     process.stdin.flush()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while shop.watermark_and_head()[1] < appended:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -144,7 +149,7 @@ def continued_after_a_kill(
         input=b"".join(lines),
         capture_output=True,
         check=True,
-        timeout=30,
+        timeout=120,
     )
     told: dict[str, Any] = json.loads(ended.stdout)
     return told

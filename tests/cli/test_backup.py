@@ -26,10 +26,11 @@ from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.backup import write_backup
 from mixdown.store.sqlite.folder import BackupLock, BackupWatch, WakeReceiver
 from tests.cli.support import Cli, group, user
+from tests.engine import of_a_folder
 from tests.serving import TOKEN, Server, StartServer, start_server
 from tests.store.support import NOW_MS, append, appending
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, of_a_folder("backups are those of its files")]
 
 __all__ = ["start_server"]
 
@@ -195,7 +196,7 @@ def test_a_backup_that_is_killed_leaves_no_file_and_holds_nothing(filled: Cli, t
         stderr=subprocess.DEVNULL,
     )
     watch = BackupWatch(filled.folder)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while not watch.running():  # it waits for its reader, in the middle of the archive
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -225,7 +226,7 @@ def test_a_restore_that_is_killed_leaves_a_folder_that_says_so_and_can_be_begun_
     assert process.stdin is not None
     process.stdin.write(whole[: len(whole) * 9 // 10])
     process.stdin.flush()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while not (restored.folder / ".restoring" / "catalog.db").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.support import Cli, user
+from tests.engine import of_a_folder
 from tests.serving import SECRET, TOKEN, Server, StartServer
 
 
@@ -68,6 +69,7 @@ def test_sql_sees_what_was_just_acknowledged(server: Server, beside: Cli) -> Non
     assert beside.json("sql", query) == [{"plan": "pro"}]
 
 
+@of_a_folder("`mixdown doctor` looks at its files")
 def test_doctor_finds_the_server_ready(server: Server, beside: Cli) -> None:
     found = {each["check"]: each for each in beside.json("doctor")["checks"]}["server"]
     assert found["status"] == "ok"
@@ -81,6 +83,7 @@ def test_no_command_shows_the_secrets_that_the_server_was_given(beside: Cli) -> 
         assert "pa55" not in shown
 
 
+@of_a_folder("where no node is, nobody folds what is in a database")
 def test_a_server_that_was_killed_leaves_a_folder_that_commands_can_use(start_server: StartServer) -> None:
     running = start_server()
     running.post("/engage", user("kept", token=TOKEN, plan="pro"))

@@ -31,7 +31,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "mixdown", "cert", "create", "--data-dir", str(folder), *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -205,13 +205,13 @@ def test_a_server_with_it_is_trusted_by_strict_clients_under_each_of_its_names(
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     port = int(server.base_url.rpartition(":")[2])
     with (
-        socket.create_connection((host, port), timeout=10) as plain,
+        socket.create_connection((host, port), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname=host) as secure,
     ):
         secure.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert secure.recv(12) == b"HTTP/1.1 200"
     with (
-        socket.create_connection((host, port), timeout=10) as plain,
+        socket.create_connection((host, port), timeout=60) as plain,
         pytest.raises(ssl.SSLCertVerificationError),
     ):
         ssl.create_default_context().wrap_socket(plain, server_hostname=host)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def test_a_cohort_of_an_expression_counts_what_matches_now(people: Cli) -> None:
         "description": "",
         "group_key": None,
         "where": 'properties["plan"] == "pro"',
+        "behaviors": None,
         "count": 2,
         "created": made["created"],
     }
@@ -74,8 +76,8 @@ def test_a_cohort_is_deleted_after_a_question(people: Cli) -> None:
     ("arguments", "code", "said"),
     [
         (["--where", 'properties["plan"] ='], 1, "where, "),
-        (["--where", "true", "--ids-from", "-"], 2, "either --where or --ids-from"),
-        ([], 2, "either --where or --ids-from"),
+        (["--where", "true", "--ids-from", "-"], 2, "either --where"),
+        ([], 2, "either --where"),
         (["--ids-from", "/nowhere/ids"], 1, "No such file"),
     ],
 )
@@ -83,3 +85,37 @@ def test_what_cannot_be_a_cohort_is_said(people: Cli, arguments: list[str], code
     told = people("cohort", "create", "x", "--project", "shop", *arguments, code=code)
     assert said in told.stderr
     assert people.json("cohort", "list", "--project", "shop") == []
+
+
+def test_a_cohort_of_what_people_did(people: Cli) -> None:
+    def event(name: str, who: str, number: int) -> dict[str, object]:
+        own = {"token": "shop-token", "distinct_id": who, "time": time.time() - 60, "$insert_id": f"{number}"}
+        return {"event": name, "properties": own}
+
+    did = [
+        ("Cart", "ada"),
+        ("Cart", "ada"),
+        ("Cart", "bob"),
+        ("Cart", "cyd"),
+        ("Cart", "cyd"),
+        ("Buy", "cyd"),
+    ]
+    people.send(*(event(*each, number) for number, each in enumerate(did)), endpoint="track")
+    asked = ("--did", "Cart", "--times", "2", "--did-not", "Buy", "--within", "1d")
+    made = people.json("cohort", "create", "undecided", "--project", "shop", *asked)
+    assert made["where"] == 'behaviors["1"] >= 2 and behaviors["2"] == 0'
+    assert made["behaviors"] == [
+        {"name": name, "event_selectors": [{"event": event}], "window": "1d"}
+        for name, event in (("1", "Cart"), ("2", "Buy"))
+    ]
+    assert made["count"] == 1
+    assert people("cohort", "show", "undecided", "--project", "shop", "--ids").stdout == "ada\n"
+    assert people.json("cohort", "list", "--project", "shop") == [made]
+    assert "event_selectors" in people("cohort", "show", "undecided", "--project", "shop").stdout
+    own = ("--behaviors", '[{"name":"n","event_selectors":[{"event":"Cart"}]}]')
+    where = ("--where", 'behaviors["n"] == 1 and properties["plan"] == "free"')
+    assert people.json("cohort", "create", "once", "--project", "shop", *own, *where)["count"] == 1
+    wrong = people("cohort", "create", "x", "--project", "shop", "--did", "a", "--within", "1y", code=1)
+    assert "behaviors, window must be" in wrong.stderr
+    wrong = people("cohort", "create", "x", "--project", "shop", *where, "--within", "1d", code=2)
+    assert "--within" in wrong.stderr

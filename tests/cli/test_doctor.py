@@ -14,6 +14,9 @@ from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.connection import CATALOG, migrations
 from mixdown.store.sqlite.folder import FolderLock
 from tests.cli.support import Cli, user
+from tests.engine import of_a_folder
+
+pytestmark = of_a_folder("`mixdown doctor` looks at its files")
 
 CHECKS = [
     "versions",

@@ -18,7 +18,7 @@ def test_people_are_erased_where_no_server_runs(shop: Cli) -> None:
     shop.send(user("ada-id", plan="ada-value"), user("bob-id", plan="bob-value"))
     shop.send({"$token": "shop-token", "$distinct_id": "ada-id", "$set": ["ada-value"]})
     shop("profiles", "get", "ada-id", "--project", "shop")
-    done = shop.json("erase", "ada-id", "--project", "shop")
+    done = shop.json("erase", "ada-id", "--project", "shop", "--wait")
     assert (done["status"], done["distinct_id_count"]) == ("SUCCESS", 1)
     assert (done["report"]["people"], done["report"]["refusals"]) == (1, 1)
     assert found(shop.folder, ["ada-id", "ada-value"]) == {}
@@ -30,7 +30,7 @@ def test_people_are_erased_where_no_server_runs(shop: Cli) -> None:
 
 def test_groups_are_erased_by_their_key(shop: Cli) -> None:
     shop.send(group("Company", "Acme", a=1), group("Company", "Node", a=1), endpoint="groups")
-    shown = shop("erase", "Acme", "--group-key", "Company", "--project", "shop", "--yes").stderr
+    shown = shop("erase", "Acme", "--group-key", "Company", "--project", "shop", "--yes", "--wait").stderr
     assert "erased 1" in shown
     assert "not reached: backups" in shown
     shop("profiles", "get", "Acme", "--group-key", "Company", "--project", "shop", code=1)

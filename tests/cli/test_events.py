@@ -18,8 +18,8 @@ import zstandard
 
 from mixdown.store.chunk import FOR_EVENTS, encode_events, encode_filter
 from mixdown.store.protocols import Append
-from mixdown.store.sqlite import open_store
 from tests.cli.support import Cli
+from tests.engine import open_store
 
 FIRST_MS = 1_767_225_600_000  # 2026-01-01
 HOUR_MS = 3_600_000
@@ -231,7 +231,7 @@ def test_an_export_that_was_killed_is_continued_by_the_same_command(stored: Cli,
     file = tmp_path / "events.ndjson"
     arguments = ["events", "export", str(file), "--project", "shop"]
     killed = subprocess.run(
-        [sys.executable, "-c", CRASH, *arguments], env=stored.environment(), check=False, timeout=30
+        [sys.executable, "-c", CRASH, *arguments], env=stored.environment(), check=False, timeout=150
     )
     assert killed.returncode == -9
     assert not file.exists()

@@ -71,7 +71,7 @@ def test_processes_joined_by_a_pipe_carry_events_from_project_to_project(copy: C
             stdin=out.stdout,
             capture_output=True,
             check=True,
-            timeout=30,
+            timeout=150,
         )
     assert b"imported 60 of 60 rows" in back.stderr
     assert exported(copy, "copy") == imported(sent(60))

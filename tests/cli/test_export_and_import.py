@@ -199,7 +199,7 @@ def test_an_export_of_a_time_that_has_passed_goes_on_after_a_kill(shop: Cli, tmp
     file = tmp_path / "then.ndjson"
     arguments = ["profiles", "export", str(file), "--project", "shop", "--as-of", then]
     environment = {**shop.environment(), "DIE_AT": "1"}
-    subprocess.run([sys.executable, "-c", CRASH, *arguments], env=environment, check=False, timeout=30)
+    subprocess.run([sys.executable, "-c", CRASH, *arguments], env=environment, check=False, timeout=90)
     assert not file.exists()
     assert "2000 profiles were written before" in shop(*arguments).stderr
     assert len(file.read_text().splitlines()) == 3000
@@ -233,7 +233,7 @@ def test_processes_joined_by_a_pipe_carry_profiles_from_project_to_project(copy:
     with copy.process("profiles", "export", "--project", "shop") as out:
         back = subprocess.run(
             copy.command("profiles", "import", "-", "--project", "copy"),
-            env=copy.environment(), stdin=out.stdout, capture_output=True, check=True, timeout=30,
+            env=copy.environment(), stdin=out.stdout, capture_output=True, check=True, timeout=90,
         )  # fmt: skip
     assert b"imported 9 of 9 rows" in back.stderr
     assert exported(copy, project="copy") == expected()
@@ -327,7 +327,7 @@ def test_an_export_that_was_killed_is_continued_by_the_same_command(
     file = tmp_path / name
     arguments = ["profiles", "export", str(file), "--project", "shop"]
     killed = subprocess.run(
-        [sys.executable, "-c", CRASH, *arguments], env=shop.environment(), check=False, timeout=30
+        [sys.executable, "-c", CRASH, *arguments], env=shop.environment(), check=False, timeout=90
     )
     assert killed.returncode == -9
     assert not file.exists()
@@ -345,7 +345,7 @@ def test_an_unfinished_export_of_something_else_is_begun_anew(shop: Cli, tmp_pat
     fill(shop, {f"u{n:05}": {"n": n} for n in range(5000)})
     file = tmp_path / "users.ndjson"
     arguments = ["profiles", "export", str(file), "--project", "shop"]
-    subprocess.run([sys.executable, "-c", CRASH, *arguments], env=shop.environment(), check=False, timeout=30)
+    subprocess.run([sys.executable, "-c", CRASH, *arguments], env=shop.environment(), check=False, timeout=90)
     told = shop(*arguments, "--where", 'properties["n"] < 10')
     assert "begun anew" in told.stderr
     assert len(file.read_text().splitlines()) == 10

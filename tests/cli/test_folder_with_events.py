@@ -11,16 +11,18 @@ import apsw
 import pytest
 
 from mixdown.fold.events import take_all
+from mixdown.store import event_upkeep
 from mixdown.store.duck import open_events
 from mixdown.store.events import FIRST_MS, LAST_MS
-from mixdown.store.sqlite import event_upkeep, open_store
+from mixdown.store.sqlite import open_store
 from mixdown.store.sqlite.folder import BackupLock
 from tests.cli.support import Cli
 from tests.cli.test_doctor import NO_RESERVE, diagnosis
 from tests.cli.test_repair import change, lose, repair
+from tests.engine import of_a_folder
 from tests.store.support import append, appending_events
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, of_a_folder("its files are copied and mended")]
 
 FILED = {f"filed-{number}" for number in range(30)}
 HOT = {"hot-1", "hot-2"}

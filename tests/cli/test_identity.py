@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mixdown.store.chunk import Link
-from mixdown.store.sqlite import open_store
 from tests.cli.support import Cli, user
+from tests.engine import open_store
 from tests.store.support import append, appending_events
 
 SHOP = ("--project", "shop")

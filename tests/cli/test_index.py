@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mixdown.store.sqlite import open_store
 from tests.cli.support import Cli, group, user
+from tests.engine import open_store
 
 PLAN = 'properties["plan"]'
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import Cli, user
+from tests.engine import of_a_folder
 
 PLANS = "plan,price\r\nfree,0\r\npro,12.5\r\n"
 
@@ -107,6 +108,7 @@ def test_a_table_is_deleted_after_a_question(plans: Cli) -> None:
     assert "there is no lookup table 'plans' in this project" in said
 
 
+@of_a_folder("backups are those of its files")
 def test_a_backup_holds_the_tables(plans: Cli, tmp_path: Path) -> None:
     archive, other = tmp_path / "all.tar", Cli(tmp_path / "other")
     plans("backup", str(archive))

@@ -6,6 +6,7 @@ import pytest
 
 from mixdown.store.sqlite.folder import FolderLock
 from tests.cli.support import Cli, group, user
+from tests.engine import nobody_folds, of_a_folder
 
 
 def test_a_read_folds_what_waits_where_no_server_runs(shop: Cli) -> None:
@@ -19,6 +20,7 @@ def test_a_read_folds_what_waits_where_no_server_runs(shop: Cli) -> None:
     assert shop.watermark_and_head() == (1, 1)
 
 
+@of_a_folder("its lock")
 def test_a_read_gives_the_lock_back(shop: Cli) -> None:
     shop.send(user("alice", plan="pro"))
     shop("profiles", "get", "alice", "--project", "shop")
@@ -60,7 +62,7 @@ def test_a_read_that_stays_behind_answers_and_says_so(shop: Cli) -> None:
     shop.send(user("alice", plan="free"))
     shop("profiles", "get", "alice", "--project", "1")
     shop.send(user("alice", plan="pro"))
-    with FolderLock(shop.folder).acquire(0):
+    with nobody_folds(shop.folder):
         result = shop("profiles", "get", "alice", "--project", "1", env={"MIXDOWN_READ_WAIT_MS": "50"})
     assert "plan\tfree" in result.stdout
     assert "1 records behind" in result.stderr

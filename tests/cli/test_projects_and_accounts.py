@@ -6,9 +6,15 @@ import stat
 
 import pytest
 
+from mixdown.fold.loop import catch_up
+from mixdown.ingest.direct import append_raw
+from mixdown.ingest.pipeline import rules_of
+from mixdown.settings import Settings
+from mixdown.store import opening
 from mixdown.store.credentials import secret_hash
-from mixdown.store.sqlite import open_store
+from mixdown.store.memory import MemoryStore
 from tests.cli.support import Cli
+from tests.engine import of_a_folder, open_store
 
 
 def test_a_new_project_has_a_token_and_a_secret_of_256_bits(cli: Cli) -> None:
@@ -19,6 +25,7 @@ def test_a_new_project_has_a_token_and_a_secret_of_256_bits(cli: Cli) -> None:
     assert len(made["secret"]) == 64
 
 
+@of_a_folder("it makes one")
 def test_the_first_command_makes_a_closed_folder_and_says_so(cli: Cli) -> None:
     result = cli("project", "create", "shop")
     assert f"making a new data folder: {cli.folder}" in result.stderr
@@ -54,6 +61,50 @@ def test_without_json_the_words_go_to_stderr(cli: Cli) -> None:
 def test_a_project_is_found_by_id_and_by_name(cli: Cli) -> None:
     made = cli.json("project", "create", "shop")
     assert cli.json("project", "show", "1") == cli.json("project", "show", "shop") == {**made, "secret": None}
+
+
+def test_a_data_folder_has_no_large_projects(cli: Cli) -> None:
+    cli("project", "create", "shop")
+    assert "one partition" in cli("project", "set-large", "shop", "--yes", code=1).stderr
+
+
+@pytest.fixture
+def parted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Commands on a store of three partitions."""
+    store = MemoryStore(partitions=3)
+    monkeypatch.setattr(store, "close", lambda: None)  # each command closes what it has opened
+    monkeypatch.setattr(opening, "open_store", lambda *_, **__: store)
+    return cli
+
+
+def test_a_new_project_is_made_large_for_good(parted: Cli) -> None:
+    cli = parted
+    cli("project", "create", "shop")
+    assert "no" in cli("project", "show", "shop").stdout.split("large")[1].splitlines()[0]
+    assert "not confirmed" in cli("project", "set-large", "shop", typed="n\n", code=1).output
+    assert cli.json("project", "set-large", "shop", "--yes")["name"] == "shop"
+    assert "yes" in cli("project", "show", "shop").stdout.split("large")[1].splitlines()[0]
+    assert cli.json("project", "set-large", "shop")["id"] == 1, "asked again it changes nothing"
+    assert "simplified identity" in cli("project", "set", "shop", "--id-merge", "legacy", code=1).stderr
+
+
+def test_a_project_with_another_identity_mode_or_with_records_is_not_made_large(parted: Cli) -> None:
+    cli = parted
+    cli("project", "create", "old", "--id-merge", "original")
+    assert "simplified identity" in cli("project", "set-large", "old", "--yes", code=1).stderr
+    made = cli.json("project", "create", "shop")
+    store = opening.open_store(Settings(), role="cli", create=False)
+    append_raw(
+        store,
+        rules_of(Settings()),
+        "engage",
+        [{"$token": made["token"], "$distinct_id": "ada", "$set": {"a": 1}}],
+        sdk="tests",
+    )
+    catch_up(store)
+    refused = cli("project", "set-large", "shop", "--yes", code=1)
+    assert "begins empty" in refused.stderr
+    assert "Make a new project" in refused.stderr
 
 
 def test_show_tells_what_a_project_holds(shop: Cli) -> None:
@@ -187,6 +238,7 @@ def test_accounts_are_listed_by_project(shop: Cli) -> None:
     assert [each["username"] for each in shop.json("account", "list", "--project", "0")] == ["boss"]
 
 
+@of_a_folder("it is an empty one")
 @pytest.mark.parametrize(
     "arguments",
     [

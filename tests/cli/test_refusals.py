@@ -7,8 +7,8 @@ import json
 import pytest
 
 from mixdown.store.protocols import RefusedRecord
-from mixdown.store.sqlite import open_store
 from tests.cli.support import Cli, group, user
+from tests.engine import open_store
 
 NO_ID = {"$token": "shop-token", "$set": {"plan": "pro"}}
 

@@ -10,11 +10,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from mixdown.store.sqlite import open_store
 from tests.cli.support import Cli, group, user
+from tests.engine import of_a_folder, open_store
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ class Tail:
         self._selector.register(process.stdout, selectors.EVENT_READ)
         self._held = b""
 
-    def lines(self, count: int, timeout_s: float = 15.0) -> list[str]:
+    def lines(self, count: int, timeout_s: float = 90.0) -> list[str]:
         """The next lines, so many; fails when they do not come."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + timeout_s
@@ -49,7 +50,7 @@ class Tail:
     def interrupt(self) -> tuple[int, str]:
         """Ctrl-C; the exit code and what stood on stderr."""
         self.process.send_signal(signal.SIGINT)
-        _, errors = self.process.communicate(timeout=10)
+        _, errors = self.process.communicate(timeout=60)
         return self.process.returncode, errors
 
 
@@ -186,6 +187,7 @@ def test_a_burst_comes_whole_and_in_order(shop: Cli) -> None:
         assert [json.loads(line)["id"] for line in tail.lines(6000)] == [f"u{n}" for n in range(6000)]
 
 
+@of_a_folder("checkpoints are those of its files")
 def test_no_transaction_stays_open_so_that_checkpoints_complete(shop: Cli) -> None:
     shop.send(user("u1"))
     with tailing(shop, "--json") as tail:
@@ -195,7 +197,8 @@ def test_no_transaction_stays_open_so_that_checkpoints_complete(shop: Cli) -> No
             for number in range(5):
                 shop.send(user(f"x{number}"))
                 time.sleep(0.12)
-            busy, pages, moved = store.log._file.reader().execute("PRAGMA wal_checkpoint(TRUNCATE)").get
+            log: Any = store.log
+            busy, pages, moved = log._file.reader().execute("PRAGMA wal_checkpoint(TRUNCATE)").get
             assert (busy, pages, moved) == (0, 0, 0)
         finally:
             store.close()
@@ -209,7 +212,7 @@ def test_a_closed_pipe_ends_it(shop: Cli) -> None:
         process.stdout.readline()
         process.stdout.close()
         shop.send(user("late"))
-        assert process.wait(10) != 0
+        assert process.wait(60) != 0
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
     finally:

@@ -1,4 +1,7 @@
-"""The events that a server has stored, read from its log: what was acknowledged, before any reader of it."""
+"""The events that a server has stored, read from its log: what was acknowledged, before any reader of it.
+
+Those of one partition come after those of another.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from mixdown.store.chunk import FOR_EVENTS, Link, decode_body, decode_events
-from mixdown.store.sqlite import open_store
+from mixdown.store.places import all_views
+from tests.engine import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,12 +49,14 @@ def logged(server: Server) -> Iterator[Logged]:
     store = open_store(server.data_dir, role="cli", create=False)
     try:
         found = Logged()
-        begin = store.log.head()
+        begun = [(view, view.log.head()) for view in all_views(store)]
         yield found
-        while chunks := store.log.read(begin, max_records=100_000, max_bytes=2**30, kinds=FOR_EVENTS):
-            for chunk in chunks:
-                _add(found, chunk.first, chunk.body)
-            begin = chunks[-1].end
+        for view, begin in begun:
+            at = begin
+            while chunks := view.log.read(at, max_records=100_000, max_bytes=2**30, kinds=FOR_EVENTS):
+                for chunk in chunks:
+                    _add(found, chunk.first, chunk.body)
+                at = chunks[-1].end
     finally:
         store.close()
 

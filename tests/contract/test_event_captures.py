@@ -16,11 +16,11 @@ import pytest
 
 from mixdown.store.credentials import secret_hash
 from mixdown.store.protocols import Account
-from mixdown.store.sqlite import open_store
 from tests.contract.geo import BERLIN, CLIENT_IP
 from tests.contract.logged import logged
 from tests.contract.support import exact
 from tests.contract.test_captures import OF_EVENTS, TOKEN, name_of, parameters_of, path_of
+from tests.engine import open_store
 from tests.model.event_reference import Setting, Stored, judge
 from tests.serving import Server, launch
 

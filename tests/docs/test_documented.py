@@ -48,7 +48,6 @@ ERROR_CALLS = frozenset(
 )  # fmt: skip
 ANSWERING_ROOMS = ("http", "ingest", "query", "server/protocol.py")
 MORE_TEXTS = {
-    **{f"http.engage.NOT_BUILT[{name}]": text for name, text in engage.NOT_BUILT.items()},
     "http.engage.RAW_COHORT": engage.RAW_COHORT,
     "http.engage.TOO_LONG": engage.TOO_LONG,
     "http.cohorts.TOO_LONG": cohorts.TOO_LONG,
@@ -235,7 +234,7 @@ def test_every_error_text_is_in_the_table_with_what_to_do(name: str, text: str) 
 def test_what_the_explorer_advises_about_a_refusal_is_what_the_table_says() -> None:
     of_records = next(part for part in sections(document(HTTP_API)) if part.startswith("### Of records"))
     rows = dict(re.findall(r"^\| `(.+?)` \| (.+?) \|$", document(HTTP_API), re.MULTILINE))
-    told = {advice.text_of(reason): sentence for reason, sentence in advice.ADVICE.items()}
+    told = {vars(texts)[reason.upper()]: sentence for reason, sentence in advice.ADVICE.items()}
     assert "" not in told
     assert {text: rows.get(text) for text in told} == told
     for text in dict(re.findall(r"^\| `(.+?)` \| (.+?) \|$", of_records, re.MULTILINE)):

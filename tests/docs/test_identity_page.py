@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from mixdown.store.memory import MemoryStore
 from tests.docs.snippets import blocks
+from tests.engine import plain_store
 from tests.reads.support import ADMIN, PASSWORD, TOKEN, World, basic
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "identity.md"
@@ -60,7 +60,7 @@ def test_the_page_has_examples_of_every_mode() -> None:
 @pytest.mark.parametrize("number", range(len(list(examples()))))
 def test_an_example_does_what_the_page_says(number: int) -> None:
     example = list(examples())[number]
-    world = World(MemoryStore())
+    world = World(plain_store())
     try:
         world.store.catalog.change_project(world.project.id, id_merge=example.mode)
         for record in example.records:

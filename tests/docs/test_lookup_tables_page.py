@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from mixdown.model.lookup import Tables, typed
 from mixdown.model.lookup_csv import LookupCsv
 from mixdown.store import lookup_tables as stored
 from mixdown.store.lookup_tables import LookupTable
-from mixdown.store.memory import MemoryStore
 from tests.cli.support import Cli
 from tests.docs.snippets import blocks
+from tests.engine import plain_store
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "lookup-tables.md").read_text("utf-8")
 CSV = next(block.code for block in blocks(PAGE) if block.language == "csv")
@@ -32,13 +33,14 @@ COMMANDS = [
 
 
 @pytest.fixture(scope="module")
-def tables() -> Tables:
+def tables() -> Iterator[Tables]:
     """The page's table in a project."""
-    store = MemoryStore()
+    store = plain_store()
     project = store.catalog.create_project("p", token="t", secret_hash=b"", id_merge="simplified", now_ms=1)
     table = store.lookup_tables.create(LookupTable("x", project.id, "plans"))
     store.lookup_tables.replace(project.id, table.id, LookupCsv([CSV.encode()]), now_ms=1)
-    return store.lookup_tables.tables(project.id)
+    yield store.lookup_tables.tables(project.id)
+    store.close()
 
 
 def test_the_page_has_its_examples() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import engine
 from tests.docs.snippets import blocks, shown_by, tour
 from tests.docs.test_readme import ADDRESS, plain_environment, shape
 from tests.serving import Server, StartServer, start_server
@@ -61,12 +62,13 @@ def test_an_application_moves_over_as_the_page_says(start_server: StartServer, t
         "SECRET": server.secret,
         "MIXPANEL_ACCOUNT": ":".join(mixpanel.account),
         "MIXDOWN_DATA_DIR": str(server.data_dir),
+        **engine.variables(server.data_dir),
         "NO_PROXY": "127.0.0.1",
         "TERM": "xterm",
     }
     text = PAGE.read_text(encoding="utf-8").replace(ADDRESS, server.base_url)
     [app] = [block for block in blocks(text) if "app" in block.tags]
-    subprocess.run([sys.executable, "-c", app.code], env=environment, check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", app.code], env=environment, check=True, timeout=120)
     found = list(tour(text))
     assert len([step for step in found if "history" in step.tags]) == 2
     for step in found:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import engine
 from tests.docs.snippets import Step, shown_by, tour
 from tests.docs.test_readme import ADDRESS, plain_environment, shape
 from tests.serving import Server, StartServer, start_server
@@ -38,6 +39,7 @@ def run(server: Server, folder: Path, step: Step) -> str:
         "TOKEN": server.token,
         "SECRET": server.secret,
         "MIXDOWN_DATA_DIR": str(server.data_dir),
+        **engine.variables(server.data_dir),
         "TERM": "xterm",
     }
     code = step.code.replace(ADDRESS, server.base_url)
@@ -45,6 +47,7 @@ def run(server: Server, folder: Path, step: Step) -> str:
     return SIZE.sub("SIZE", shape(shown_by(code, folder=folder, environment=environment)))
 
 
+@pytest.mark.slow
 def test_the_page_on_reading_shows_what_happens(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server()
     found = steps(walkthrough=False)
@@ -55,6 +58,7 @@ def test_the_page_on_reading_shows_what_happens(start_server: StartServer, tmp_p
             assert happened == SIZE.sub("SIZE", shape(step.shown)), step.code
 
 
+@pytest.mark.slow
 def test_the_walkthrough_leads_from_zero_to_a_parquet_file(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server()
     found = steps(walkthrough=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests import engine
 from tests.docs.snippets import Block, blocks
 from tests.sdk.environments import PINS, client_programs
 from tests.serving import Server, StartServer, start_module_server
@@ -66,9 +68,10 @@ def run(server: Server, code: str, folder: Path, *, shell: bool = True, python: 
     ended = subprocess.run(
         ["sh", "-c", code] if shell else [python, "-c", code],
         cwd=folder,
+        env={**os.environ, **engine.variables(server.data_dir)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
@@ -123,6 +126,7 @@ def test_events_are_asked_as_the_page_says(filled: Server, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@engine.of_a_folder("its files are opened by others")
 def test_datasette_shows_the_views_beside_a_running_server(filled: Server, tmp_path: Path) -> None:
     datasette = client_programs("datasette") / "datasette"
     [url] = re.findall(r"http://127\.0\.0\.1:8001(/state\.json\S+)`", PAGE.read_text(encoding="utf-8"))
@@ -152,10 +156,10 @@ def running(code: str, folder: Path) -> Iterator[None]:
 
 def fetched(url: str) -> bytes:
     """What a server answers, once it is there."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         try:
-            with urlopen(url, timeout=20) as reply:
+            with urlopen(url, timeout=120) as reply:
                 return bytes(reply.read())
         except URLError:
             if time.monotonic() > deadline:
@@ -164,6 +168,7 @@ def fetched(url: str) -> bytes:
 
 
 @pytest.mark.slow
+@engine.of_a_folder("its files are opened by others")
 def test_duckdb_reads_the_views_with_its_extension_from_the_package_index(
     filled: Server, tmp_path: Path
 ) -> None:

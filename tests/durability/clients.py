@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 PROFILES = 40
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 class Client(threading.Thread):

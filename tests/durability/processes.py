@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,15 +31,14 @@ def alive(pid: int) -> bool:
 
 def children(pid: int, word: str) -> list[int]:
     """Process ids of the supervisor's living children of one kind ("worker", "fold")."""
-    try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [
-            int(child)
-            for child in found
-            if word.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0") and alive(int(child))
-        ]
-    except OSError:
-        return []
+    found = []
+    with suppress(OSError):  # whoever has ended meanwhile is none of them
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with suppress(OSError):
+                words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                if word.encode() in words and alive(int(child)):
+                    found.append(int(child))
+    return found
 
 
 def holder_of(port: int, peer_port: int, pids: list[int]) -> int:
@@ -49,6 +49,16 @@ def holder_of(port: int, peer_port: int, pids: list[int]) -> int:
         if f"{fields[1]} {fields[2]}" == ends:
             wanted = f"socket:[{fields[9]}]"
             return next((pid for pid in pids if wanted in _descriptors(pid)), 0)
+    return 0
+
+
+def unread_bytes(port: int, peer_port: int) -> int:
+    """How much of what was sent over a loopback connection the accepted end has not read yet."""
+    ends = f"0100007F:{port:04X} 0100007F:{peer_port:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if f"{fields[1]} {fields[2]}" == ends:
+            return int(fields[4].partition(":")[2], 16)
     return 0
 
 

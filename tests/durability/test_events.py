@@ -16,16 +16,18 @@ import pytest
 
 from mixdown.fold.events import EventsReader
 from mixdown.model.errors import StoreError
+from mixdown.store import event_upkeep
 from mixdown.store.chunk import FOR_ALL, encode_events, encode_filter
 from mixdown.store.duck import open_events, writing
 from mixdown.store.events import FIRST_MS, LAST_MS
 from mixdown.store.protocols import Append
-from mixdown.store.sqlite import event_files, event_upkeep, open_store
+from mixdown.store.sqlite import event_files, open_store
 from mixdown.store.sqlite.events import SqliteEvents
 from tests.durability.faults.mutants import MUTANTS
+from tests.engine import of_a_folder
 from tests.store.support import NOW_MS, append, event, key
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, of_a_folder("tests/store/test_event_files has the same of the other")]
 
 REQUESTS = 16
 HOUR_MS = 3_600_000
@@ -162,8 +164,8 @@ def unsynced_when_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[s
     early: set[str] = set()
 
     def look() -> None:
-        assert store.events._writer is not None
-        listed = store.events._writer.execute("SELECT number FROM files").fetchall()
+        assert store.events.listing._writer is not None
+        listed = store.events.listing._writer.execute("SELECT number FROM files").fetchall()
         early.update({f"{number}.parquet" for (number,) in listed} - synced)
 
     store.events.before_commit = look

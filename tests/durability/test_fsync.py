@@ -19,6 +19,9 @@ from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.sqlite import connection as sqlite_connection
 from mixdown.store.sqlite.store import open_store
+from tests.engine import of_a_folder
+
+pytestmark = of_a_folder("its files note what is done to them")
 
 Note = tuple[str, bytes]
 BASE = "unix"

@@ -16,6 +16,9 @@ import pytest
 from tests.durability.faults.control import Control
 from tests.durability.faults.disk import power_cut
 from tests.durability.processes import PYTHONPATH, alive
+from tests.engine import of_a_folder
+
+pytestmark = of_a_folder("the disk is that of its files")
 
 WRITER = """
 import sys, time, apsw
@@ -139,7 +142,7 @@ def test_a_kill_without_a_power_cut_loses_nothing(disk: Disk) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_deleted_wal_that_comes_back_does_no_harm(disk: Disk, seed: int) -> None:
-    assert disk.begin("FULL", 10, end="close").wait(20) == 0
+    assert disk.begin("FULL", 10, end="close").wait(90) == 0
     assert not (disk.data / "log.db-wal").exists()
     writer = disk.begin("NORMAL", 3, writer="b")
     told(writer, 3)
@@ -153,7 +156,7 @@ def test_a_full_disk_fails_the_write_and_nothing_else(disk: Disk) -> None:
     disk.control.set_disk_full(full=True)
     assert writer.stdout is not None
     committed = 20 + len(writer.stdout.read().split())  # until it fails and ends
-    assert writer.wait(20) == 1
+    assert writer.wait(90) == 1
     assert committed < 10_000
     # The write that fails may be the checkpoint's behind a commit: that row is in, and its writer was
     # not told so. No row before it may be missing, and none but that one may be there.
@@ -165,7 +168,7 @@ def test_a_process_dies_at_the_place_that_was_armed_and_tells(disk: Disk, place:
     writer = disk.begin("FULL", 10_000, writer="worker")
     told(writer, 5)
     disk.control.arm("worker", place)
-    assert writer.wait(20) == -9
+    assert writer.wait(90) == -9
     death = disk.control.death("worker")
     assert death is not None
     assert (death.pid, death.place) == (writer.pid, place)
@@ -179,4 +182,4 @@ def test_of_two_processes_at_an_armed_place_one_dies(disk: Disk) -> None:
     writers = [disk.begin("FULL", 400, writer="worker", end="close") for _ in range(2)]
     told(writers[0], 1)
     disk.control.arm("worker", "log.db-wal write")
-    assert sorted(writer.wait(40) for writer in writers) == [-9, 0]
+    assert sorted(writer.wait(120) for writer in writers) == [-9, 0]

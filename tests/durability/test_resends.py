@@ -6,7 +6,6 @@ DESIGN G2, over two workers that are killed meanwhile. `tests/sdk/test_browser_r
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -23,12 +22,15 @@ import pytest
 from mixdown.http.exchange import Request
 from mixdown.http.resends import digest_of
 from mixdown.ingest.resends import Resends
+from tests.durability.processes import children, unread_bytes
+from tests.engine import nothing_appended
 from tests.serving import Server, StartServer
 
 FAULTS = Path(__file__).parent / "unanswered"
-WAIT_S = 20.0
+WAIT_S = 90.0
 ROUNDS = 4  # so that both workers take a first and a second request, very likely
 IN_FLIGHT_S = 0.05
+SHORT_S, LONG_S = 1.0, 900.0  # in place of the minute for which a request may come again
 
 
 def request_of(server: Server, user: str, stamp: str = "1795320500050") -> bytes:
@@ -50,6 +52,13 @@ def connect(server: Server) -> socket.socket:
     sock = socket.create_connection((address.hostname, address.port), timeout=WAIT_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+def await_reading(sock: socket.socket) -> None:
+    """Wait until a worker has read what was sent: it is in flight, whatever becomes of the connection."""
+    port, own_port = sock.getpeername()[1], sock.getsockname()[1]
+    until(lambda: not unread_bytes(port, own_port))
+    time.sleep(IN_FLIGHT_S)
 
 
 def read_reply(sock: socket.socket) -> bytes:
@@ -77,21 +86,9 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-@contextlib.contextmanager
-def commits_held(server: Server) -> Iterator[None]:
-    """Hold the turn at the log, so that nothing is committed, and no reply written, until this ends."""
-    with (server.data_dir / "log.lock").open("rb+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)
-
-
 def workers(server: Server) -> list[int]:
     """The process ids of the workers."""
-    found = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-    return [int(pid) for pid in found if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+    return children(server.pid, "worker")
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -107,10 +104,15 @@ def count(server: Server, user: str) -> object:
     return server.profiles(distinct_id=user)[user]["n"]
 
 
+def within(window_s: float) -> dict[str, str]:
+    """The environment of a server to which a request may come again for so long."""
+    return {"PYTHONPATH": str(FAULTS), "RESEND_WINDOW_MS": str(round(window_s * 1000))}
+
+
 def start(start_server: StartServer, tmp_path: Path, mutant: str = "") -> Server:
     """A server with two workers that linger where a test asks for it."""
     environment = {
-        "PYTHONPATH": str(FAULTS),
+        **within(LONG_S),  # restarts take their time on a busy machine
         "RESEND_MARKER": str(tmp_path / "lingering"),
         "RESEND_MUTANT": mutant,
     }
@@ -144,13 +146,13 @@ def first_reset(server: Server, user: str, marker: Path) -> None:
     del marker
     request = request_of(server, user)
     with contextlib.ExitStack() as held:
-        held.enter_context(commits_held(server))
+        held.enter_context(nothing_appended(server.data_dir))
         first, second = connect(server), connect(server)
         first.sendall(request)
-        time.sleep(IN_FLIGHT_S)
+        await_reading(first)
         reset(first)
         second.sendall(request)
-        time.sleep(IN_FLIGHT_S)
+        await_reading(second)
     assert read_reply(second).startswith(b"HTTP/1.1 200")
     second.close()
 
@@ -159,10 +161,10 @@ def first_closed(server: Server, user: str, marker: Path) -> None:
     """The first connection is closed before its reply; the second request comes after the commit."""
     del marker
     request = request_of(server, user)
-    with commits_held(server):
+    with nothing_appended(server.data_dir):
         first = connect(server)
         first.sendall(request)
-        time.sleep(IN_FLIGHT_S)
+        await_reading(first)
         first.close()
     time.sleep(IN_FLIGHT_S)
     send(server, request)
@@ -172,11 +174,11 @@ def reset_five_times(server: Server, user: str, marker: Path) -> None:
     """A browser that is cut off again and again; the sixth request is answered."""
     del marker
     request = request_of(server, user)
-    with commits_held(server):
+    with nothing_appended(server.data_dir):
         for _ in range(5):
             sock = connect(server)
             sock.sendall(request)
-            time.sleep(IN_FLIGHT_S)
+            await_reading(sock)
             reset(sock)
     send(server, request)
 
@@ -227,7 +229,7 @@ def counts(server: Server, case: Case, marker: Path, rounds: int) -> set[object]
     return {count(server, f"{kept}{name} {number}") for number in range(rounds)}
 
 
-@pytest.mark.timeout(180)  # restarted workers, on a machine that may be busy
+@pytest.mark.slow
 def test_a_call_that_was_not_answered_counts_once_and_two_that_were_count_twice(
     start_server: StartServer, tmp_path: Path
 ) -> None:
@@ -260,6 +262,7 @@ def test_a_rule_that_is_broken_on_purpose_is_noticed(
             assert counts(server, case, tmp_path / "lingering", 1) != {expected}, case.__name__
 
 
+@pytest.mark.slow
 def test_a_whole_server_that_died_before_the_reply_recognises_the_call_when_it_is_back(
     start_server: StartServer, tmp_path: Path
 ) -> None:
@@ -270,7 +273,9 @@ def test_a_whole_server_that_died_before_the_reply_recognises_the_call_when_it_i
         until((tmp_path / "lingering").exists)
         server.kill()
         assert read_reply(sock) == b""
-    again = start_server(server.data_dir)
+    # of a database the dead server has leases for a while
+    patience = {"MIXDOWN_READ_WAIT_MS": "30000"}
+    again = start_server(server.data_dir, environment={**within(LONG_S), **patience})
     record = request.partition(b"\r\n\r\n")[2]
     host = urlsplit(server.base_url).netloc  # the port is another one, the URL as the browser has it is not
     reply = again.request(
@@ -300,10 +305,10 @@ def test_what_is_sent_again_must_be_the_same_to_the_byte(
 ) -> None:
     user = f"same {request.node.callspec.id}"
     sent = request_of(server, user)
-    with commits_held(server):
+    with nothing_appended(server.data_dir):
         first = connect(server)
         first.sendall(sent)
-        time.sleep(IN_FLIGHT_S)
+        await_reading(first)
         reset(first)
     send(server, change(sent))
     properties = server.profiles(distinct_id=user)[user]
@@ -325,10 +330,10 @@ def test_the_same_body_with_other_credentials_is_another_request() -> None:
 
 def test_a_request_without_a_stamp_is_never_taken_for_another(server: Server) -> None:
     sent = request_of(server, "unstamped").replace(b"&_=1795320500050", b"")
-    with commits_held(server):
+    with nothing_appended(server.data_dir):
         first = connect(server)
         first.sendall(sent)
-        time.sleep(IN_FLIGHT_S)
+        await_reading(first)
         reset(first)
     send(server, sent)
     assert count(server, "unstamped") == 2
@@ -344,14 +349,18 @@ def test_many_twins_at_once_all_count(server: Server) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
-def test_after_a_minute_the_same_request_is_another_call(server: Server) -> None:
+@pytest.mark.parametrize(("window_s", "expected"), [(SHORT_S, 2), (LONG_S, 1)])
+def test_after_a_while_the_same_request_is_another_call(
+    start_server: StartServer, window_s: float, expected: int
+) -> None:
+    """That the while is a minute is tested in tests/store/test_calls.py."""
+    server = start_server(environment=within(window_s))
     sent = request_of(server, "late")
-    with commits_held(server):
+    with nothing_appended(server.data_dir):
         first = connect(server)
         first.sendall(sent)
-        time.sleep(IN_FLIGHT_S)
+        await_reading(first)
         reset(first)
-    time.sleep(61)
+    time.sleep(SHORT_S + 0.2)
     send(server, sent)
-    assert count(server, "late") == 2
+    assert count(server, "late") == expected

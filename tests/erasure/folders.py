@@ -82,7 +82,7 @@ def _link(store: SqliteStore) -> None:
     append(store.log, *[appending_events(each.one, links=[each]) for each in links], now_ms=now_ms())
     for number in range(0, PEOPLE, 9):
         device = links[3 * number].one
-        append_unmerge(store.log, 1, device, now_ms=now_ms())
+        append_unmerge(store, 1, device, now_ms=now_ms())
 
 
 def stir(store: SqliteStore) -> None:

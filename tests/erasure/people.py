@@ -10,7 +10,7 @@ from tests.serving import Response, Server
 
 DELETIONS = "/api/app/data-deletions/v3.0"
 RETRIEVALS = "/api/app/data-retrievals/v3.0"
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 
 class Crowd:

@@ -14,7 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import psycopg
 import zstandard
+from psycopg import sql
+from psycopg.types.json import set_json_loads
+from psycopg.types.string import TextLoader
+
+from tests import engine
+
+PLACES = (
+    {"chunks", "profiles", "refusals", "session_blocks"}
+    if engine.ON_POSTGRES
+    else {"log.db:chunks", "state.db:profiles", "log.db:refusals", "scratch.db:id_blocks"}
+)
+"""Where people are while a session lists them, and a record about them was refused."""
+KEPT, LOGGED = ("profiles", "chunks") if engine.ON_POSTGRES else ("state.db", "log.db")
+"""Where profiles are, and where records."""
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -31,7 +46,10 @@ def found(folder: Path, markers: Iterable[str]) -> dict[str, set[str]]:
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file as it is, and every blob and text of every database, unpacked where it is packed."""
+    """Every file as it is, and every blob and text of every database, unpacked where it is packed.
+
+    On PostgreSQL the database is that of the folder.
+    """
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             content = path.read_bytes()
@@ -40,6 +58,8 @@ def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
                 yield path.name, unpacked
     for path in sorted(folder.glob("*.db")):
         yield from _of_database(path)
+    if engine.ON_POSTGRES:
+        yield from _of_postgres(engine.database_of(folder))
 
 
 def _deflated_in(content: bytes) -> Iterator[bytes]:
@@ -70,8 +90,27 @@ def _of_database(path: Path) -> Iterator[tuple[str, bytes]]:
         connection.close()
 
 
+def _of_postgres(url: str) -> Iterator[tuple[str, bytes]]:
+    """Every row that a query can see: what deleted rows leave in its files, VACUUM gives to others."""
+    with psycopg.connect(url) as connection:
+        set_json_loads(lambda text: text, connection)  # documents as they are
+        connection.adapters.register_loader("timestamptz", TextLoader)  # free leases expire at -infinity
+        tables = connection.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'mixdown'"
+        ).fetchall()
+        for (table,) in tables:
+            rows = connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier("mixdown", table)))
+            for row in rows:
+                for value in row:
+                    for content in _unpacked(value):
+                        yield table, content
+
+
 def _unpacked(value: Any) -> Iterator[bytes]:
-    if isinstance(value, str):
+    if isinstance(value, list):
+        for each in value:
+            yield from _unpacked(each)
+    elif isinstance(value, str):
         yield value.encode()
     elif isinstance(value, bytes):
         yield value

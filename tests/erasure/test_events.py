@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import orjson
@@ -16,18 +17,19 @@ from mixdown.fold.events_erasure import EventsEraser
 from mixdown.fold.loop import catch_up
 from mixdown.model.identity import DEVICE, SIMPLIFIED
 from mixdown.query.person import person_file
+from mixdown.store import event_upkeep
 from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, Link, decode_whole, encode_events, encode_filter
 from mixdown.store.events import FIRST_MS, LAST_MS
 from mixdown.store.memory import MemoryStore
 from mixdown.store.privacy import PENDING, STARTED, SUCCESS, Deletion, begin
 from mixdown.store.protocols import Append, Store
-from mixdown.store.sqlite import SqliteStore, event_upkeep, open_store
+from tests.engine import IN_PROCESS, of_a_folder, open_store
 from tests.store.support import NOW_MS, append, event
 
 KEY = b"k" * 16
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=IN_PROCESS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A store of each engine with the project 1."""
     opened: Store
@@ -126,7 +128,7 @@ def test_events_are_hidden_before_anything_is_rewritten(store: Store) -> None:
     assert shown(store) == ["bob"]
     assert logged(store) == [(0, 1), (1, 1)]
     assert eraser.go_on() is None, "it is done"
-    assert store.events.forgotten() == job.position
+    assert store.events.forgotten() == job.end_in(0)
 
 
 def test_a_job_is_done_only_when_its_events_are_gone(store: Store) -> None:
@@ -195,7 +197,7 @@ def erase_all_with_fold(store: Store) -> None:
 # --- events in files
 
 
-def filled(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def filled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """210 events of 30 people in files of days, in recent files and hot, each with a value of its own."""
     monkeypatch.setattr(event_upkeep, "CLOSED_EVENTS", 40)
     monkeypatch.setattr(event_upkeep, "SPLIT_EVENTS", 60)
@@ -230,6 +232,7 @@ def all_bytes(folder: Path) -> bytes:
     return b"\n".join(found)
 
 
+@of_a_folder("its files are read")
 def test_no_byte_of_them_is_left_in_files_hot_batches_or_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +259,7 @@ def test_no_byte_of_them_is_left_in_files_hot_batches_or_the_log(
     store.close()
 
 
+@of_a_folder("its files are read")
 def test_a_kill_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,8 +282,9 @@ def test_a_kill_between_any_two_steps_leaves_nothing_that_the_next_does_not_fini
             if next(left, None) is None:
                 raise KilledError
 
-        store.events.at_step = die
-        store.events.before_commit = die
+        events: Any = store.events
+        events.at_step = die
+        events.before_commit = die
         try:
             erase_all(store)
         except KilledError:

@@ -6,8 +6,9 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -18,16 +19,19 @@ from mixdown.fold.events_erasure import EventsEraser
 from mixdown.store import privacy
 from mixdown.store.chunk import Link
 from mixdown.store.memory import MemoryStore
+from mixdown.store.postgres import open_postgres
 from mixdown.store.privacy import (
     RETRIEVAL_LIFE_MS,
     RETRIEVALS_KEPT,
     STAGING,
     STALE_STAGING_MS,
     UNFINISHED_LIMIT,
+    Erasures,
     begin,
 )
 from mixdown.store.protocols import Cohort, Store
 from mixdown.store.sqlite.store import open_store
+from tests.engine import TRIED
 from tests.erasure.people import DELETIONS, RETRIEVALS
 from tests.reads.support import (
     ADMIN,
@@ -45,32 +49,38 @@ from tests.reads.support import (
     group,
     user,
 )
+from tests.store.conftest import postgresql
 from tests.store.support import append, appending_events
+
+__all__ = ["postgresql"]  # a fixture
 
 BODY = {"distinct_ids": ["ada"]}
 
 
-def made_world(kind: str, folder: Path, **settings: Any) -> World:
+def made_world(request: pytest.FixtureRequest, folder: Path, **settings: Any) -> World:
     fold_store: Store | None = None
     store: Store = MemoryStore()
-    if kind == "sqlite":
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgresql")
+        store = cast("Store", open_postgres(server.migrated(), role="fold", create=False))
+    elif request.param == "sqlite":
         store = open_store(folder / "data", role="worker", create=True)
         fold_store = open_store(folder / "data", role="fold", create=False)
     return World(store, fold_store, read_wait_ms=0, **settings)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=TRIED)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """A server whose fold and eraser run when the test says so."""
-    made = made_world(request.param, tmp_path)
+    made = made_world(request, tmp_path)
     yield made
     made.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=TRIED)
 def patient_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """One whose erasures wait for an hour."""
-    made = made_world(request.param, tmp_path, erasure_delay_minutes=60)
+    made = made_world(request, tmp_path, erasure_delay_minutes=60)
     yield made
     made.close()
 
@@ -216,12 +226,17 @@ def test_another_sites_page_cannot_make_a_browser_erase(world: World) -> None:
 def test_a_job_goes_from_started_to_success_and_forgets_its_ids(world: World) -> None:
     world.send(user("ada", n=1), user("bob", n=2))
     world.fold_all()
+    own = partial(world.store.privacy.erasures, world.project.id)
+    assert own() == Erasures(under_way=0, last_ms=0)
     asked = ask(world, BODY)
     assert (asked["status"], asked["distinct_ids"], asked["report"]) == ("STARTED", ["ada"], None)
+    assert own() == Erasures(under_way=1, last_ms=0)
     assert asked["task_id"] == asked["tracking_id"]
     assert (asked["requesting_user"], asked["compliance_type"]) == (ADMIN, "GDPR")
     assert cancel(world, asked) == 405
     erase(world)
+    assert own() == Erasures(under_way=0, last_ms=world.now_ms)
+    assert world.store.privacy.erasures(world.other.id) == Erasures(0, 0)
     done = job(world, asked)
     assert (done["status"], done["distinct_ids"], done["distinct_id_count"]) == ("SUCCESS", [], 1)
     assert (done["report"]["people"], done["report"]["records"]) == (1, 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mixdown.explorer import session
-from mixdown.store.sqlite.store import open_store
+from tests.engine import open_store
 from tests.explorer.browser import Browser
 from tests.explorer.support import Site, plain_pages
 from tests.reads.support import World

@@ -264,6 +264,42 @@ COHORTS: Final = (
 )
 
 
+REPORTS: Final[tuple[tuple[str, str, str, Record], ...]] = (
+    (
+        "Visits by browser",
+        "segmentation",
+        "What people bring along",
+        {"event": "Page viewed", "on": "$browser", "chart": "bars", "days": 30},
+    ),
+    (
+        "From a look to an invoice",
+        "funnels",
+        "",
+        {"steps": ["Page viewed", "Project created", "Invoice paid"], "length": 30, "days": 30},
+    ),
+    (
+        "Do they get things done?",
+        "retention",
+        "Who completes tasks after a first visit",
+        {"born_event": "Page viewed", "event": "Task completed", "unit": "week", "interval_count": 4},
+    ),
+    ("Days a week", "addiction", "", {"unit": "week", "addiction_unit": "day", "days": 30}),
+    ("People at work", "segmentation", "", {"event": "Task completed", "type": "unique", "days": 30}),
+)
+"""Saved reports: name, kind, description, definition."""
+DASHBOARD: Final = ("How Harbor is used", ((0, 12), (1, 6), (2, 6), (4, 6), (3, 6)))
+"""A title, and places in `REPORTS` with the room that each takes."""
+COUNTING_COHORT: Final[Record] = {
+    "name": "Look, and never pay",
+    "description": "Who to talk to",
+    "where": 'behaviors["1"] >= 5 and behaviors["2"] == 0',
+    "behaviors": [
+        {"name": "1", "window": "14d", "event_selectors": [{"event": "Page viewed"}]},
+        {"name": "2", "event_selectors": [{"event": "Invoice paid"}]},
+    ],
+}
+
+
 def refused(token: str, now_s: int) -> list[tuple[str, list[Record]]]:
     """Records that are refused, each for another reason: (path, records) with good ones among them."""
     said = {"$token": token}

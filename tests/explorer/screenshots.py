@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tests.explorer import pleasant, story
 from tests.explorer.browser import PROGRAMS, Browser
-from tests.explorer.seed import seed
+from tests.explorer.seed import save_reports, seed
 from tests.sdk.npm import NO_CHROMIUM, clean_environment, find_chromium, npm_install
 from tests.serving import servers_ended_together
 
@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> int:
             seeded = seed(server, with_records=False, with_hostile=asked.hostile)
             config = {
                 **seeded.config(),
+                "dashboard": save_reports(server),
                 "pictures": str(asked.folder.resolve()),
                 "png": str(asked.png.resolve()) if asked.png else "",
                 "only": asked.pages,

@@ -79,6 +79,20 @@ def seed(server: Server, *, with_records: bool = True, with_hostile: bool = True
     return Seeded(server, accounts, cohorts, tables)
 
 
+def save_reports(server: Server) -> int:
+    """Save reports, a cohort that counts events and a dashboard, as `pleasant` has them; its number."""
+    own = {"project_id": server.project_id}
+    _owned(server, "POST", "/api/mixdown/cohorts", {**ordinary.COUNTING_COHORT, **own})
+    numbers = []
+    for name, kind, description, definition in ordinary.REPORTS:
+        body = {"name": name, "kind": kind, "description": description, "definition": definition, **own}
+        numbers.append(_owned(server, "POST", "/api/mixdown/reports", body)["id"])
+    title, places = ordinary.DASHBOARD
+    placed = [{"id": numbers[place], "width": width} for place, width in places]
+    made = _owned(server, "POST", "/api/mixdown/dashboards", {"title": title, "reports": placed, **own})
+    return int(made["id"])
+
+
 def _write(server: Server, path: str, records: list[dict[str, Any]]) -> None:
     for start in range(0, len(records), _BATCH):
         batch = [{"$token": server.token, **record} for record in records[start : start + _BATCH]]

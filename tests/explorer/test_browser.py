@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.explorer.browser import FLOWS, Browser
+from tests.explorer.browser import FLOWS, SETTINGS, Browser
 from tests.explorer.seed import Seeded, seed
 from tests.serving import StartServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # the first test may have to install the driver
+pytestmark = pytest.mark.slow  # the first test may have to install the driver
 
 
 @pytest.fixture(scope="module")
 def seeded(start_module_server: StartServer) -> Seeded:
     """One server for all flows; a flow that would disturb others makes a project of its own."""
-    return seed(start_module_server(environment={"MIXDOWN_STRING_LIMIT_BYTES": "0"}))
+    return seed(start_module_server(environment=SETTINGS))
 
 
 @pytest.mark.parametrize("flow", sorted(FLOWS.glob("*.mjs")), ids=lambda flow: flow.stem)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.explorer.support import NASTY, tags_of
 from tests.explorer.test_session import csrf_of, sign_in
 from tests.reads.support import ADMIN, OTHER_TOKEN, OWNER, READER, TOKEN, World, group, user
@@ -22,7 +22,7 @@ ANALYST = "analyst.mp-service-account"
 @pytest.fixture
 def world() -> Iterator[World]:
     """A server with an account of each role, signed in as admin."""
-    made = World(MemoryStore())
+    made = World(plain_store())
     made.add_account(ANALYST, "analyst")
     as_user(made, ADMIN)
     yield made

@@ -6,12 +6,6 @@ import base64
 
 import pytest
 
-from mixdown.explorer.attempts import (
-    ADDRESS_FAILURES_ALLOWED,
-    ADDRESSES_LIMIT,
-    FAILURES_ALLOWED,
-    Attempts,
-)
 from mixdown.http.cookies import COOKIE_TTL_S, is_csrf_token, sign, verify
 from mixdown.store.protocols import Account
 
@@ -54,31 +48,3 @@ def test_a_cookie_changed_in_any_part_is_no_cookie() -> None:
 )
 def test_nonsense_is_no_cookie(cookie: str) -> None:
     assert verify(KEY, cookie, ACCOUNTS, now_s=NOW_S) is None
-
-
-def test_failures_are_forgotten_in_bounded_memory() -> None:
-    attempts = Attempts()
-    for number in range(ADDRESSES_LIMIT + 10):
-        attempts.failed(f"10.0.{number}", "ada", now_s=NOW_S)
-    for _ in range(20):
-        attempts.failed("192.0.2.1", "ada", now_s=NOW_S)
-    assert len(attempts._named) == len(attempts._addresses) == ADDRESSES_LIMIT
-    assert not attempts.may_try("192.0.2.1", "ada", now_s=NOW_S + 59)
-    assert attempts.may_try("192.0.2.1", "ada", now_s=NOW_S + 60)
-    assert attempts.may_try("192.0.2.2", "ada", now_s=NOW_S)
-
-
-def test_who_fails_behind_a_shared_address_locks_out_nobody_else_there() -> None:
-    attempts = Attempts()
-    for _ in range(FAILURES_ALLOWED):
-        attempts.failed("192.0.2.1", "eve", now_s=NOW_S)
-    assert not attempts.may_try("192.0.2.1", "eve", now_s=NOW_S)
-    assert attempts.may_try("192.0.2.1", "ada", now_s=NOW_S)
-
-
-def test_an_address_may_not_go_through_names_for_ever() -> None:
-    attempts = Attempts()
-    for number in range(ADDRESS_FAILURES_ALLOWED):
-        attempts.failed("192.0.2.1", f"name {number}", now_s=NOW_S)
-    assert not attempts.may_try("192.0.2.1", "ada", now_s=NOW_S)
-    assert attempts.may_try("192.0.2.1", "ada", now_s=NOW_S + 60)

@@ -18,14 +18,14 @@ from mixdown.explorer import session
 from mixdown.explorer.pages.event_asking import equals
 from mixdown.explorer.pages.events import change
 from mixdown.model.expression import Context, matches, parse
-from mixdown.store.sqlite.store import open_store
+from tests.engine import open_store
 from tests.explorer.support import HTMX, NASTY
 from tests.explorer.test_session import sign_in
 from tests.reads.support import DAY_MS, NOON_MS, PASSWORD, READER, World, basic, group
 
 RTL = "مرحبا بالعالم"
 LONG = "x" * 255
-ODD = (NASTY, RTL, LONG, "__proto__", '["a"]', "a & b?c=d#e")
+ODD = (NASTY, RTL, LONG, "=1+1", "__proto__", '["a"]', "a & b?c=d#e")
 WIDE = 2000
 VALUES = 300
 HOUR_MS = 3_600_000
@@ -207,6 +207,13 @@ def test_figures_are_handed_out_as_csv_and_as_a_call_of_the_api(world: World) ->
     assert PASSWORD not in page
 
 
+def test_no_text_of_a_csv_is_a_formula(world: World) -> None:
+    assert get(world, "event/figures.csv", name="=1+1", days=2).text.startswith("date,'=1+1\n")
+    by_value: dict[str, Any] = {"name": "=1+1", "by": "=1+1", "days": 2}
+    lines = get(world, "event/figures.csv", **by_value).text.splitlines()
+    assert lines[0] == "date,'=1+1,total"
+
+
 def test_properties_come_with_kinds_however_many_there_are(world: World) -> None:
     text = get(world, "event/properties", name="wide").text
     assert text.count("data-rest") == WIDE - 60
@@ -217,6 +224,22 @@ def test_properties_come_with_kinds_however_many_there_are(world: World) -> None
     kinds = {one["name"]: one["kinds"] for one in answer.json()["results"]["properties"]}
     assert kinds["plan"] == {"string": 300, "list": 150, "boolean": 150, "number": 150, "null": 150}
     assert "u1" not in get(world, "event/values", name="page view", by="plan").text
+
+
+def test_of_very_many_events_the_properties_of_the_last_days_are_counted(world: World) -> None:
+    asked = {"event": "page view", "from_date": "2025-11-01"}
+
+    def properties(recent: int) -> dict[str, Any]:
+        answer = world.get("/api/mixdown/events/properties", params=asked | {"recent": str(recent)})
+        found: dict[str, Any] = answer.json()["results"]
+        return found
+
+    everything, some, one_day = properties(0), properties(100), properties(1)
+    assert everything["events"] > some["events"] > 0
+    assert some["events"] <= 100
+    assert everything["since"] < some["since"] <= one_day["since"]
+    assert properties(10**9) == everything
+    assert world.get("/api/mixdown/events/properties", params={"recent": "-1"}).status_code == 400
 
 
 def test_samples_go_back_a_page_at_a_time(world: World) -> None:

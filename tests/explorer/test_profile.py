@@ -16,7 +16,7 @@ import pytest
 
 from mixdown.explorer import session
 from mixdown.explorer.pages.profile.properties import ROWS_AT_ONCE
-from mixdown.store.sqlite.store import open_store
+from tests.engine import open_store
 from tests.explorer.test_session import csrf_of, sign_in
 from tests.reads.support import ADMIN, NOON_MS, READER, SECRET, TOKEN, World, group, user
 

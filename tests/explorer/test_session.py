@@ -10,13 +10,14 @@ import httpx
 import pytest
 
 from mixdown.explorer import session
-from mixdown.explorer.attempts import FAILURES_ALLOWED
 from mixdown.explorer.site import Explorer
 from mixdown.http.app import App, make_app
-from mixdown.http.cookies import COOKIE_NAME
+from mixdown.http.attempts import FAILURES_ALLOWED
+from mixdown.http.cookies import COOKIE_NAME, cookie_key, signed_in, verify
 from mixdown.server.worker import application
+from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.credentials import secret_hash
-from mixdown.store.sqlite.store import open_store
+from tests.engine import open_store
 from tests.explorer.support import BROWSER, SIGN_IN, SIGN_OUT, tags_of
 from tests.reads.support import (
     IMPORTER,
@@ -132,6 +133,44 @@ def test_signing_out_needs_the_token_of_the_form(world: World) -> None:
     reply = world.post(SIGN_OUT, user=None, data={"csrf": csrf})
     assert (reply.status_code, reply.headers["location"]) == (303, SIGN_IN)
     assert READER not in look(world).text
+
+
+def with_cookie(world: World, cookie: str) -> str:
+    """What somebody sees at `/` who brings this cookie alone."""
+    world.http.cookies.clear()
+    world.http.cookies.set(COOKIE_NAME, cookie)
+    return look(world).text
+
+
+def test_a_copy_of_the_cookie_is_nothing_once_its_session_was_signed_out_of(world: World) -> None:
+    sign_in(world)
+    other = world.http.cookies[COOKIE_NAME]
+    world.http.cookies.clear()
+    sign_in(world)
+    copy, csrf = world.http.cookies[COOKIE_NAME], csrf_of(look(world))
+    headers = {"Cookie": f"{COOKIE_NAME}={copy}", "X-CSRF-Token": csrf}
+    status = "/api/mixdown/status"
+    assert world.get(status, user=None, headers=headers).status_code == 200
+    assert world.post(SIGN_OUT, user=None, data={"csrf": csrf}).status_code == 303
+    assert READER not in with_cookie(world, copy)
+    world.http.cookies.clear()
+    assert world.get(status, user=None, headers=headers).status_code == 401
+    assert READER in with_cookie(world, other), "the session of another browser goes on"
+    world.now_ms += 11 * 3_600_000
+    assert READER not in with_cookie(world, copy)
+
+
+def test_a_session_that_ended_stays_ended_when_the_server_starts_again(world: World, tmp_path: Path) -> None:
+    sign_in(world)
+    copy = world.http.cookies[COOKIE_NAME]
+    world.post(SIGN_OUT, user=None, data={"csrf": csrf_of(look(world))})
+    again = open_store(tmp_path / "data", role="worker", create=False)
+    try:
+        view = CatalogCache(again.catalog).current()
+        assert verify(cookie_key(again.catalog), copy, view.accounts, now_s=world.now_ms // 1000)
+        assert signed_in(copy, again.catalog, view, now_ms=world.now_ms) is None
+    finally:
+        again.close()
 
 
 def test_the_token_of_another_session_does_not_sign_out(world: World) -> None:

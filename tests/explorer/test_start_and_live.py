@@ -196,6 +196,7 @@ def test_a_large_record_is_shown_by_how_it_begins(world: World) -> None:
     assert len(reply.content) < 60_000
 
 
-def test_an_analyst_gets_the_token_of_this_project_for_curl(world: World) -> None:
+def test_who_manages_keys_gets_the_token_of_this_project_for_curl(world: World) -> None:
     world.add_account("analyst", "analyst")
-    assert twin(world, "/live.json", "analyst")["page"]["tokens"] == {str(world.project.id): OWN_TOKEN}
+    assert twin(world, "/live.json", ADMIN)["page"]["tokens"] == {str(world.project.id): OWN_TOKEN}
+    assert twin(world, "/live.json", "analyst")["page"]["tokens"] == {}

@@ -89,12 +89,15 @@ def test_files_are_compressed_for_those_who_take_it(site: Site) -> None:
         "app.css/",
         "APP.CSS",
         "x" * 5000,
+        "%F0%A7%A1%A6%0A%29%C2%93r",
+        "app.css%0A",
     ],
 )
 def test_nothing_but_the_files_themselves_is_served(site: Site, name: str) -> None:
     reply = fetch(site, f"/static/{name}")
     assert reply.status_code == (200 if name == "app.css/" else 404)
     assert "import" not in reply.text or name == "app.css/"
+    assert not name or reply.headers["content-type"].startswith("text/")  # without one it is no path here
 
 
 def test_no_file_is_too_long_to_read_and_the_first_visit_is_light() -> None:

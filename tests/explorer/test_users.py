@@ -15,7 +15,7 @@ import pytest
 
 from mixdown.explorer import people_rows, session
 from mixdown.explorer.people import PAGE_ROWS
-from mixdown.store.sqlite.store import open_store
+from tests.engine import open_store
 from tests.explorer.test_session import csrf_of, sign_in
 from tests.reads.support import ADMIN, IMPORTER, OWNER, PASSWORD, READER, World, group, user
 
@@ -382,3 +382,13 @@ def test_large_values_in_a_list_are_a_clear_problem_and_no_load(
     shown = world.get(f"/explorer/{world.project.id}/users.json?column=plan", user=READER)
     assert shown.status_code == 200
     assert "larger than a page can take" in shown.json()["list"]["problem_text"]
+
+
+def test_a_profile_whose_id_is_blank_can_be_seen_and_clicked(world: World) -> None:
+    world.send(user("   ", n=1))
+    world.fold_all()
+    sign_in(world, READER)
+    page = world.get(f"/explorer/{world.project.id}/users", user=None).text
+    assert page.count("(a blank name)") == 2
+    shown = world.get(f"/explorer/{world.project.id}/profile?id=%20%20%20", user=None).text
+    assert "(a blank name)" in shown

@@ -16,7 +16,7 @@ from tests.explorer.browser import PROGRAMS, Browser
 from tests.explorer.seed import seed
 from tests.serving import Server, StartServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # the first test may have to install the driver
+pytestmark = pytest.mark.slow  # the first test may have to install the driver
 
 ATTACK = PROGRAMS / "attack.mjs"
 UNESCAPED = Path(__file__).parent / "unescaped"

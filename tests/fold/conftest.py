@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -18,8 +18,13 @@ from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.chunk import Outcome
 from mixdown.store.memory import MemoryStore
+from mixdown.store.postgres import open_postgres
 from mixdown.store.protocols import Store
 from mixdown.store.sqlite.store import open_store
+from tests.engine import TRIED
+from tests.store.conftest import postgresql
+
+__all__ = ["Way", "postgresql", "record", "way"]
 
 NOON_MS = 1_768_478_400_000
 DAY_MS = 24 * 3600 * 1000
@@ -83,12 +88,15 @@ def record(profile_id: str = "u1", **more: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=TRIED)
 def way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Way]:
     """A way of a record through each engine."""
     store: Store
     if request.param == "memory":
         store = MemoryStore()
+    elif request.param == "postgres":
+        server = request.getfixturevalue("postgresql")
+        store = cast("Store", open_postgres(server.migrated(), role="fold", create=False))
     else:
         store = open_store(tmp_path / "data", role="fold", create=True)
     made = Way(store)

@@ -11,7 +11,7 @@ import pytest
 from mixdown.fold import events_loop
 from mixdown.fold.events import Taken
 from mixdown.model.errors import StoreError
-from mixdown.store.sqlite import event_upkeep
+from mixdown.store import event_upkeep
 from tests.fold.conftest import Way
 from tests.fold.test_events import who
 from tests.fold.test_loop import Pipe, pipe
@@ -92,7 +92,7 @@ def test_what_can_wait_is_done_now_and_then_though_events_never_cease(
     monkeypatch.setattr(way.store.events, "tend", tend)
     tending = events_loop.Tending(way.store, Told(), busy=lambda: True)
     tending.start()
-    assert both.wait(10)
+    assert both.wait(60)
     tending.stop()
     assert asked.count(False) < asked.count(True)
 

@@ -151,7 +151,7 @@ def test_a_step_counts_what_it_did_to_links(way: Way) -> None:
     folded = way.fold.step()
     assert folded is not None
     assert folded.links == (1, 29, 0), "those that are not told are counted"
-    append_unmerge(way.store.log, way.project.id, DEVICE, now_ms=way.now_ms)
+    append_unmerge(way.store, way.project.id, DEVICE, now_ms=way.now_ms)
     folded = way.fold.step()
     assert folded is not None
     assert folded.links == (0, 0, 1)
@@ -160,7 +160,7 @@ def test_a_step_counts_what_it_did_to_links(way: Way) -> None:
 def test_a_link_of_a_request_sent_twice_is_made_once(way: Way) -> None:
     link(way, "create_alias", "u1", "a1", key=b"k" * 16)
     way.fold_all()
-    append_unmerge(way.store.log, way.project.id, "a1", now_ms=way.now_ms)
+    append_unmerge(way.store, way.project.id, "a1", now_ms=way.now_ms)
     link(way, "create_alias", "u1", "a1", key=b"k" * 16)
     way.fold_all()
     assert canonical(way, "a1") == ["a1"]
@@ -169,7 +169,7 @@ def test_a_link_of_a_request_sent_twice_is_made_once(way: Way) -> None:
 def test_unmerging_takes_an_id_apart_in_its_place_in_the_log(way: Way) -> None:
     link(way, "create_alias", "u1", "a1")
     way.submit(record("a1", add={"n": 1}))
-    append_unmerge(way.store.log, way.project.id, "a1", now_ms=way.now_ms)
+    append_unmerge(way.store, way.project.id, "a1", now_ms=way.now_ms)
     way.submit(record("a1", add={"n": 10}))
     way.fold_all()
     assert (way.profile("u1"), way.profile("a1")) == ({"n": 1}, {"n": 10})
@@ -186,7 +186,7 @@ def test_after_unmerging_the_next_event_of_both_links_them_again_though_the_pair
     for _ in range(2):
         link(way, "device", DEVICE, "u1", "simplified")
         way.fold_all()
-    append_unmerge(way.store.log, way.project.id, DEVICE, now_ms=way.now_ms)
+    append_unmerge(way.store, way.project.id, DEVICE, now_ms=way.now_ms)
     link(way, "device", DEVICE, "u2", "simplified")
     link(way, "device", DEVICE, "u1", "simplified")
     way.fold_all()
@@ -195,15 +195,15 @@ def test_after_unmerging_the_next_event_of_both_links_them_again_though_the_pair
 
 def test_an_unmerge_with_a_key_counts_once(way: Way) -> None:
     link(way, "create_alias", "u1", "a1")
-    append_unmerge(way.store.log, way.project.id, "a1", key=b"k" * 16, now_ms=way.now_ms)
+    append_unmerge(way.store, way.project.id, "a1", key=b"k" * 16, now_ms=way.now_ms)
     link(way, "create_alias", "u1", "a1")
-    append_unmerge(way.store.log, way.project.id, "a1", key=b"k" * 16, now_ms=way.now_ms)
+    append_unmerge(way.store, way.project.id, "a1", key=b"k" * 16, now_ms=way.now_ms)
     way.fold_all()
     assert canonical(way, "a1") == ["u1"]
 
 
 def test_unmerging_where_nothing_was_ever_linked_makes_no_profile(way: Way) -> None:
-    append_unmerge(way.store.log, way.project.id, "u1", now_ms=way.now_ms)
+    append_unmerge(way.store, way.project.id, "u1", now_ms=way.now_ms)
     way.fold_all()
     assert way.profile("u1") is None
     assert refused(way) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from mixdown.model.updates import IGNORE_ALIAS, Update
 from mixdown.store.chunk import Link, Segment, encode_segment
 from mixdown.store.identities import UNMERGE
 from mixdown.store.memory import MemoryStore
+from mixdown.store.memory_state import MemoryState
 from mixdown.store.privacy import ENDPOINT as ERASE
 from mixdown.store.protocols import Append, FoldResult, Store
-from mixdown.store.sqlite.state import SqliteState
-from mixdown.store.sqlite.store import open_store
+from tests import engine
 from tests.model.identity_reference import Reference
 from tests.store.support import append, appending_events
 
@@ -114,12 +115,13 @@ def fold_with_crashes(store: Store, max_records: int, crashes: set[int]) -> None
         raise StoreError("no more disk")
 
     def crash(result: FoldResult) -> None:
-        if isinstance(store.state, SqliteState):
-            store.state.before_commit = fail  # all is written then
+        if not isinstance(store.state, MemoryState):
+            state: Any = store.state
+            state.before_commit = fail  # all is written then
             try:
                 write(result)
             finally:
-                store.state.before_commit = None
+                state.before_commit = None
         list(result.profiles)
         fail()
 
@@ -173,13 +175,14 @@ def test_in_memory(records: list[Record], chunk: int, max_records: int, crashes:
 @pytest.mark.slow
 @given(**CASES)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_in_sqlite(records: list[Record], chunk: int, max_records: int, crashes: set[int]) -> None:
+def test_in_what_is_kept(records: list[Record], chunk: int, max_records: int, crashes: set[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = open_store(Path(folder) / "data", role="fold", create=True)
+        store = engine.open_store(Path(folder) / "data", role="fold", create=True)
         try:
             check(store, records, chunk, max_records, crashes)
         finally:
             store.close()
+            engine.forget(Path(folder))
 
 
 ROWS: list[list[Record]] = [
@@ -216,7 +219,8 @@ ROWS: list[list[Record]] = [
 @pytest.mark.parametrize("max_records", [1, 2, 100])
 @pytest.mark.parametrize("row", range(len(ROWS)))
 def test_rows(row: int, max_records: int) -> None:
-    check(MemoryStore(), ROWS[row], 1, max_records, {0})
+    with closing(engine.plain_store()) as store:
+        check(store, ROWS[row], 1, max_records, {0})
 
 
 MUTANTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {

@@ -16,6 +16,7 @@ from mixdown.ingest.gate import Gate, GateLimits
 from mixdown.ingest.geo import valid_ip
 from mixdown.ingest.prepare import Submission
 from mixdown.model.errors import OverloadedError, StoreError
+from mixdown.server.logs import exception_facts
 from tests.fold.conftest import Way, record
 
 
@@ -25,12 +26,13 @@ def test_a_token_that_is_rotated_while_a_request_waits_is_refused(way: Way) -> N
         answer: list[Any] = []
         sender = threading.Thread(target=lambda: answer.append(way.submit(record(set={"a": 1}))))
         sender.start()
-        while not way.ingest._committer._waiting and sender.is_alive():
-            if answer or way.ingest._committer._thread.is_alive():
+        committer: Any = way.ingest._committer
+        while not committer._waiting and sender.is_alive():
+            if answer or committer._thread.is_alive():
                 break
         threading.Event().wait(0.1)
         way.store.catalog.change_project(way.project.id, token="NEW")
-    sender.join(10)
+    sender.join(60)
     assert answer[0].good == 0
     assert answer[0].failed == ((0, "$token", "$token, no project has this token"),)
     way.fold_all()
@@ -140,7 +142,7 @@ def test_why_a_commit_failed_is_logged_once_and_not_told_to_clients(way: Way, mo
             assert "secret" not in raised.value.message
         monkeypatch.setattr(way.store.log, "turn", turn)
         assert way.submit(record(set={"a": 1})).good == 1
-    assert [(line["event"], line["error"]) for line in lines] == [
+    assert [(line["event"], exception_facts(line["exc_info"])["reason"]) for line in lines] == [
         ("the records could not be written", "/secret/place/log.db cannot grow")
     ]
 

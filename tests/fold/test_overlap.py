@@ -54,7 +54,7 @@ def values(way: Way) -> list[Any]:
 def test_documents_are_read_and_written_in_another_thread_than_they_are_folded_in(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    documents = way.store.state.documents
+    documents = way.store.state.documents_to_change
     reading: set[int] = set()
     folding: set[int] = set()
 
@@ -66,7 +66,7 @@ def test_documents_are_read_and_written_in_another_thread_than_they_are_folded_i
         folding.add(threading.get_ident())
         return apply_operations(*arguments, **options)
 
-    monkeypatch.setattr(way.store.state, "documents", watched)
+    monkeypatch.setattr(way.store.state, "documents_to_change", watched)
     way.fold = ProfileFold(way.store, apply=apply)
     submit(way, add={"n": 1})
     submit(way, add={"n": 1})
@@ -75,7 +75,7 @@ def test_documents_are_read_and_written_in_another_thread_than_they_are_folded_i
     assert (folded.records, folded.profiles) == (2 * PROFILES, PROFILES)
     assert len(reading) == len(folding) == 1
     assert reading.isdisjoint(folding)
-    monkeypatch.setattr(way.store.state, "documents", documents)
+    monkeypatch.setattr(way.store.state, "documents_to_change", documents)
     assert values(way) == [2] * PROFILES
 
 
@@ -128,7 +128,7 @@ def test_what_fails_on_either_side_ends_both_and_is_done_again(
     submit(way, add={"n": 1})
     with monkeypatch.context() as patched:
         if "read" in where:
-            patched.setattr(state, "documents", failing_read)
+            patched.setattr(state, "documents_to_change", failing_read)
         elif "writing" in where:
             patched.setattr(state, "write", failing_write)
         else:

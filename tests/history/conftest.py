@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.fold.conftest import way
+from tests.fold.conftest import postgresql, way
 
-__all__ = ["way"]
+__all__ = ["postgresql", "way"]

@@ -17,7 +17,7 @@ from mixdown.fold.profiles import ProfileFold
 from mixdown.query.history import all_as_of, as_of, entry_view, restoring
 from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import Store
-from mixdown.store.sqlite import open_store
+from tests import engine
 from tests.fold.conftest import NOON_MS, Way, record
 from tests.history.support import entries
 
@@ -68,17 +68,18 @@ RUNS = st.lists(st.tuples(records(), st.integers(0, 3), st.booleans()), min_size
 
 
 @contextmanager
-def a_way(engine: str) -> Iterator[Way]:
-    """A way of records through an engine."""
+def a_way(*, kept: bool) -> Iterator[Way]:
+    """A way of records through a store in memory, or one that is kept in a folder or a database."""
     with tempfile.TemporaryDirectory() as folder:
         store: Store = MemoryStore()
-        if engine == "sqlite":
-            store = open_store(Path(folder) / "data", role="fold", create=True)
+        if kept:
+            store = engine.open_store(Path(folder) / "data", role="fold", create=True)
         way = Way(store)
         try:
             yield way
         finally:
             way.close()
+            engine.forget(Path(folder))
 
 
 def documents(store: Store) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def documents(store: Store) -> dict[str, Any]:
 
 def fold_of(run: list[tuple[dict[str, Any], int]], until: int) -> dict[str, Any]:
     """Profiles after the records that came by a time, each folded by itself and without history."""
-    with a_way("memory") as way:
+    with a_way(kept=False) as way:
         way.fold = ProfileFold(way.store, history=False)
         for one, at_ms in run:
             if at_ms <= until:
@@ -117,9 +118,9 @@ def play(
     return sent
 
 
-def check_as_of(engine: str, run: Run, at: int) -> None:
+def check_as_of(run: Run, at: int, *, kept: bool) -> None:
     """That profiles as of a time are what the records until then make, named, exported, and undone."""
-    with a_way(engine) as way:
+    with a_way(kept=kept) as way:
         sent = play(way, run, merge=at % 2 == 0)
         until = min(NOON_MS + at * 1000, way.now_ms)
         expected = fold_of(sent, until)
@@ -161,21 +162,21 @@ many = settings(deadline=None, suppress_health_check=list(HealthCheck))
 @settings(many, max_examples=40)
 @given(run=RUNS, at=st.integers(0, 45))
 def test_a_profile_as_of_a_time_is_the_fold_of_what_had_come_by_then(run: Run, at: int) -> None:
-    check_as_of("memory", run, at)
+    check_as_of(run, at, kept=False)
 
 
 @settings(many, max_examples=6)
 @given(run=RUNS, at=st.integers(0, 45))
-def test_a_profile_as_of_a_time_on_disk_is_the_fold_of_what_had_come_by_then(run: Run, at: int) -> None:
-    check_as_of("sqlite", run, at)
+def test_a_profile_as_of_a_time_in_a_kept_store_is_the_fold_of_what_had_come(run: Run, at: int) -> None:
+    check_as_of(run, at, kept=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["memory", "sqlite"])
-def test_many_profiles_as_of_a_time_are_the_fold_of_what_had_come_by_then(engine: str) -> None:
+@pytest.mark.parametrize("kept", [False, True], ids=["in memory", "kept"])
+def test_many_profiles_as_of_a_time_are_the_fold_of_what_had_come_by_then(*, kept: bool) -> None:
     @settings(many, max_examples=300)
     @given(run=RUNS, at=st.integers(0, 45))
     def check(run: Run, at: int) -> None:
-        check_as_of(engine, run, at)
+        check_as_of(run, at, kept=kept)
 
     check()

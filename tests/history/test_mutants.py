@@ -11,10 +11,9 @@ import zstandard
 from mixdown.fold import profiles
 from mixdown.model import history as changes
 from mixdown.model.history import Taken, Trace
-from mixdown.store import history
+from mixdown.store import history, history_upkeep
 from mixdown.store.history import HistoryFeed, HistoryRecord
 from mixdown.store.protocols import ProfileKey
-from mixdown.store.sqlite import history_upkeep
 from tests.fold.conftest import record
 from tests.history.support import all_at, step, tend
 from tests.history.test_as_of import LONG, Run, a_way, check_as_of, check_history
@@ -49,19 +48,19 @@ def as_of() -> None:
     for together in (1, 4):
         run: Run = [(record(**sent), 1, number % together == 0) for number, sent in enumerate(SENT, start=1)]
         for at in range(len(SENT)):
-            check_as_of("memory", run, at)
+            check_as_of(run, at, kept=False)
 
 
 def one_step() -> None:
     """A list that one record of a step brings and the others fill."""
-    with a_way("memory") as way:
+    with a_way(kept=False) as way:
         step(way, record(set={"list": [1]}), *[record(append={"list": number}) for number in range(20)])
         check_history(way)
 
 
 def merging() -> None:
     """Segments of many profiles are merged in pieces; what each was like at each time stays."""
-    with a_way("sqlite") as way:
+    with a_way(kept=True) as way:
         times = [
             step(way, *[record(f"u{number}", set={"n": turn, f"p{turn}": 1}) for number in range(4)])
             for turn in range(2 * history_upkeep.FANOUT)

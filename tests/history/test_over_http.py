@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.reads.support import NOON_MS, STRANGER, World, group, user
 
 PATH = "/api/mixdown/history"
@@ -16,7 +16,7 @@ PATH = "/api/mixdown/history"
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """Two users and a group, changed twice, a minute apart."""
-    made = World(MemoryStore())
+    made = World(plain_store())
     for number in range(3):
         made.send(user("alice", plan=number, other="x" * number), user("bob", plan=10 * number))
         made.send(group("Company", "Acme", size=number), endpoint="groups")

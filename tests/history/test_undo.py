@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from mixdown.http.undo import CHANGED_MEANWHILE, NOT_FOLDED
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.reads.support import ADMIN, NOON_MS, READER, STRANGER, World, group, user
 
 UNDO = "/api/mixdown/undo"
@@ -19,7 +19,7 @@ THEN = "2026-01-15T12:00:30"
 @pytest.fixture
 def world() -> Iterator[World]:
     """A user and a group, changed a minute after they were made."""
-    made = World(MemoryStore(), read_wait_ms=0)
+    made = World(plain_store(), read_wait_ms=0)
     made.send(user("ada", plan="free", tags=["a"], gone=1))
     made.send(group("Company", "Acme", size=1), endpoint="groups")
     made.fold_all()

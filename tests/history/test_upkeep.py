@@ -13,7 +13,8 @@ import zstandard
 from mixdown.fold import upkeep
 from mixdown.fold.upkeep import HistoryKept, HistoryUpkeep
 from mixdown.model.errors import StoreError
-from mixdown.store.memory import MemoryStore
+from mixdown.store.sqlite import SqliteStore
+from tests.engine import TRIED
 from tests.fold.conftest import Way, record
 from tests.history.support import U1, all_at, step, tend, told
 
@@ -35,9 +36,8 @@ def history_of_some(way: Way) -> list[int]:
     ]
 
 
-on_disk = pytest.mark.parametrize(
-    "way", ["sqlite"], indirect=True
-)  # the store in memory has nothing to merge
+# the store in memory has nothing to merge
+on_disk = pytest.mark.parametrize("way", [name for name in TRIED if name != "memory"], indirect=True)
 
 
 @on_disk
@@ -55,8 +55,8 @@ def test_merging_leaves_few_segments_and_changes_no_answer(way: Way) -> None:
 
 @on_disk
 def test_a_merge_in_many_pieces_gives_the_same(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixdown.store.sqlite.history_upkeep.PIECE_BYTES", 3000)
-    monkeypatch.setattr("mixdown.store.sqlite.history_upkeep.BLOCK_BYTES", 400)
+    monkeypatch.setattr("mixdown.store.history_upkeep.PIECE_BYTES", 3000)
+    monkeypatch.setattr("mixdown.store.history_upkeep.BLOCK_BYTES", 400)
     times = history_of_some(way)
     before = [all_at(way.store, at) for at in times], [told(way.store, f"u{who}") for who in range(7)]
     while way.store.state.tend_history(keep_from_ms=0, limit_bytes=0):
@@ -138,7 +138,7 @@ def raw(folder: Path) -> bytes:
 def test_forgetting_a_profile_leaves_nothing_of_it_and_all_of_the_others(
     way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mixdown.store.sqlite.history_upkeep.PIECE_BYTES", 300)
+    monkeypatch.setattr("mixdown.store.history_upkeep.PIECE_BYTES", 300)
     times = history_of_some(way)
     step(way, record("u2", set={"large": "u2" * 200_000, "list": ["u2 " * 3000]}))
     way.store.state.tend_history(keep_from_ms=0, limit_bytes=0)  # a merge is under way
@@ -148,7 +148,7 @@ def test_forgetting_a_profile_leaves_nothing_of_it_and_all_of_the_others(
         > 10
     )
     assert told(way.store, "u2") == []
-    if not isinstance(way.store, MemoryStore):
+    if isinstance(way.store, SqliteStore):
         assert b"u2" not in raw(tmp_path / "data")
     tend(way.store)
     assert [told(way.store, f"u{who}") for who in range(7) if who != 2] == others

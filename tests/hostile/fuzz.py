@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mixdown import __version__
+from tests.engine import ON_POSTGRES, postgresql
 from tests.hostile import targets
 from tests.hostile.mutation import Mutator
 from tests.hostile.stored import StoreCheck
@@ -183,6 +184,8 @@ def main(words: list[str] | None = None) -> int:
     """Run; prints a summary, writes the result where asked. Status 1 where anything was found."""
     arguments = parsed(words)
     logging.disable()  # the multipart parser has a word for every broken body
+    if ON_POSTGRES:
+        postgresql()  # begun here, so that it ends with this process and not with those that it forks
     context = multiprocessing.get_context("fork")
     progress = context.Array("q", [0] * arguments.processes, lock=False)
     results: Any = context.Queue()

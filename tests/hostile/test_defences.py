@@ -301,7 +301,7 @@ def test_many_fields_with_colliding_hashes_are_read_soon(server: Server) -> None
     began = time.monotonic()
     body = b'[{"$token":"%b","$distinct_id":"h","$set":{%b}}]' % (TOKEN.encode(), names)
     assert server.post("/engage", body, {"Content-Type": "application/json"}).body == b"1"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_labels_of_metrics_are_bounded_whatever_clients_ask_for(server: Server) -> None:

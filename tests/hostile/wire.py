@@ -161,7 +161,7 @@ def send_all(base_url: str, text: bytes, *, pieces: int = 1, patience_s: float =
     address = urlsplit(base_url)
     received = b""
     began = time.monotonic()
-    with socket.create_connection((address.hostname or "", address.port or 80), timeout=10) as wire:
+    with socket.create_connection((address.hostname or "", address.port or 80), timeout=60) as wire:
         with contextlib.suppress(OSError):
             step = max(1, -(-len(text) // pieces))
             for start in range(0, len(text), step):

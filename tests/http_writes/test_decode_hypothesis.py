@@ -26,7 +26,7 @@ from tests.http_writes.support import FORM, JSON, NDJSON, TEXT, base64_text, quo
 
 LIMITS = Limits(body_limit_bytes=100_000)
 MULTIPART = b"multipart/form-data; boundary=xx"
-SOON_S = 10.0  # far above what any of these needs, far below a hang
+SOON_S = 40.0  # far above what any of these needs, far below a hang
 
 # Pieces of JSON, forms, gzip and base64: much of what is made of them is nearly right.
 PIECES: list[bytes] = [

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import gzip
 import json
-import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from structlog.testing import capture_logs
 
 from mixdown.http import ingestion
 from mixdown.http.exchange import BodyReader, DisconnectedError
@@ -307,21 +307,16 @@ def test_an_overloaded_server_answers_503_to_be_tried_again(
     assert has_cors(answer)
 
 
-def test_a_fault_of_ours_is_answered_and_logged(
-    worker: Worker,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_fault_of_ours_is_answered_and_logged(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(_: object) -> Outcome:
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(worker.ingest, "submit", broken)
-    with caplog.at_level(logging.ERROR):
+    with capture_logs() as lines:
         answer = worker.ask("POST", "/engage", BODY, {**JSON, **PAGE})
     assert (answer.status, json.loads(answer.body)) == (500, {"error": "internal error", "status": 0})
     assert has_cors(answer)
-    assert "a request failed" in capsys.readouterr().out + caplog.text
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["a request failed"]
 
 
 def test_bodies_that_are_held_have_a_limit_together() -> None:

@@ -9,35 +9,37 @@ import pytest
 
 from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import Store
-from mixdown.store.sqlite.store import open_store
+from tests.engine import IN_PROCESS, open_store, plain_store
 from tests.live.support import close, quick
 from tests.reads.support import World
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=IN_PROCESS)
 def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A fresh server on each store."""
     store: Store
+    fold_store: Store | None = None
     if request.param == "memory":
         store = MemoryStore()
     else:
         store = open_store(tmp_path / "data", role="worker", create=True)
-    made = quick(World(store), monkeypatch)
+        fold_store = open_store(tmp_path / "data", role="fold", create=False)
+    made = quick(World(store, fold_store), monkeypatch)
     yield made
     close(made)
 
 
 @pytest.fixture(scope="module")
 def shared_world() -> Iterator[World]:
-    """A server on the memory store for tables of calls that change nothing."""
-    made = World(MemoryStore())
+    """A server on the quickest store for tables of calls that change nothing."""
+    made = World(plain_store())
     yield made
     close(made)
 
 
 @pytest.fixture
 def plain_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A fresh server on the memory store."""
-    made = quick(World(MemoryStore()), monkeypatch)
+    """A fresh server on the quickest store."""
+    made = quick(World(plain_store()), monkeypatch)
     yield made
     close(made)

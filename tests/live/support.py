@@ -15,7 +15,7 @@ from mixdown.query.live.tail import LiveTail
 from tests.reads.support import NOON_MS, PASSWORD, READER, TOKEN, World, basic
 
 LIVE, RECENT, ARRIVALS = "/api/mixdown/live", "/api/mixdown/live/recent", "/api/mixdown/arrivals"
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 RECORDS = ("update", "event", "link", "refusal")
 
 

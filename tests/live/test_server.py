@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def listening(server: Server, query: str = "") -> Iterator[http.client.HTTPResponse]:
     """A stream, once it has begun."""
     host = server.base_url.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=30)
+    connection = http.client.HTTPConnection(host, timeout=120)
     try:
         connection.request("GET", f"{LIVE}?{query}", headers=server.authorization())
         reply = connection.getresponse()
@@ -51,7 +51,7 @@ def test_open_streams_end_when_the_server_stops_and_do_not_hold_it_up(start_serv
         assert heard(one, "update")["id"] == "ada"
         began = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - began < 20, "well below the patience for answers under way"
+        assert time.monotonic() - began < 40, "well below the patience for answers under way"
         for reply in (one, other):
             assert heard(reply, "end") == {"why": "the server is going down"}
             assert not reply.read().strip(), "it ends as an answer should"

@@ -140,6 +140,37 @@ def test_a_link_whose_event_is_not_wanted_is_heard_once(world: World) -> None:
     assert [message.data["ids"][1] for message in again.hear(1)] == ["bob"]
 
 
+def test_a_link_that_is_in_force_is_not_heard_again_with_each_event(world: World) -> None:
+    listener = Listener(world)
+    ids = {"$device_id": "d1", "$user_id": "ada"}
+    world.send(event("One", "ada", **ids), event("Two", "ada", **ids), endpoint="track")
+    assert sorted(map(name_of, listener.hear(3))) == ["$device:d1", "One", "Two"]
+    world.fold_all()
+    world.send(event("Three", "ada", **ids), endpoint="track")
+    world.send(event("Four", "bob", **{"$device_id": "d2", "$user_id": "bob"}), endpoint="track")
+    assert list(map(name_of, listener.hear(6)))[3:] == ["Three", "$device:d2", "Four"]
+    recent = world.get("/api/mixdown/live/recent").json()["results"]["records"]
+    assert [record["ids"][0] for record in recent if record["kind"] == "link"] == ["$device:d2", "$device:d1"]
+
+
+def test_records_that_were_trimmed_before_anybody_looked_are_told_as_a_gap(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hearing = reader.Hearing(
+        wanted.Share(wanted.Wanted(None), rate=100, now_s=0.0), http_live.RENDERING, lambda: 0
+    )
+    tailing = reader.TailReader(world.store)
+    tailing.begin(hearing, None)
+    world.send(user("lost"))
+    monkeypatch.setattr(world.store.log, "tail_position", lambda: 1)
+    world.send(user("held"))
+    (messages,) = tailing.look([hearing], 5.0)
+    text = b"".join(messages)
+    assert b'"held"' in text
+    assert b'"lost"' not in text
+    assert b'"gap":true' in text
+
+
 def test_what_came_meanwhile_is_bounded_and_the_newest_of_it_comes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,7 +99,6 @@ def test_generated_values_are_those_of_the_reference(tree: Tree) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @settings(max_examples=1500, deadline=None)
 @given(trees, rules)
 def test_many_generated_expressions_select_what_the_reference_selects(tree: Tree, rules: Rules) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -26,7 +26,7 @@ def serve_command(*arguments: str) -> list[str]:
 
 
 def failed_start(
-    *arguments: str, variables: Mapping[str, str] | None = None, timeout_s: float = 25.0
+    *arguments: str, variables: Mapping[str, str] | None = None, timeout_s: float = 100.0
 ) -> list[str]:
     """Start a server that cannot start; what it says on stderr, line by line."""
     ended = subprocess.run(

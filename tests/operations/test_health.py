@@ -14,6 +14,7 @@ from mixdown.http.health import asked_from_here
 from mixdown.http.metrics import CHILD_LIMIT, METRICS, Metrics, reason_of
 from mixdown.model import texts
 from mixdown.store.chunk import Outcome
+from tests import engine
 from tests.operations.support import Wire, child, wait_until
 from tests.serving import (
     TOKEN,
@@ -82,7 +83,8 @@ def test_metrics_count_what_happened(start_server: StartServer) -> None:
     assert sample(server, "mixdown_refusals_total", reason="distinct_id_missing") == 1
     assert sample(server, "mixdown_auxiliary_discarded_total", path="/record") == 1
     assert sample(server, "mixdown_auxiliary_discarded_bytes_total", path="/record") == 1000
-    assert sample(server, "mixdown_commit_seconds_count") == 2
+    # what no project has goes to a partition of its own
+    assert sample(server, "mixdown_commit_seconds_count") == (3 if engine.ON_POSTGRES else 2)
     assert sample(server, "mixdown_commit_records_sum") == 5
     assert sample(server, "mixdown_folded_records_total") == 5
     assert sample(server, "mixdown_log_head") == 5
@@ -274,7 +276,7 @@ def test_with_a_certificate_the_server_speaks_https_alone(encrypted: Server) -> 
     address = urlsplit(encrypted.base_url)
     assert address.hostname is not None
     assert address.port is not None
-    with socket.create_connection((address.hostname, address.port), timeout=5) as plain:
+    with socket.create_connection((address.hostname, address.port), timeout=60) as plain:
         plain.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"HTTP/1.1 200" not in plain.recv(4096)
 
@@ -282,7 +284,7 @@ def test_with_a_certificate_the_server_speaks_https_alone(encrypted: Server) -> 
 def test_a_handshake_that_does_not_come_is_cut(encrypted: Server) -> None:
     with Wire(encrypted.base_url) as silent:
         assert silent.read_to_end() == b""
-        assert 0.9 < silent.age_s < 5
+        assert 0.9 < silent.age_s < 9
 
 
 @pytest.mark.parametrize(("version", "spoken"), [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)])

@@ -1,5 +1,6 @@
 """Logs: text for people, JSON for machines, and never a word of what clients sent."""
 
+import ast
 import asyncio
 import io
 import json
@@ -8,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -16,6 +18,8 @@ from mixdown.model.errors import QueryError, StoreError
 from mixdown.server import logs
 from mixdown.settings import load
 from tests.serving import TOKEN, StartServer, start_server
+
+SOURCE = Path(logs.__file__).parents[1]
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +149,29 @@ def test_what_speaks_of_the_server_alone_is_quoted() -> None:
     assert logs.exception_facts(StoreError("the folder is gone"))["reason"] == "the folder is gone"
     assert logs.exception_facts(OSError(28, VALUE))["reason"] == "No space left on device"
     assert "reason" not in logs.exception_facts(ValueError(VALUE))
+
+
+def logged() -> Iterator[tuple[str, ast.Call]]:
+    """Every call in the source by which a line of the log is written."""
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = node.func.value
+                if isinstance(owner, ast.Name) and owner.id == "_log":
+                    yield f"{file.name}:{node.lineno}", node
+
+
+@pytest.mark.parametrize(
+    ("where", "call"), list(logged()), ids=lambda value: value if type(value) is str else ""
+)
+def test_no_line_of_the_log_is_made_of_an_exceptions_text_or_of_a_request(where: str, call: ast.Call) -> None:
+    """What `exc_info` brings is looked at by the log itself; a text that is put together is not."""
+    del where
+    assert isinstance(call.args[0], ast.Constant | ast.Attribute), "a sentence of the source"
+    for keyword in call.keywords:
+        if keyword.arg != "exc_info":
+            assert not isinstance(keyword.value, ast.JoinedStr)
+            assert not ast.unparse(keyword.value).startswith(("str(", "repr(", "scope[", "request."))
 
 
 def test_a_running_server_never_writes_what_clients_sent(start_server: StartServer) -> None:

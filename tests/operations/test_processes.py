@@ -4,12 +4,12 @@ import contextlib
 import json
 import os
 import signal
-import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.engine import of_a_folder, open_store
 from tests.operations.support import Wire, child, children, is_alive, statuses, wait_until
 from tests.serving import TOKEN, Server, StartServer, server, start_module_server, start_server
 
@@ -62,7 +62,7 @@ def test_a_killed_fold_comes_back_and_folds_what_was_stored_meanwhile(server: Se
 def exported(server: Server) -> list[str]:
     """Whose events the raw export has."""
     today = datetime.now(UTC).date()
-    days = f"from_date={today - timedelta(days=1)}&to_date={today + timedelta(days=1)}"
+    days = f"from_date={today - timedelta(days=1)}&to_date={today}"
     reply = server.request(
         "GET", f"/api/2.0/export?project_id={server.project_id}&{days}", headers=server.authorization()
     )
@@ -131,7 +131,7 @@ def test_sigterm_answers_the_request_in_flight_and_folds_it(start_server: StartS
     assert statuses(answer) == [200]
     assert answer.endswith(b"\r\n\r\n1")
     assert b"connection: close" in answer
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
     assert not (server.data_dir / "server.json").exists()
     assert start_server(server.data_dir).profiles().keys() == {"late"}
 
@@ -144,11 +144,9 @@ def test_after_a_drain_everything_that_was_acknowledged_is_folded(start_server: 
     server.process.send_signal(signal.SIGTERM)
     wait_until(lambda: not any("child worker" in command for command in children(server.pid).values()))
     os.kill(fold, signal.SIGCONT)
-    assert server.process.wait(10) == 0
-    with contextlib.closing(
-        sqlite3.connect(f"file:{server.data_dir / 'state.db'}?mode=ro", uri=True)
-    ) as state:
-        assert state.execute("SELECT count(*) FROM users").fetchone() == (500,)
+    assert server.process.wait(60) == 0
+    with contextlib.closing(open_store(server.data_dir, role="worker", create=False)) as store:
+        assert store.state.count(1, "") == 500
 
 
 def test_a_request_that_does_not_end_holds_the_drain_only_so_long(start_server: StartServer) -> None:
@@ -158,7 +156,7 @@ def test_a_request_that_does_not_end_holds_the_drain_only_so_long(start_server: 
         time.sleep(0.2)
         began = time.monotonic()
         assert server.stop() == 0
-    assert time.monotonic() - began < 15, "far below the 60 s that a body may take"
+    assert time.monotonic() - began < 40, "far below the 60 s that a body may take"
 
 
 def test_a_second_signal_ends_at_once(start_server: StartServer) -> None:
@@ -171,8 +169,8 @@ def test_a_second_signal_ends_at_once(start_server: StartServer) -> None:
         wait_until(lambda: "stopping" in server.log_text())
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 1
-    assert time.monotonic() - began < 20, "far below the 60 s that a drain may take"
+        assert server.process.wait(60) == 1
+    assert time.monotonic() - began < 40, "far below the 60 s that a drain may take"
     assert not [pid for pid in family if is_alive(pid)]
 
 
@@ -186,11 +184,13 @@ def test_children_of_a_killed_supervisor_end_within_a_second_and_the_folder_is_f
     server.kill()
     began = time.monotonic()
     wait_until(lambda: not any(is_alive(pid) for pid in orphans))
-    assert time.monotonic() - began < 10, "within a second, but on a busy machine"
-    again = start_server(server.data_dir)
+    assert time.monotonic() - began < 30, "within a second, but on a busy machine"
+    # of a database the dead fold has its leases for a while
+    again = start_server(server.data_dir, environment={"MIXDOWN_READ_WAIT_MS": "30000"})
     assert again.profiles().keys() == {"kept"}
 
 
+@of_a_folder("a database has no lock that keeps a second server out")
 def test_a_child_stopped_by_a_debugger_keeps_the_folder_locked(start_server: StartServer) -> None:
     server = start_server()
     worker = child(server.pid, "worker")

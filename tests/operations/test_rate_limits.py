@@ -176,7 +176,7 @@ def test_processes_that_take_at_once_never_take_more_than_there_is(tmp_path: Pat
         assert taker.stdin is not None
         taker.stdin.write("go\n")
         taker.stdin.flush()
-    taken = sum(int(taker.communicate(timeout=30)[0]) for taker in takers)
+    taken = sum(int(taker.communicate(timeout=120)[0]) for taker in takers)
     assert 1000 <= taken <= 1000 + (time.monotonic() - began) + 1
     assert Buckets(tmp_path / "rates").take([(RECORDS, 8, 1000.0, 1000.0)]) is None, "of another project"
     assert Buckets(tmp_path / "rates").take([(QUERIES, 7, 1000.0, 1000.0)]) is None, "of another kind"

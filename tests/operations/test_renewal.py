@@ -18,7 +18,7 @@ from tests.serving import Certificate, Server, StartServer
 
 pytestmark = pytest.mark.slow
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 def renew(folder: Path) -> Made:

@@ -15,6 +15,8 @@ import pytest
 from mixdown.model.errors import SettingsError
 from mixdown.server.listening import address_of, listen, tls_context
 from mixdown.settings import load
+from tests import engine
+from tests.erasure.raw import contents
 from tests.operations.support import (
     DEADLINE_S,
     Wire,
@@ -157,7 +159,7 @@ sys.exit(supervisor.run(load(os.environ, {"port": 0, "data_dir": sys.argv[1]})))
 def test_a_second_server_names_the_process_that_holds_the_folder(server: Server) -> None:
     second = subprocess.run(
         [sys.executable, "-c", IMPATIENT, str(server.data_dir)],
-        env=environment(),
+        env=environment(**engine.variables(server.data_dir)),
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
@@ -170,12 +172,13 @@ def test_a_second_server_names_the_process_that_holds_the_folder(server: Server)
     assert server.get("/livez").status == 200
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_down_hands_the_folder_to_the_next(start_server: StartServer) -> None:
     first = start_server()
     with first.log_file.open("ab") as log:
         second = subprocess.Popen(
             serve_command("--port", "0", "--data-dir", str(first.data_dir)),
-            env=environment(),
+            env=environment(**engine.variables(first.data_dir)),
             stdout=log,
             stderr=log,
         )
@@ -197,7 +200,7 @@ def test_the_lines_that_a_first_start_prints_work_when_pasted(tmp_path: Path) ->
     with log.open("wb") as target:
         process = subprocess.Popen(
             serve_command("--port", "0", "--data-dir", str(tmp_path / "data")),
-            env=environment(),
+            env=environment(**engine.variables(tmp_path / "data")),
             stdout=target,
             stderr=subprocess.DEVNULL,
         )
@@ -225,7 +228,7 @@ def printed_by_one_run(folder: Path) -> str:
     with log.open("wb") as target:
         process = subprocess.Popen(
             serve_command("--port", "0", "--data-dir", str(folder / "data")),
-            env=environment(),
+            env=environment(**engine.variables(folder / "data")),
             stdout=target,
             stderr=target,
         )
@@ -243,12 +246,13 @@ def test_secrets_are_printed_at_the_start_that_makes_them_and_never_again(tmp_pa
     assert token in printed[1]
     assert secret not in printed[1]
     assert password not in printed[1]
-    stored = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+    stored = b"\n".join(content for _, content in contents(tmp_path / "data"))
     assert token.encode() in stored
     assert secret.encode() not in stored
     assert password.encode() not in stored
 
 
+@pytest.mark.slow
 def test_presets_are_in_force_after_every_start(start_server: StartServer) -> None:
     first = start_server()
     record = {"$token": TOKEN, "$distinct_id": "a", "$set": {"x": 1}}

@@ -111,8 +111,13 @@ def test_requests_commits_and_folds_become_spans_of_the_callers_trace_or_their_o
     assert len(server.profiles()) == 3
     assert server.request("GET", "/no/such/path").status == 404
     wanted = {"POST /engage", "GET /api/query/engage", "GET other", "commit", "fold"}
-    wait_until(lambda: wanted <= {span["name"] for span in collector.spans()})
-    spans = {span["name"]: span for span in collector.spans()}
+
+    def told() -> dict[str, Any]:
+        """The newest of each name; a record of no project is committed apart where partitions are many."""
+        return {span["name"]: span for span in collector.spans() if span.get("mixdown.records") != 0}
+
+    wait_until(lambda: wanted <= told().keys())
+    spans = told()
     request = spans["POST /engage"]
     assert (request["trace"], request["parent"], request["kind"]) == (TRACE, PARENT, 2)
     assert (request["http.route"], request["http.response.status_code"]) == ("/engage", 200)
@@ -155,7 +160,7 @@ def test_a_collector_that_is_slow_or_down_costs_spans_and_one_line(
     began = time.monotonic()
     for _ in range(100):
         write(server)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     line = "the collector does not take traces"
     wait_until(lambda: server.log_text().count(line) >= 2)  # one of each process
     time.sleep(1.5)
@@ -163,7 +168,7 @@ def test_a_collector_that_is_slow_or_down_costs_spans_and_one_line(
     assert "Traceback" not in server.log_text()
     began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 LOADED = """

@@ -9,11 +9,11 @@ import pytest
 
 from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import Store
-from mixdown.store.sqlite.store import open_store
+from tests.engine import IN_PROCESS, open_store, plain_store
 from tests.reads.support import World
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=IN_PROCESS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """A fresh server; its fold runs when the test says so."""
     fold_store: Store | None = None
@@ -30,7 +30,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def plain_world() -> Iterator[World]:
-    """A fresh server on the memory store, for tables about what comes before the store is asked."""
-    made = World(MemoryStore())
+    """A fresh server on the quickest store, for tables about what comes before the store is asked."""
+    made = World(plain_store())
     yield made
     made.close()

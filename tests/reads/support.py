@@ -11,6 +11,7 @@ import base64
 import json
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,7 +27,10 @@ from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.chunk import Outcome
 from mixdown.store.credentials import secret_hash
 from mixdown.store.events import EventsWrite, batch_of
+from mixdown.store.memory import MemoryStore
+from mixdown.store.places import all_views, first_of
 from mixdown.store.protocols import Account, Project, Store
+from tests.engine import ON_POSTGRES, PARTITIONS, open_store
 
 NOON_MS = 1_768_478_400_000
 DAY_MS = 24 * 3600 * 1000
@@ -94,7 +98,7 @@ class World:
         )
         explorer = Explorer(self.services)
         self.app = make_app(self.services, extra_routes=explorer.routes(), page=explorer.page)
-        self.fold = ProfileFold(self.fold_store)
+        self.folds = [ProfileFold(view) for view in all_views(self.fold_store)]
         self.loop = asyncio.new_event_loop()
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=self.app, client=("192.0.2.7", 4711)),
@@ -176,8 +180,9 @@ class World:
 
     def fold_all(self) -> None:
         """Fold until nothing waits."""
-        while self.fold.step() is not None:
-            pass
+        for fold in self.folds:
+            while fold.step() is not None:
+                pass
 
     def store_users(self, ids: Sequence[str], *, token: str = TOKEN) -> None:
         """Send a profile with the property `n` (its place in the list) for each id, and fold."""
@@ -187,10 +192,18 @@ class World:
         self.fold_all()
 
     def store_events(self, events: Sequence[Mapping[str, Any]], *, project: int | None = None) -> None:
-        """Put events into the store as the reader of events would, in one step."""
-        batch = batch_of(self.project.id if project is None else project, events)
-        watermark = self.store.events.watermark()
-        self.fold_store.events.write(EventsWrite(watermark, [batch], (), self.now_ms))
+        """Put events into the store as the reader of events would, in one step.
+
+        Their positions count from the partition's first; those that say none stand in their order.
+        """
+        number = self.project.id if project is None else project
+        view = self.fold_store.partition(self.fold_store.partition_of(number))
+        begin = first_of(view.number)
+        positions = [begin + each.get("position", place) for place, each in enumerate(events)]
+        placed = [{**each, "position": at} for each, at in zip(events, positions, strict=True)]
+        batch, end = batch_of(number, placed), 1 + max(positions)
+        watermark = max(view.events.watermark(), end)
+        view.events.write(EventsWrite(watermark, [batch], (), self.now_ms))
 
     def close(self) -> None:
         """End everything."""
@@ -202,6 +215,17 @@ class World:
         if self.fold_store is not self.store:
             self.fold_store.close()
         self.store.close()
+
+
+def shared_world(folder: Path, **settings: Any) -> World:
+    """A server that tests of what a store answers share: in memory, or on PostgreSQL where tests run there.
+
+    There its projects lie in some of several partitions.
+    """
+    if not ON_POSTGRES:
+        return World(MemoryStore(), **settings)
+    store = open_store(folder, role="worker", create=True, partitions=PARTITIONS)
+    return World(store, open_store(folder, role="fold", create=False), **settings)
 
 
 _JSON = {"Content-Type": "application/json"}

@@ -228,11 +228,12 @@ def test_a_rotated_secret_and_a_deleted_account_stop_at_once(world: World) -> No
 def test_a_store_that_fails_shows_no_path_of_the_machine(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken() -> int:
+    def broken(*_: object) -> int:
         raise StoreError("/srv/data/catalog.db: disk I/O error", hint="")
 
     monkeypatch.setattr(world.store.catalog, "version", broken)
     monkeypatch.setattr(world.store.log, "head", broken)
+    monkeypatch.setattr(world.store, "places", broken)
     for target in (ENGAGE, "/api/mixdown/status", "/readyz"):
         reply = world.get(target, user=None)
         assert reply.status_code == 503

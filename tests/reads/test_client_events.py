@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.reads.support import NOON_MS, PASSWORD, READER, SECRET, World, basic
 from tests.reads.test_events import EVENTS, event
 from tests.reads.test_reports import good
@@ -29,7 +29,7 @@ ACCOUNT = basic(f"{READER}:{PASSWORD}")
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """A server with a few events; more than 1,400 bytes of them, so that answers are compressed."""
-    made = World(MemoryStore())
+    made = World(plain_store())
     made.store_events(EVENTS)
     made.store_events([event(100 + n, "View", properties={"n": n}) for n in range(30)])
     yield made

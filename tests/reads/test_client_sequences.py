@@ -16,8 +16,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import Cohort
+from tests.engine import plain_store
 from tests.reads.support import NOON_MS, PASSWORD, READER, SECRET, TOKEN, World, basic, group, user
 
 USERS = 1000  # whole pages of 250 and of 1,000
@@ -30,7 +30,7 @@ Reply = httpx.Response
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """A server with users, of whom the odd half is in a cohort, and an empty cohort."""
-    made = World(MemoryStore())
+    made = World(plain_store())
     made.send(
         *(
             user(f"user-{number:04}", plan=("free", "pro")[number % 2], n=number, tags=["a"], on=number < 9)

@@ -10,7 +10,7 @@ import pytest
 
 from mixdown.query import cohorts
 from mixdown.store import patience
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.reads.support import (
     ADMIN,
     ENGAGE,
@@ -235,7 +235,7 @@ def test_another_sites_page_changes_nothing(people: World) -> None:
 
 
 def test_a_cohort_that_takes_too_long_to_count_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(MemoryStore(), read_timeout_s=0.2)
+    world = World(plain_store(), read_timeout_s=0.2)
 
     def endless(*_asked: Any) -> Any:
         until_s = time.monotonic() + 10
@@ -272,7 +272,7 @@ def test_a_change_that_cannot_be_is_refused_and_changes_nothing(plain_world: Wor
     made = make(plain_world, name="one", where="true")
     make(plain_world, name="listed", distinct_ids=["a"])
     for fields, status, error in (
-        ({"id": 1}, 400, "name, description, where: give"),
+        ({"id": 1}, 400, "name, description, where, behaviors: give"),
         ({"name": "x"}, 400, "id, missing"),
         ({"id": 1, "where": "plan == 1"}, 400, "where, "),
         ({"id": 1, "where": " "}, 400, "where, an expression is missing"),

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mixdown.http.engage import NOT_BUILT
 from tests.reads.support import ENGAGE, OWNER, READER, World, basic, group, ids_of, names, user
 
 PATHS = ("/api/query/engage", "/api/2.0/engage", "/api/2.0/engage/query")
@@ -158,22 +157,6 @@ def test_a_parameter_out_of_bounds_is_400_and_named(plain_world: World, name: st
     reply = plain_world.get(ENGAGE, params={name: value})
     assert reply.status_code == 400
     assert reply.json()["error"].startswith(name)
-
-
-@pytest.mark.parametrize("name", NOT_BUILT)
-def test_what_is_not_built_is_refused_by_name_unless_empty(plain_world: World, name: str) -> None:
-    for empty in ("", " ", "null", "[]", "{}"):
-        assert plain_world.get(ENGAGE, params={name: empty}).status_code == 200
-    for given in ('[{"window":"30d","name":"b"}]', '{"id":1001}', "0"):
-        reply = plain_world.get(ENGAGE, params={name: given})
-        assert reply.status_code == 400
-        assert reply.json()["error"] == NOT_BUILT[name]
-
-
-def test_what_is_not_built_is_refused_in_a_json_body_too(world: World) -> None:
-    reply = world.post(f"{ENGAGE}?page_size=1000", json={"behaviors": [{"window": "30d", "name": "b"}]})
-    assert reply.status_code == 400
-    assert world.post(ENGAGE, json={"behaviors": [], "where": None}).status_code == 200
 
 
 def test_groups_are_asked_for_by_id_number_or_name(world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 from mixdown.model.errors import StoreError
 from mixdown.query.events import figures
 from mixdown.query.events.buckets import Span
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.reads.support import (
     DAY_MS,
     IMPORTER,
@@ -60,7 +60,7 @@ EVENTS = [
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """A server with a few events, which no test changes."""
-    made = World(MemoryStore())
+    made = World(plain_store())
     made.send(user("u0", plan="gold"), user("u1", plan="iron"), user("u3"))
     made.fold_all()
     made.store_events(EVENTS)

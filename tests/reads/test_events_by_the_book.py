@@ -34,8 +34,9 @@ from mixdown.query.events.where import Selector
 from mixdown.store.chunk import Link
 from mixdown.store.events import EventsWrite, batch_of
 from mixdown.store.memory import MemoryStore
+from mixdown.store.places import first_of, profile_key_text, views_of
 from mixdown.store.protocols import Store
-from mixdown.store.sqlite.store import open_store
+from tests.engine import open_store
 from tests.reads import event_reference as book
 from tests.reads.event_reference import Stored
 from tests.store.support import append, appending_events
@@ -93,10 +94,21 @@ links = st.lists(
 )
 
 
+def enlarge(store: Store) -> None:
+    """Make the project, and mark it large."""
+    made = store.catalog.create_project(
+        "large", token="large", secret_hash=b"", id_merge="simplified", now_ms=MIDNIGHT_MS
+    )
+    assert made.id == PROJECT
+    store.catalog.enlarge_project(made.id)
+
+
 class Kept:
     """Events and links in a store, and who is who by the book.
 
-    What was written up to each of the `closed` cuts is closed into files before the next is written.
+    What was written up to each of the `closed` cuts is closed into files before the next is written. The
+    store has `partitions`; the project is in one of them, or `spread` over all: events then lie where those
+    of their sender do, and arrived in the order of partitions.
     """
 
     def __init__(
@@ -106,30 +118,71 @@ class Kept:
         linked: Sequence[tuple[str, str]],
         folder: Path | None = None,
         closed: Sequence[int] = (),
+        *,
+        partitions: int = 1,
+        spread: bool = False,
     ) -> None:
-        self.store: Store = MemoryStore() if folder is None else open_store(folder, role="fold", create=True)
+        self.store: Store = (
+            MemoryStore(partitions)
+            if folder is None
+            else open_store(folder, role="fold", create=True, partitions=partitions)
+        )
+        if spread:
+            enlarge(self.store)
+        self._spread = spread
         self.owner: dict[str, tuple[str, int]] = {}
         for position, (one, user) in enumerate(linked):
+            view = self.view_of(one)
             legacy = one == "alias"
+            assert not (legacy and spread), "a large project knows no aliases"
             made = (
                 Link(0, PROJECT, "legacy", "create_alias", user, one)
                 if legacy
                 else Link(0, PROJECT, "simplified", "device", one, user)
             )
-            append(self.store.log, appending_events(user, links=[made]))
-            self.owner.setdefault(one, (user, position + 1 if legacy else 0))
-        fold = ProfileFold(self.store)
-        while fold.step() is not None:
-            pass
+            append(view.log, appending_events(user, links=[made]))
+            self.owner.setdefault(one, (user, first_of(view.number) + position + 1 if legacy else 0))
+        for view in views_of(self.store, PROJECT):
+            fold = ProfileFold(view)
+            while fold.step() is not None:
+                pass
         edges = sorted({0, len(events), *(cut for cut in cuts if cut < len(events))})
-        for begin, end in pairwise(edges):
-            some = [each._asdict() for each in events[begin:end]]
-            self.store.events.write(EventsWrite(end, [batch_of(PROJECT, some)], (), MIDNIGHT_MS))
-            for days in (2, 4, 6) if end in closed else ():  # closed first, split into days when they are old
-                while self.store.events.tend(busy=False, now_ms=MIDNIGHT_MS + days * 24 * HOUR_MS):
-                    pass
+        self.once = book.once_each(self._written(events, edges, closed))
         self.reads = EventReads(self.store, memory_limit_bytes=128 * 1024 * 1024)
-        self.once = book.once_each(events)
+
+    def view_of(self, one: str) -> Store:
+        """The store as that partition sees it in which the events of an id lie."""
+        key = profile_key_text("", one) if self._spread else None
+        return self.store.partition(self.store.partition_of(PROJECT, key))
+
+    @property
+    def view(self) -> Store:
+        """The store as the project's only partition sees it."""
+        assert not self._spread
+        return self.view_of("")
+
+    def _written(
+        self, events: Sequence[Stored], edges: Sequence[int], closed: Sequence[int]
+    ) -> Iterator[Stored]:
+        for begin, end in pairwise(edges):
+            yield from self._write(events[begin:end], end)
+            for days in (2, 4, 6) if end in closed else ():  # closed first, split into days when they are old
+                for view in views_of(self.store, PROJECT):
+                    while view.events.tend(busy=False, now_ms=MIDNIGHT_MS + days * 24 * HOUR_MS):
+                        pass
+
+    def _write(self, events: Sequence[Stored], end: int) -> list[Stored]:
+        """The events as they were written: with the positions that they have in their partitions."""
+        written: dict[int, list[Stored]] = {}
+        for each in events:
+            number = self.view_of(each.distinct_id).number
+            moved = each._replace(position=first_of(number) + each.position)
+            written.setdefault(number, []).append(moved)
+        for number, some in written.items():
+            batch = batch_of(PROJECT, [each._asdict() for each in some])
+            position = first_of(number) + end
+            self.store.partition(number).events.write(EventsWrite(position, [batch], (), MIDNIGHT_MS))
+        return [each for some in written.values() for each in some]
 
     def person(self, each: Stored) -> str:
         """Whose an event is."""
@@ -155,8 +208,11 @@ def kept(
     linked: Sequence[tuple[str, str]],
     folder: Path | None = None,
     closed: Sequence[int] = (),
+    *,
+    partitions: int = 1,
+    spread: bool = False,
 ) -> Iterator[Kept]:
-    made = Kept(events, cuts, linked, folder, closed)
+    made = Kept(events, cuts, linked, folder, closed, partitions=partitions, spread=spread)
     try:
         yield made
     finally:

@@ -10,7 +10,7 @@ import pytest
 from mixdown.http.engage import RAW_COHORT, TOO_LONG
 from mixdown.model.limits import EXPRESSION_LIMIT_CHARS
 from mixdown.model.times import iso_seconds
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.reads.support import ENGAGE, TOKEN, World, group, ids_of, names, user
 
 PEOPLE = (
@@ -204,7 +204,7 @@ def test_now_is_the_time_of_page_0(world: World) -> None:
 
 
 def test_an_expression_that_takes_too_long_is_400_and_says_so() -> None:
-    world = World(MemoryStore(), read_timeout_s=0.2)
+    world = World(plain_store(), read_timeout_s=0.2)
     world.send(user("ada", list=list(range(5000))))
     world.fold_all()
     where = (

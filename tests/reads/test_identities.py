@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mixdown.store.chunk import Link
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.reads.support import (
     ADMIN,
     ENGAGE,
@@ -41,7 +41,7 @@ def link(world: World, verb: str, one: str, other: str, mode: str = "original") 
 @pytest.fixture
 def world() -> Iterator[World]:
     """At noon `a1` and `u1` have profiles; a minute later they are one; another later `a1` gets an update."""
-    made = World(MemoryStore())
+    made = World(plain_store())
     made.send(user("a1", own="a"), user("u1", plan="free"), user("u2", plan="pro"))
     made.send(group("Company", "a1", size=1), endpoint="groups")
     made.fold_all()

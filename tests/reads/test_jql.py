@@ -13,7 +13,7 @@ import mixpanel_utils
 import pytest
 
 from mixdown.query.events.jql import COUNTS, EVENTS, PEOPLE, SCRIPTS, script_of
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.reads.support import NOON_MS, World, user
 from tests.reads.test_events import EVENTS as STORED
 from tests.reads.test_reports import good, refused
@@ -23,7 +23,7 @@ DAYS = {"from_date": "2026-01-01", "to_date": "2026-01-15"}
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    made = World(MemoryStore())
+    made = World(plain_store())
     made.send(user("u0", plan="gold", n=1), user("u9", plan="iron"))
     made.fold_all()
     made.store_events(STORED)

@@ -17,6 +17,7 @@ from mixdown.cli.root import root
 from mixdown.query import listing, profiles_file
 from mixdown.query.choosing import Filters
 from mixdown.query.listing import ListQuery, list_answer
+from tests.engine import ENGINE, variables
 from tests.reads.support import ADMIN, IMPORTER, STRANGER, World, group, ids_of, names, user
 
 PATH = "/api/mixdown/profiles"
@@ -242,14 +243,15 @@ def test_no_cell_of_a_csv_is_a_formula(world: World) -> None:
     assert lines(get_file(world, format="ndjson"))[0]["$properties"]["formula"] == "=1+1"
 
 
-@pytest.mark.parametrize("world", ["sqlite"], indirect=True)  # the command line works on a folder
+@pytest.mark.parametrize("world", [ENGINE], indirect=True)  # the command line opens what others can open
 def test_a_file_is_what_the_command_line_exports(tmp_path: Path, people: World) -> None:
     where = 'properties["age"] == 36 or properties["plan"] == "free"'
 
     def exported(name: str, *flags: str) -> bytes:
         target = tmp_path / name
         arguments = ["profiles", "export", str(target), "--project", "default", *flags]
-        environment = {"MIXDOWN_DATA_DIR": str(people.store.folder), "MIXDOWN_READ_WAIT_MS": "0"}  # type: ignore[attr-defined]
+        folder = tmp_path / "data"
+        environment = {"MIXDOWN_DATA_DIR": str(folder), "MIXDOWN_READ_WAIT_MS": "0", **variables(folder)}
         result = CliRunner().invoke(root, arguments, env=environment)
         assert result.exit_code == 0, result.output
         return target.read_bytes()

@@ -160,7 +160,7 @@ def test_the_page_lets_a_browser_sign_in_and_out(server: Server) -> None:
 
     def visit(target: str, **form: str) -> str:
         data = urllib.parse.urlencode(form).encode() if form else None
-        with opener.open(server.base_url + target, data, timeout=10) as reply:
+        with opener.open(server.base_url + target, data, timeout=60) as reply:
             text: str = reply.read().decode()
             return text
 

@@ -1,4 +1,4 @@
-"""Reports that are not built: empty and valid, checked, and never a made-up figure."""
+"""Annotations: notes on moments, with tags, by Mixpanel's API and on the old query paths."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from mixdown.http.reports import NOT_BUILT
 from tests.reads.support import (
+    ADMIN,
     IMPORTER,
     OTHER_SECRET,
     OWNER,
+    READER,
     SECRET,
     STRANGER,
     TOKEN,
@@ -21,20 +22,8 @@ from tests.reads.support import (
 )
 
 DAYS = "from_date=2026-01-01&to_date=2026-01-14"
-EMPTY: dict[str, Any] = {
-    "funnels/list": [],
-    f"funnels?funnel_id=7&{DAYS}&unit=day&interval=1&length=60": {"meta": {"dates": []}, "data": {}},
-    "annotations": {"annotations": [], "error": False},
-    f"annotations?{DAYS}": {"annotations": [], "error": False},
-}
 PREFIXES = ("/api/query", "/api/2.0")
 APP = "/api/app/projects/{}/annotations"
-
-
-def slashed(target: str) -> list[str]:
-    """A target without and with a slash at the end of its path."""
-    path, mark, query = target.partition("?")
-    return [target, f"{path}/{mark}{query}"]
 
 
 def good(reply: httpx.Response) -> httpx.Response:
@@ -54,54 +43,181 @@ def refused(reply: httpx.Response) -> str:
     return str(told["error"])
 
 
-@pytest.mark.parametrize("prefix", PREFIXES)
-@pytest.mark.parametrize("name", EMPTY)
-def test_a_report_of_what_cannot_be_made_is_empty(plain_world: World, prefix: str, name: str) -> None:
-    for target in slashed(f"{prefix}/{name}"):
-        reply = good(plain_world.get(target, params=None))
-        assert reply.json() == EMPTY[name]
-        assert reply.headers["content-type"] == "application/json"
+def path_of(world: World, rest: str = "") -> str:
+    return APP.format(world.project.id) + rest
 
 
-@pytest.mark.parametrize("rest", ["", "/", "/tags", "/tags/", "?fromDate=2026-01-01&toDate=2026-01-02"])
-def test_a_project_has_no_annotations_and_no_tags(plain_world: World, rest: str) -> None:
-    reply = good(plain_world.get(APP.format(plain_world.project.id) + rest))
-    assert reply.json() == {"status": "ok", "results": []}
+def send(world: World, method: str, rest: str = "", user: str = ADMIN, **given: Any) -> httpx.Response:
+    return world.run(world.ask(path_of(world, rest), method=method, user=user, json=given))
+
+
+def note(
+    world: World, date: str = "2026-01-05 10:00:00", text: str = "Released", **given: Any
+) -> dict[str, Any]:
+    reply = send(world, "POST", date=date, description=text, **given)
+    assert reply.status_code == 201, reply.text
+    found: dict[str, Any] = reply.json()["results"]
+    return found
+
+
+def ids(reply: httpx.Response) -> list[int]:
+    found = good(reply).json()
+    return [each["id"] for each in found.get("results", found.get("annotations"))]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_without_annotations_all_lists_are_empty_and_valid(plain_world: World, slash: str) -> None:
+    for prefix in PREFIXES:
+        for query in ("", f"?{DAYS}"):
+            reply = good(plain_world.get(f"{prefix}/annotations{slash}{query}"))
+            assert reply.json() == {"annotations": [], "error": False}
+    for rest in ("", "/tags", "?fromDate=2026-01-01&toDate=2026-01-02"):
+        path, mark, query = rest.partition("?")
+        assert good(plain_world.get(path_of(plain_world, path + slash + mark + query))).json() == {
+            "status": "ok",
+            "results": [],
+        }
+
+
+def test_an_annotation_is_made_read_changed_and_deleted(world: World) -> None:
+    tag = send(world, "POST", "/tags", name="releases").json()["results"]
+    assert tag == {
+        "id": tag["id"],
+        "name": "releases",
+        "project_id": world.project.id,
+        "has_annotations": False,
+    }
+    made = note(world, tags=[tag["id"]])
+    account = next(each for each in world.store.catalog.accounts() if each.username == ADMIN)
+    assert made == {
+        "id": made["id"],
+        "project_id": world.project.id,
+        "date": "2026-01-05 10:00:00",
+        "description": "Released",
+        "user": {"id": account.id, "first_name": ADMIN, "last_name": ""},
+        "tags": [{"id": tag["id"], "name": "releases"}],
+    }
+    one = f"/{made['id']}"
+    assert good(world.get(path_of(world, one))).json()["results"] == made
+    assert good(world.get(path_of(world))).json()["results"] == [made]
+    assert good(world.get(path_of(world, "/tags/"))).json()["results"] == [{**tag, "has_annotations": True}]
+    changed = good(send(world, "PATCH", one, description="Taken back", tags=[])).json()["results"]
+    assert changed == {**made, "description": "Taken back", "tags": []}
+    assert good(send(world, "DELETE", f"{one}/")).json() == {"status": "ok", "results": {"id": made["id"]}}
+    for method in ("GET", "PATCH", "DELETE"):
+        assert send(world, method, one, description="x").status_code == 404
+
+
+def test_a_span_of_days_and_tags_choose_annotations(plain_world: World) -> None:
+    tags = [send(plain_world, "POST", "/tags", name=name).json()["results"]["id"] for name in ("a", "b")]
+    days = ("2026-01-04 23:59:59", "2026-01-05 00:00:00", "2026-01-06 23:59:59", "2026-01-07 00:00:00")
+    made = [note(plain_world, day, tags=[tags[place % 2]])["id"] for place, day in enumerate(days)]
+    assert ids(plain_world.get(path_of(plain_world, "?fromDate=2026-01-05&toDate=2026-01-06"))) == made[1:3]
+    assert ids(plain_world.get(path_of(plain_world, "?toDate=2026-01-04"))) == made[:1]
+    assert ids(plain_world.get(path_of(plain_world, f"?tags={tags[0]}"))) == made[::2]
+    assert ids(plain_world.get(path_of(plain_world, f"?tags={tags[0]},{tags[1]}"))) == made
+    for prefix in PREFIXES:
+        reply = plain_world.get(f"{prefix}/annotations?from_date=2026-01-05&to_date=2026-01-06")
+        assert good(reply).json() == {
+            "annotations": [
+                {"id": number, "project_id": 1, "date": day, "description": "Released"}
+                for number, day in zip(made[1:3], days[1:3], strict=True)
+            ],
+            "error": False,
+        }
+
+
+def test_a_moment_is_one_of_the_projects_time_zone(plain_world: World) -> None:
+    plain_world.store.catalog.change_project(plain_world.project.id, timezone="America/New_York")
+    given = {
+        "2026-01-05 10:00:00": "2026-01-05 10:00:00",
+        "2026-01-05T10:00:00.9": "2026-01-05 10:00:00",
+        "2026-01-05": "2026-01-05 00:00:00",
+        "2026-01-05T03:00:00+00:00": "2026-01-04 22:00:00",
+        "2026-01-05T03:00:00Z": "2026-01-04 22:00:00",
+    }
+    assert {date: note(plain_world, date)["date"] for date in given} == given
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"date": "yesterday"}, "date, must be a moment"),
+        ({"date": ""}, "date, must be a moment"),
+        ({"date": "0001-01-01T00:00:00+14:00"}, "date, must be a moment"),
+        ({"description": ""}, "description, must be a text of 1 to 512"),
+        ({"description": "x" * 513}, "description, must be a text of 1 to 512"),
+        ({"tags": [4711]}, "there is no tag 4711"),
+        ({"tags": ["x"]}, "tags, must be a list of numbers"),
+        ({"tags": [-1]}, "tags, must be a list of numbers"),
+        ({"tags": list(range(1, 60))}, "tags, an annotation has at most 50"),
+    ],
+)
+def test_what_is_wrong_with_an_annotation_is_named(
+    plain_world: World, given: dict[str, Any], text: str
+) -> None:
+    fields = {"date": "2026-01-05", "description": "x", **given}
+    assert text in refused(send(plain_world, "POST", **fields))
+    assert ids(plain_world.get(path_of(plain_world))) == []
+
+
+def test_a_change_that_is_none_or_wrong_changes_nothing(plain_world: World) -> None:
+    made = note(plain_world)
+    one = f"/{made['id']}"
+    assert "give what is to change" in refused(send(plain_world, "PATCH", one))
+    assert "there is no tag" in refused(send(plain_world, "PATCH", one, description="y", tags=[7]))
+    assert good(plain_world.get(path_of(plain_world, one))).json()["results"] == made
+    assert "name, must be" in refused(send(plain_world, "POST", "/tags", name="\n"))
+    send(plain_world, "POST", "/tags", name="a")
+    assert "taken by another tag" in refused(send(plain_world, "POST", "/tags", name="a"))
 
 
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        ("funnels", "funnel_id, missing"),
-        ("funnels?funnel_id=seven", "funnel_id, must be an integer"),
-        ("funnels?funnel_id=7&from_date=x", "from_date, must be a day"),
         ("annotations?from_date=2026-01-02&to_date=2026-01-01", "from_date, 2026-01-02 is later"),
+        ("annotations?from_date=x", "from_date, must be a day"),
     ],
 )
-def test_parameters_are_checked_as_if_there_were_events(plain_world: World, target: str, text: str) -> None:
+def test_days_are_checked(plain_world: World, target: str, text: str) -> None:
     for prefix in PREFIXES:
         assert text in refused(plain_world.get(f"{prefix}/{target}"))
 
 
-@pytest.mark.parametrize("name", sorted(NOT_BUILT))
-def test_a_report_that_would_be_a_figure_says_that_it_is_not_built(plain_world: World, name: str) -> None:
-    for prefix in PREFIXES:
-        for target in slashed(f"{prefix}/{name}?{DAYS}"):
-            for method in ("GET", "POST"):
-                reply = plain_world.run(plain_world.ask(target, method=method))
-                assert refused(reply).startswith(f"{name}, this report is not built yet")
+def test_the_last_day_there_is_ends_a_span(plain_world: World) -> None:
+    made = note(plain_world)["id"]
+    assert ids(plain_world.get(path_of(plain_world, "?fromDate=2026-01-01&toDate=9999-12-31"))) == [made]
 
 
-@pytest.mark.parametrize("target", ["annotations/create", "funnels/lists", "nothing", "export/x", "app/me"])
+@pytest.mark.parametrize("target", ["annotations/create/1", "funnels/lists", "nothing", "export/x", "app/me"])
 def test_any_other_query_endpoint_is_none(plain_world: World, target: str) -> None:
     for prefix in PREFIXES:
         assert refused(plain_world.get(f"{prefix}/{target}")) == "Invalid API endpoint"
 
 
+def test_only_analysts_and_above_write(plain_world: World) -> None:
+    made = note(plain_world)
+    for user in (READER, IMPORTER, STRANGER):
+        for method, rest in (
+            ("POST", ""),
+            ("POST", "/tags"),
+            ("PATCH", f"/{made['id']}"),
+            ("DELETE", f"/{made['id']}"),
+        ):
+            reply = send(plain_world, method, rest, user=user, date="2026-01-01", description="x", name="x")
+            assert reply.status_code == 403, (user, method, rest)
+    other_site = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    reply = plain_world.run(
+        plain_world.ask(
+            path_of(plain_world, f"/{made['id']}"), method="DELETE", user=ADMIN, headers=other_site
+        )
+    )
+    assert reply.status_code == 403
+    assert ids(plain_world.get(path_of(plain_world))) == [made["id"]]
+
+
 def targets(world: World) -> list[str]:
-    """Every report, with parameters that are right."""
-    named = [f"/api/2.0/{name}" for name in EMPTY]
-    return [*named, APP.format(world.project.id)]
+    return [f"/api/2.0/annotations?{DAYS}", path_of(world), path_of(world, "/tags")]
 
 
 def test_nobody_reads_without_credentials_or_with_a_token(plain_world: World) -> None:
@@ -119,7 +235,6 @@ def test_the_project_comes_from_the_secret_the_parameter_or_the_path(plain_world
         for credentials in (SECRET, f"{SECRET}:"):  # tap and airbyte leave the colon out
             good(world.get(target, user=None, headers={"Authorization": basic(credentials)}))
         mark = "&" if "?" in target else "?"
-        good(world.get(f"{target}{mark}project_id={world.project.id}"))
         good(world.get(f"{target}{mark}project_id={world.project.id}", user=OWNER))
         assert world.get(target, user=IMPORTER).status_code == 403
         asked = f"{target}{mark}project_id={world.project.id}"
@@ -132,13 +247,8 @@ def test_the_path_decides_over_the_parameter(plain_world: World) -> None:
     reply = world.get(f"{APP.format(world.other.id)}?project_id={world.project.id}")
     assert reply.status_code == 403
     for name in ("x", "-1", "1.5", "0", "9" * 20, "%C2%B2"):
-        reply = world.get(APP.format(name))
-        assert (reply.status_code, json.loads(reply.content)["error"]) == (404, "Not Found"), name
+        for path in (APP.format(name), path_of(world, f"/{name}")):
+            reply = world.get(path)
+            assert reply.status_code == 404, path
+            assert "Not Found" in json.loads(reply.content)["error"] or "no annotation" in reply.text, path
     assert world.get(APP.format(4711)).status_code == 403
-
-
-def test_what_is_not_built_is_refused_by_its_method_or_path(plain_world: World) -> None:
-    path = APP.format(plain_world.project.id)
-    reply = plain_world.post(path, json={"date": "2026-01-01 00:00:00", "description": "deploy"})
-    assert (reply.status_code, set(reply.headers["allow"].split(", "))) == (405, {"GET", "HEAD"})
-    assert plain_world.get(f"{path}/7").status_code == 404

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from mixdown.http.app import make_app
-from mixdown.store.memory import MemoryStore
 from mixdown.store.selection import Selection
+from tests.engine import plain_store
 from tests.reads.support import ENGAGE, World, ids_of
 
 LIST = "/api/query/cohorts/list"
@@ -22,17 +22,17 @@ LIST = "/api/query/cohorts/list"
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[World, threading.Event]]:
     """A server whose filters stand still until the event is set."""
-    world = World(MemoryStore())
+    world = World(plain_store())
     world.store_users(["ada", "bob"])
     go_on = threading.Event()
     matching, tally = world.store.state.matching, world.store.state.tally
 
     def slow_matching(project: int, group_key: str, selection: Selection) -> Any:
-        go_on.wait(20)
+        go_on.wait(60)
         return matching(project, group_key, selection)
 
     def slow_tally(project: int, group_key: str, selections: Any) -> Any:
-        go_on.wait(20)
+        go_on.wait(60)
         return tally(project, group_key, selections)
 
     monkeypatch.setattr(world.store.state, "matching", slow_matching)

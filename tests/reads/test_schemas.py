@@ -102,6 +102,25 @@ def test_a_schema_that_is_replaced_keeps_only_the_metadata_that_is_not_named(wor
     }
 
 
+def test_blanks_around_a_name_are_no_part_of_it_wherever_it_is_given(world: World) -> None:
+    upload(world, entry(" bought "))
+    for name in ("bought", "%20bought%20", "bought%20"):
+        assert call(world, "GET", f"/event/{name}").json()["description"] == "Somebody bought something."
+        assert results(world, "GET", f"/event?entity_name={name}") == entry()["schemaJson"]
+    call(world, "PATCH", "/event/%20bought", json={"description": "Paid."})
+    assert call(world, "GET", "/event/bought").json()["description"] == "Paid."
+    assert call(world, "GET", "/event/%20").status_code == 400
+    assert call(world, "DELETE", "/event/bought%20").json()["results"]["delete_count"] == 1
+
+
+def test_an_event_named_with_blanks_around_has_the_words_of_its_name(world: World) -> None:
+    upload(world, entry("page"))
+    known = {"distinct_id": "ada", "time": world.now_ms, "insert_id": "one", "properties": {}}
+    world.store_events([{"event": " page ", **known}])
+    (row,) = world.get(OWN, params={"of": "events"}).json()["results"]
+    assert (row["name"], row["count"], row["documented"]) == (" page ", 1, True)
+
+
 def test_a_patch_merges_and_null_clears(world: World) -> None:
     upload(world, entry())
     patch = {
@@ -135,7 +154,7 @@ def test_all_of_a_type_or_one_schema_may_be_deleted(world: World) -> None:
 
 
 def test_a_name_of_any_letters_is_found_again(plain_world: World) -> None:
-    for name in ("a/b", "a//b", "a b", "é#?%", ".", "x/", "\U0001f389", "schemas"):
+    for name in ("a/b", "a//b", "a b", "é#?%", ".", "x/", "\U0001f389", "a\nb", "schemas"):
         upload(plain_world, entry(name))
         assert results(plain_world, "GET", "/event", params={"entity_name": name}) == BOUGHT
         quoted = "".join(f"%{byte:02X}" for byte in name.encode())

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import Cohort
+from tests.engine import plain_store
 from tests.reads.support import World, group, user
 
 STATS = "/api/query/engage/stats"
@@ -161,7 +161,7 @@ def test_a_cohort_of_groups_cannot_split_users(people: World) -> None:
 
 
 def test_large_numbers_give_figures_and_no_fault() -> None:
-    world = World(MemoryStore())
+    world = World(plain_store())
     try:
         world.send(*[user(f"u{place}", n=n) for place, n in enumerate([2**63 - 1, -(2**63), 1e308, 1e308])])
         world.fold_all()

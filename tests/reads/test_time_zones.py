@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from mixdown.store.memory import MemoryStore
+from tests.engine import plain_store
 from tests.reads import event_reference as book
 from tests.reads.support import ENGAGE, NOON_MS, OWNER, World, user
 
@@ -33,7 +33,7 @@ TIMES = sorted(
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """A server with an event a quarter of an hour around each change of clocks."""
-    made = World(MemoryStore())
+    made = World(plain_store())
     made.send(
         user("ada", plan="Pro", born="2025-03-30T02:30:00", seen=1_743_294_600),
         user("bob", plan="pro", born="2025-03-29T23:30:00", tags=["VIP"]),

@@ -47,7 +47,7 @@ def test_the_header_shortens_the_wait_and_never_stretches_it(world: World, asked
     assert (took_s >= READ_WAIT_MS / 1000) == waits or took_s > READ_WAIT_MS / 1000, (
         "a busy machine may take longer, never less"
     )
-    assert took_s < 5
+    assert took_s < 30
 
 
 def test_a_read_that_waits_sees_what_was_stored_before_it(world: World) -> None:
@@ -116,20 +116,20 @@ def test_however_many_reads_wait_one_looks(world: World, monkeypatch: pytest.Mon
 
 def test_a_store_that_fails_fails_the_reads_that_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.send(user("late"))
-    state = type(world.services.store.state)
-    watermark = state.watermark
+    store: Any = type(world.services.store)
+    places = store.places
     looks: list[int] = []
 
-    def fails_later(self: Any) -> int:
+    def fails_later(self: Any, *given: Any) -> Any:
         looks.append(1)
         if len(looks) > 2:
             raise StoreError("the disk is gone")
-        return int(watermark(self))
+        return places(self, *given)
 
-    monkeypatch.setattr(state, "watermark", fails_later)
+    monkeypatch.setattr(store, "places", fails_later)
     with pytest.raises(StoreError, match="the disk is gone"):
         world.loop.run_until_complete(world.services.watch.wait(5000))
-    monkeypatch.setattr(state, "watermark", watermark)
+    monkeypatch.setattr(store, "places", places)
     assert world.loop.run_until_complete(world.services.watch.wait(1)) == 1, "and the next one looks anew"
 
 

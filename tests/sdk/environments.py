@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 PINS = Path(__file__).parent / "python"
-INSTALL_TIMEOUT_S = 400
+INSTALL_TIMEOUT_S = 600
 _UNREACHABLE = re.compile(
     r"failed to fetch|error sending request|dns error|connection refused|network is unreachable|timed out"
     r"|could not connect|no route to host|os error 11[01]",

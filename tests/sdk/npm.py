@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 NODE: Final = Path(__file__).parent / "node"
-INSTALL_TIMEOUT_S: Final = 240
+INSTALL_TIMEOUT_S: Final = 600
 NO_CHROMIUM: Final = "Chromium, which this drives, is not installed (Debian: apt-get install chromium)"
 FLAGS: Final = [
     "--no-sandbox",

@@ -4,28 +4,37 @@ Nothing enters; a `Seeded` leaves. As many users, and as many members of the coh
 and 1,000 exactly: clients that count on a short last page ask for one past the end then.
 """
 
+import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
 
+from tests.reports.journeys import Seen, funnel, period
 from tests.serving import Event, Profile, Server, StartServer
 
 USERS: Final = 2000
 GROUPS: Final = 3
 FIRST_SEEN: Final = datetime(2026, 2, 1, tzinfo=UTC)
 START_DATE: Final = "2026-01-01T00:00:00Z"
+LONG_AGO: Final = datetime(2019, 6, 1, tzinfo=UTC)
 TEXTS: Final = ("Ålesund", "a\u2028b", "東京 🎉", 'back\\slash "quoted"')
+FILES_WAIT_S: Final = 60
 _BATCH: Final = 1000
+_IMPORTED: Final = 2000
 
 
 EVENTS: Final = 300
 EVENT_NAMES: Final = ("View", "Sign Up", "Purchase")
+FUNNEL: Final = ("View", "Purchase")
 EVENT_DAYS: Final = (f"{FIRST_SEEN:%F}", f"{FIRST_SEEN + timedelta(hours=EVENTS):%F}")
 """The days of these events: they are an hour apart."""
 RECENT: Final = 3
 """As many came today: what clients ask for without days are those of the last days."""
+OLD: Final = 20_000
+"""So many, years before what clients ask for, have events closed into a file of Parquet; not the recent."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,31 @@ class Seeded:
     earlier: list[Event]
     pros: int
     none: int
+    funnel: int
+    note: int
+
+    def figures(self) -> dict[int, list[tuple[int, int, int]]]:
+        """What the funnel (View, then Purchase, in a day) gives on each of `EVENT_DAYS`, by the book."""
+        first = FIRST_SEEN.date()
+        seen = [
+            Seen(
+                event["properties"]["time"],
+                event["properties"]["n"],
+                event["properties"]["distinct_id"],
+                tuple(event["event"] == name for name in FUNNEL),
+            )
+            for event in self.earlier
+        ]
+
+        def place(ms: int) -> int:
+            return period("day", 1, first, ms, UTC)
+
+        return funnel(seen, steps=len(FUNNEL), window_ms=86_400_000, order="loose", place=place)
+
+    def counts(self) -> list[int]:
+        """How many reached each of its steps, summed over all days."""
+        figures = self.figures()
+        return [sum(row[step][0] for row in figures.values()) for step in range(len(FUNNEL))]
 
     @property
     def members(self) -> dict[str, Profile]:
@@ -83,7 +117,9 @@ def happened(number: int) -> dict[str, Any]:
     """An event as a client sends it."""
     at = FIRST_SEEN + timedelta(hours=number)
     if number >= EVENTS:
-        at = datetime.now(UTC) - timedelta(hours=1)
+        now = datetime.now(UTC)
+        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        at = max(now - timedelta(hours=1), today)  # in the first hour of a day too
     return {
         "event": EVENT_NAMES[number % len(EVENT_NAMES)],
         "properties": {
@@ -98,6 +134,31 @@ def happened(number: int) -> dict[str, Any]:
     }
 
 
+def long_ago(number: int) -> dict[str, Any]:
+    """An event that only fills a file."""
+    at_ms = int(LONG_AGO.timestamp() * 1000) + number
+    own = {"time": at_ms, "distinct_id": "user-00000", "$insert_id": f"old-{number:05}", "n": number}
+    return {"event": EVENT_NAMES[number % len(EVENT_NAMES)], "properties": own}
+
+
+def import_events(server: Server, events: list[dict[str, Any]]) -> None:
+    """Send events by /import."""
+    target = f"/import?strict=1&project_id={server.project_id}"
+    for start in range(0, len(events), _IMPORTED):
+        some = events[start : start + _IMPORTED]
+        told = server.post(target, some, server.authorization())
+        assert told.json()["num_records_imported"] == len(some)
+
+
+def wait_for_files(server: Server) -> None:
+    """Return once events lie in files."""
+    deadline = time.monotonic() + FILES_WAIT_S
+    while b'mixdown_events_files{state="listed"} 0.0' in server.get("/metrics").body:
+        assert time.monotonic() < deadline, "no file of events was made"
+        time.sleep(0.1)
+    assert b'mixdown_events_files{state="listed"}' in server.get("/metrics").body
+
+
 @pytest.fixture(scope="module")
 def seeded(start_module_server: StartServer) -> Seeded:
     """A server that a client can read for every kind of thing that there is."""
@@ -108,19 +169,39 @@ def seeded(start_module_server: StartServer) -> Seeded:
     group = {"$token": server.token, "$group_key": "Company"}
     groups = [{**group, "$group_id": f"Acme {number}", "$set": {"seats": number}} for number in range(GROUPS)]
     assert server.post("/groups", groups).body == b"1"
-    target = f"/import?strict=1&project_id={server.project_id}"
-    sent = [happened(number) for number in range(EVENTS + RECENT)]
-    told = server.post(target, sent, server.authorization())
-    assert told.json()["num_records_imported"] == EVENTS + RECENT
+    import_events(server, [happened(number) for number in range(EVENTS)])
+    import_events(server, [long_ago(number) for number in range(OLD)])
+    wait_for_files(server)
+    import_events(server, [happened(EVENTS + number) for number in range(RECENT)])
     return Seeded(
         server,
         server.profiles(),
         server.groups("Company"),
-        server.events(),
+        server.events(EVENT_DAYS[0]),
         server.events(*EVENT_DAYS),
         pros=create_cohort(server, "Pros", 'properties["plan"] == "pro"'),
         none=create_cohort(server, "Nobody", 'properties["plan"] == "gold"'),
+        funnel=create_funnel(server),
+        note=create_annotation(server),
     )
+
+
+def create_funnel(server: Server) -> int:
+    """Save a funnel; returns its number."""
+    project = ["--project", str(server.project_id)]
+    steps = [argument for name in FUNNEL for argument in ("--step", name)]
+    made = server.command("funnel", "create", "Buyers", *steps, "--length", "1", *project, "--json")
+    return int(made["id"])
+
+
+def create_annotation(server: Server) -> int:
+    """Annotate a moment; returns the annotation's number."""
+    target = f"/api/app/projects/{server.project_id}/annotations"
+    note = {"date": f"{EVENT_DAYS[0]} 12:00:00", "description": "Released"}
+    headers = {**server.authorization(), "Content-Type": "application/json"}
+    made = server.request("POST", target, json.dumps(note).encode(), headers)
+    assert made.status == 201, made
+    return int(made.json()["results"]["id"])
 
 
 def create_cohort(server: Server, name: str, where: str) -> int:

@@ -56,7 +56,7 @@ def run_client(
     environment: Mapping[str, str],
     *,
     given: str = "",
-    timeout_s: float = 240.0,
+    timeout_s: float = 600.0,
 ) -> subprocess.CompletedProcess[str]:
     """Run a client in a folder with a complete environment and a text on its stdin."""
     return subprocess.run(
@@ -85,7 +85,7 @@ def run_node(
         env=dict(environment),
         input=json.dumps(task).encode(),
         capture_output=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     printed = ended.stdout.decode(errors="replace").strip()

@@ -6,7 +6,6 @@ page hears of it. The proxy does that to the increment, with the request stored 
 
 import base64
 import contextlib
-import fcntl
 import socket
 import struct
 import threading
@@ -17,11 +16,12 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.engine import nothing_appended
 from tests.sdk.npm import FLAGS
 from tests.sdk.support import run_node
 from tests.serving import Server, StartServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 IN_FLIGHT_S = 0.2
 STEPS = [
@@ -38,7 +38,7 @@ class ResettingProxy:
     def __init__(self, server: Server) -> None:
         address = urlsplit(server.base_url)
         self.server_address = (address.hostname, address.port)
-        self.log_lock = server.data_dir / "log.lock"
+        self.data_dir = server.data_dir
         self.increments: list[bytes] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
@@ -68,8 +68,7 @@ class ResettingProxy:
 
     def _reset(self, request: bytes, client: socket.socket, upstream: socket.socket) -> None:
         """Cut both sides while the server holds the request and has not written its reply."""
-        with self.log_lock.open("rb+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with nothing_appended(self.data_dir):
             upstream.sendall(request)
             time.sleep(IN_FLIGHT_S)
             for sock in (client, upstream):

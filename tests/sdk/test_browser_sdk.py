@@ -15,7 +15,7 @@ from tests.sdk.npm import FLAGS
 from tests.sdk.support import run_node, stored_group, stored_user, written_now
 from tests.serving import Profile, Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install it
+pytestmark = pytest.mark.slow  # the first test may have to install it
 
 DAY = {"$date": "2026-01-02T03:04:05Z"}
 AT_ONCE = {"batch_requests": False}

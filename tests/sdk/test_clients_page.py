@@ -15,7 +15,7 @@ from tests.sdk.npm import NODE
 from tests.sdk.seeding import EVENT_NAMES, Seeded
 from tests.sdk.support import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 COMMANDS = {
     block.tags[0]: block

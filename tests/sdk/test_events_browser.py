@@ -15,7 +15,7 @@ from tests.sdk.support import run_node
 from tests.sdk.test_browser_sdk import AT_ONCE, Visit
 from tests.serving import Event, Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install it
+pytestmark = pytest.mark.slow  # the first test may have to install it
 
 TEXT = "Zoë + & = % 東京 🎉"
 

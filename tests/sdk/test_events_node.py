@@ -8,7 +8,7 @@ from tests.serving import Event, Server
 
 __all__ = ["node"]  # a fixture
 
-pytestmark = pytest.mark.timeout(300)  # the first test may have to install the SDK
+pytestmark = pytest.mark.timeout(900)  # the first test may have to install the SDK
 
 LIBRARY = ("mp_lib", "$lib_version")
 DAY = {"$date": "2026-01-02T03:04:05.678Z"}

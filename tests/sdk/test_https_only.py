@@ -19,7 +19,7 @@ import pytest
 from tests.sdk.support import run_client, run_node, stored_group, stored_user, written_now
 from tests.serving import Certificate, Server, StartServer
 
-pytestmark = pytest.mark.timeout(300)  # the first test may have to install the SDKs
+pytestmark = pytest.mark.timeout(900)  # the first test may have to install the SDKs
 
 NAMES = Path(__file__).parent / "names"
 USERS = 600  # three pages of tap-mixpanel
@@ -43,7 +43,7 @@ def trusted(tmp_path_factory: pytest.TempPathFactory, start_module_server: Start
     folder = tmp_path_factory.mktemp("tls")
     command = [sys.executable, "-m", "mixdown", "cert", "create", "--json", "--dir", str(folder)]
     names = ["localhost", "127.0.0.1", "mixpanel.com", "*.mixpanel.com"]
-    ended = subprocess.run([*command, *names], capture_output=True, timeout=30, check=True)
+    ended = subprocess.run([*command, *names], capture_output=True, timeout=120, check=True)
     made = json.loads(ended.stdout)
     # this test's own client trusts a file with everything in it
     both = folder / "both.pem"

@@ -13,7 +13,7 @@ from tests.serving import Profile, Server
 
 __all__ = ["mixpanel_import"]  # a fixture
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 Credentials = Callable[[Server], dict[str, Any]]
 

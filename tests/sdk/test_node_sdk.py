@@ -10,7 +10,7 @@ import pytest
 from tests.sdk.support import NODE_REDIRECT, run_node, stored_group, stored_user, written_now
 from tests.serving import Certificate, Server
 
-pytestmark = pytest.mark.timeout(300)  # the first test may have to install the SDK
+pytestmark = pytest.mark.timeout(900)  # the first test may have to install the SDK
 
 Calls = Sequence[Sequence[Any]]
 Node = Callable[..., list[str | None]]

@@ -9,7 +9,7 @@ import pytest
 from tests.sdk.support import NODE_MODULES, NODE_REDIRECT, stored_user
 from tests.serving import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first test may have to install it
+pytestmark = pytest.mark.slow  # the first test may have to install it
 
 # One GET by every HTTP client that Node programs use, and by TLS itself.
 CLIENTS = {
@@ -36,7 +36,7 @@ def run(program: str, environment: Mapping[str, str], **more: str) -> subprocess
         env={**environment, "NODE_PATH": str(NODE_MODULES), **more},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 

@@ -51,7 +51,7 @@ def run(program: str, *arguments: object, base: str, **environment: str) -> subp
         env={**os.environ, "PYTHONPATH": str(PYTHON_REDIRECT), "MIXDOWN_BASE": base, **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 

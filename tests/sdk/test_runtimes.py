@@ -19,7 +19,7 @@ from tests.serving import Server
 
 __all__ = ["trusted"]  # a fixture
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 RUNTIMES = Path(__file__).parent / "runtimes"
 TEXT = "Zoë + & = % 東京 🎉"
@@ -39,7 +39,7 @@ def run(command: list[str], **environment: str) -> str:
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     return ended.stdout + ended.stderr

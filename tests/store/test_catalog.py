@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from mixdown.model.errors import CatalogError
+from mixdown.store.bounds import SESSIONS_ENDED
 from mixdown.store.protocols import Account, Catalog, Project
 
 
@@ -158,6 +159,40 @@ def test_a_password_can_be_changed(catalog: Catalog) -> None:
     made = catalog.create_account(account("u", project(catalog).id))
     assert catalog.change_password("u", b"n" * 32) == replaced(made, password_hash=b"n" * 32)
     assert catalog.accounts()[0].password_hash == b"n" * 32
+
+
+def test_an_account_can_end_at_another_time(catalog: Catalog) -> None:
+    made = catalog.create_account(account("u", project(catalog).id))
+    before = catalog.version()
+    assert catalog.expire_account("u", 77) == replaced(made, expires_ms=77)
+    assert catalog.accounts()[0].expires_ms == 77
+    assert catalog.version() > before
+    assert catalog.expire_account("u", 0) == made
+    with pytest.raises(CatalogError, match="no account 'v'"):
+        catalog.expire_account("v", 77)
+
+
+def test_a_session_is_over_for_its_account_alone_until_its_time(catalog: Catalog) -> None:
+    before = catalog.version()
+    catalog.end_session("u", b"one", until_s=100, now_s=10)
+    catalog.end_session("u", b"one", until_s=100, now_s=11)
+    assert catalog.is_session_over("u", b"one", until_s=100)
+    assert not catalog.is_session_over("u", b"two", until_s=100)
+    assert not catalog.is_session_over("v", b"one", until_s=100)
+    catalog.end_session("v", b"three", until_s=200, now_s=100)
+    assert not catalog.is_session_over("u", b"one", until_s=100), "what ended by itself is not kept"
+    assert catalog.version() == before
+
+
+def test_who_ended_many_sessions_has_ended_all_that_there_were(catalog: Catalog) -> None:
+    for number in range(SESSIONS_ENDED):
+        catalog.end_session("u", b"%d" % number, until_s=100 + number, now_s=10)
+    assert not catalog.is_session_over("u", b"other", until_s=150)
+    catalog.end_session("u", b"last", until_s=250, now_s=10)
+    for session in (b"0", b"99", b"last", b"other"):
+        assert catalog.is_session_over("u", session, until_s=250)
+    assert not catalog.is_session_over("u", b"later", until_s=251)
+    assert not catalog.is_session_over("v", b"other", until_s=250)
 
 
 def test_what_cannot_be_granted_or_revoked_is_said(catalog: Catalog) -> None:

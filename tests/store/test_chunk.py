@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 import orjson
 import pytest
@@ -9,6 +11,9 @@ import pytest
 from mixdown.model.errors import CorruptStoreError
 from mixdown.model.updates import Update
 from mixdown.store.chunk import (
+    PACKED,
+    PACKED_FROM_BYTES,
+    PLAIN,
     Link,
     Outcome,
     Segment,
@@ -20,6 +25,8 @@ from mixdown.store.chunk import (
     encode_filter,
     encode_segment,
     join_segments,
+    pack_body,
+    unpack_body,
 )
 from mixdown.store.privacy import filter_meets, hashes_of
 
@@ -126,3 +133,22 @@ def test_a_filter_never_misses_an_id() -> None:
     assert sum(filter_meets(encoded, hashes_of([profile_id])) for profile_id in strangers) < 5
     assert filter_meets(encoded, hashes_of([*strangers[:3], ids[7]]))
     assert not filter_meets(encode_filter([]), hashes_of(ids))
+
+
+@pytest.mark.parametrize("size", [0, PACKED_FROM_BYTES - 1, PACKED_FROM_BYTES, 1_000_000])
+def test_a_body_comes_back_as_it_was_and_a_large_one_is_stored_smaller(size: int) -> None:
+    body = (b'[["track","",null,null,[]]]' * (size // 20 + 1))[:size]
+    version, stored = pack_body(body)
+    assert unpack_body(version, stored) == body
+    assert (version == PACKED) == (len(stored) < len(body)) == (size >= PACKED_FROM_BYTES)
+
+
+def test_a_body_that_does_not_shrink_is_stored_as_it_is() -> None:
+    body = os.urandom(PACKED_FROM_BYTES)
+    assert pack_body(body) == (PLAIN, body)
+
+
+@pytest.mark.parametrize("stored", [b"", b"not a frame", pack_body(b"x" * 10_000)[1][:-1]])
+def test_a_broken_frame_is_damage(stored: bytes) -> None:
+    with pytest.raises(CorruptStoreError, match="cannot be unpacked"):
+        unpack_body(PACKED, stored)

@@ -132,3 +132,20 @@ def test_a_cohort_that_cannot_be_changed_stays(store: Store, cohorts: Cohorts, p
         with pytest.raises(CatalogError, match="no cohort"):
             cohorts.change(of, number, name="x")
     assert cohorts.listing(project) == [one, listed]
+
+
+def test_counts_of_events_are_kept_beside_an_expression(store: Store) -> None:
+    project = store.catalog.create_project(
+        "p", token="p", secret_hash=b"", id_merge="simplified", now_ms=1
+    ).id
+    counts = '[{"name":"é","event_selectors":[{"event":"a"}]}]'
+    made = store.cohorts.create(Cohort(project, "one", expression="x", behaviors=counts))
+    assert store.cohorts.get(project, made.id) == made
+    assert made.behaviors == counts
+    changed = store.cohorts.change(project, made.id, behaviors="[]")
+    assert (changed.behaviors, changed.expression) == ("[]", "x")
+    assert store.cohorts.change(project, made.id, expression="y").behaviors == "[]"
+    assert store.cohorts.listing(project)[0].behaviors == "[]"
+    listed = store.cohorts.create(Cohort(project, "two"), ["ada"])
+    with pytest.raises(CatalogError, match="is a list of ids"):
+        store.cohorts.change(project, listed.id, behaviors="[]")

@@ -11,9 +11,20 @@ import pytest
 
 from mixdown.model.errors import StoreError
 from tests.store.support import NOW_MS
-from tests.store.test_event_files import Held, event, on_disk, opened, small_sizes, stored, tend, write
+from tests.store.test_event_files import (
+    Held,
+    event,
+    home,
+    new_home,
+    on_disk,
+    opened,
+    small_sizes,
+    stored,
+    tend,
+    write,
+)
 
-__all__ = ["opened", "small_sizes"]
+__all__ = ["home", "new_home", "opened", "small_sizes"]
 
 
 @pytest.mark.parametrize("fault", ["commit", "written"])
@@ -40,7 +51,8 @@ def test_a_file_stays_that_a_commit_lists_though_it_raises(
     opened: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the disk is full for the checkpoint behind the commit."""
-    writing: Callable[[], AbstractContextManager[Any]] = opened.events._writing
+    listing: Any = opened.events.listing
+    writing: Callable[[], AbstractContextManager[Any]] = listing._writing
 
     @contextmanager
     def full_behind() -> Iterator[Any]:
@@ -49,8 +61,7 @@ def test_a_file_stays_that_a_commit_lists_though_it_raises(
         raise StoreError("events.db cannot grow") from apsw.FullError("database or disk is full")
 
     write(opened, [event(n) for n in range(3)], [event(n) for n in range(3, 6)])
-    for upkeep in (opened.events, opened.events._upkeep):
-        monkeypatch.setattr(upkeep, "_writing", full_behind)
+    monkeypatch.setattr(listing, "_writing", full_behind)
     with pytest.raises(StoreError):
         opened.events.tend(busy=False, now_ms=NOW_MS)
     with pytest.raises(StoreError):

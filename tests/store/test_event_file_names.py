@@ -14,6 +14,8 @@ from tests.store.test_event_files import (
     event,
     expected,
     forms,
+    home,
+    new_home,
     opened,
     small_sizes,
     stored,
@@ -21,7 +23,7 @@ from tests.store.test_event_files import (
     write,
 )
 
-__all__ = ["opened", "small_sizes"]
+__all__ = ["home", "new_home", "opened", "small_sizes"]
 
 
 @pytest.mark.parametrize("name", ["filename", "(file)", "file_row_number", "position", "rest", "Event"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mixdown.store import event_upkeep
 from mixdown.store.duck import open_events
 from mixdown.store.events import FIRST_MS, LAST_MS, EventsWrite, batch_of
-from mixdown.store.sqlite import event_upkeep
+from mixdown.store.filed_events import FiledEvents
+from mixdown.store.postgres import events as postgres_events
+from mixdown.store.postgres.connection import Database
+from mixdown.store.postgres.events import PostgresEvents
+from mixdown.store.shelves import FolderShelf
 from mixdown.store.sqlite.event_files import EVENTS_FOLDER
 from mixdown.store.sqlite.events import SqliteEvents
+from tests.engine import TRIED
+from tests.store.postgres import Server
 from tests.store.support import DAY_MS, NOW_MS
 
 PROJECT = 7
@@ -32,15 +39,71 @@ Event = dict[str, Any]
 
 
 class Held(NamedTuple):
-    """Events in a data folder."""
+    """Events whose files lie in a folder."""
 
     folder: Path
-    events: SqliteEvents
+    events: FiledEvents
+
+
+class Home:
+    """Where events are kept: what was closed, or what died, is opened again as a new process would."""
+
+    def __init__(self, folder: Path, url: str = "") -> None:
+        self.folder = folder
+        self._database = Database(url) if url else None
+        (folder / EVENTS_FOLDER).mkdir(mode=0o700, exist_ok=True)
+
+    def open(self) -> Held:
+        """The events, opened by whoever may write now."""
+        if self._database is None:
+            return Held(self.folder, SqliteEvents(self.folder))
+        fence = self._database.value(
+            "UPDATE mixdown.watermarks SET fence = fence + 1 WHERE partition = 0 AND kind = 'events'"
+            " RETURNING fence"
+        )
+        shelf = FolderShelf(self.folder / EVENTS_FOLDER)
+        return Held(self.folder, PostgresEvents(self._database, 0, shelf, lambda: int(fence)))
+
+    def close(self) -> None:
+        """Give back what is open."""
+        if self._database is not None:
+            self._database.close()
+
+
+@pytest.fixture(scope="module", params=[each for each in TRIED if each != "memory"])
+def new_home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Home]]:
+    """Makes homes in which nothing was kept yet."""
+    homes = []
+    server: Server | None = None
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgresql")
+    new_folder: Path = request.getfixturevalue("new_folder")
+
+    def made() -> Home:
+        folder = tmp_path_factory.mktemp("events") / "data"
+        if server is None:
+            home = Home(Path(shutil.copytree(new_folder, folder)))
+        else:
+            folder.mkdir()
+            home = Home(folder, server.migrated())
+        homes.append(home)
+        return home
+
+    yield made
+    for home in homes:
+        home.close()
 
 
 @pytest.fixture
-def opened(folder: Path) -> Iterator[Held]:
-    held = Held(folder, SqliteEvents(folder))
+def home(new_home: Callable[[], Home]) -> Home:
+    return new_home()
+
+
+@pytest.fixture
+def opened(home: Home) -> Iterator[Held]:
+    held = home.open()
     yield held
     held.events.close()
 
@@ -56,6 +119,7 @@ def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
         "MERGED_FILES": 2,
     }.items():
         monkeypatch.setattr(event_upkeep, name, value)
+    monkeypatch.setattr(postgres_events, "LOOK_AGAIN_MS", 0)
 
 
 def event(position: int, time_ms: int | None = None, **members: Any) -> Event:
@@ -474,29 +538,28 @@ ANY_BATCHES = given(
 CHECKS = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(max_examples=6, deadline=None, suppress_health_check=CHECKS)
 @ANY_BATCHES
 def test_any_events_come_back_equal_from_every_form(
-    new_folder: Path, tmp_path_factory: pytest.TempPathFactory, batches: list[list[Event]], tended: list[int]
+    new_home: Callable[[], Home], batches: list[list[Event]], tended: list[int]
 ) -> None:
-    check_forms(new_folder, tmp_path_factory.mktemp("events") / "data", batches, tended)
+    check_forms(new_home(), batches, tended)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # names and ids of 10 kB
 @settings(max_examples=100, deadline=None, suppress_health_check=CHECKS)
 @ANY_BATCHES
 def test_very_many_events_come_back_equal_from_every_form(
-    new_folder: Path, tmp_path_factory: pytest.TempPathFactory, batches: list[list[Event]], tended: list[int]
+    new_home: Callable[[], Home], batches: list[list[Event]], tended: list[int]
 ) -> None:
-    check_forms(new_folder, tmp_path_factory.mktemp("events") / "data", batches, tended)
+    check_forms(new_home(), batches, tended)
 
 
-def check_forms(new_folder: Path, folder: Path, batches: list[list[Event]], tended: list[int]) -> None:
-    shutil.copytree(new_folder, folder)
-    store = Held(folder, SqliteEvents(folder))
+def check_forms(home: Home, batches: list[list[Event]], tended: list[int]) -> None:
+    store = home.open()
     try:
         written: list[Event] = []
         for batch, pieces in zip(batches, tended, strict=False):
@@ -514,59 +577,5 @@ def check_forms(new_folder: Path, folder: Path, batches: list[list[Event]], tend
         assert store.events.size().hot_events == 0
     finally:
         store.events.close()
-        shutil.rmtree(folder)
-
-
-# --- faults
-
-
-class Died(Exception):  # noqa: N818 - what happens to the process, not an error of the store
-    """A process that ends between two steps."""
-
-
-@pytest.mark.parametrize(
-    "deaths",
-    [7, pytest.param(150, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
-)
-def test_whoever_dies_at_any_point_leaves_what_was_written(folder: Path, deaths: int) -> None:
-    written = [event(n, NOW_MS + (n % 3) * DAY_MS) for n in range(30)]
-    ids = [{"insert_id": f"i{n}", "distinct_id": f"user {n % 5}"} for n in range(10)]
-    written += [event(30 + n, NOW_MS + n + (n % 3) * DAY_MS, **ids[n]) for n in range(10)]
-    batches = [written[start : start + 5] for start in range(0, 40, 5)]
-    done = 0
-    for death in range(deaths):
-        store = Held(folder, SqliteEvents(folder))
-        assert store.events.watermark() == 5 * done
-        assert stored(store) == expected(written[: 5 * done])
-        die_in(store, death % 7)
-        try:
-            for piece in range(100):
-                if done < len(batches):
-                    write(store, batches[done])
-                    done += 1
-                store.events.tend(busy=False, now_ms=NOW_MS + (10 * death + piece) * DAY_MS // 100)
-        except Died:
-            done = store.events.watermark() // 5
-        finally:
-            store.events.close()
-    store = Held(folder, SqliteEvents(folder))
-    write(store, *batches[done:])
-    for days in range(20, 24):
-        tend(store, now_ms=NOW_MS + (deaths + days) * DAY_MS)
-    assert stored(store) == expected(written)
-    assert forms(store) == (0, 0, 3)
-    assert len(on_disk(store)) == 3, "no stray is left"
-    store.events.close()
-
-
-def die_in(store: Held, points: int) -> None:
-    """Let it die after so many points: steps of what happens to files, and commits."""
-    left = iter(range(points))
-
-    def die(name: str = "") -> None:
-        del name
-        if next(left, None) is None:
-            raise Died
-
-    store.events.at_step = die
-    store.events.before_commit = die
+        home.close()
+        shutil.rmtree(home.folder)

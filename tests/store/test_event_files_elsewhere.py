@@ -9,8 +9,8 @@ import duckdb
 import polars as pl
 import pytest
 
+from mixdown.store import event_upkeep
 from mixdown.store.sqlite import connection as sqlite
-from mixdown.store.sqlite import event_upkeep
 from mixdown.store.sqlite.events import SqliteEvents
 from tests.store.support import NOW_MS
 from tests.store.test_event_files import Held, event, tend, write

@@ -129,14 +129,12 @@ def test_sqlite_selects_what_the_reference_selects(tree: Tree, rules: Rules, sql
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_sqlite_compares_all_values_as_the_reference_does(sqlite: Engine) -> None:
     for tree in one_of_each():
         check(tree, sqlite)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tree=trees, rules=rules)
 def test_sqlite_selects_what_the_reference_selects_at_length(
@@ -146,7 +144,6 @@ def test_sqlite_selects_what_the_reference_selects_at_length(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_postgres_compares_each_value_as_the_reference_does(postgresql: Engine) -> None:
     for text, expected in [row[1:] for row in TABLE] + SENT_BY_CLIENTS:
         found = chosen(parse(text), postgresql) & PROFILES.keys()
@@ -156,7 +153,6 @@ def test_postgres_compares_each_value_as_the_reference_does(postgresql: Engine) 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tree=trees, rules=rules)
 def test_postgres_selects_what_the_reference_selects(tree: Tree, rules: Rules, postgresql: Engine) -> None:

@@ -31,14 +31,16 @@ def mode(path: Path) -> int:
 def test_a_folder_is_made_with_its_parents_and_closed_to_others(tmp_path: Path) -> None:
     make_folder(tmp_path / "a" / "b")
     assert mode(tmp_path / "a" / "b") == 0o700
-    (tmp_path / "open").mkdir(mode=0o755)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o755)  # whatever the umask
     make_folder(tmp_path / "open")
     assert mode(tmp_path / "open") == 0o700
 
 
 def test_a_folder_that_others_use_is_not_taken_from_them(tmp_path: Path) -> None:
     shared = tmp_path / "home"
-    shared.mkdir(mode=0o755)
+    shared.mkdir()
+    shared.chmod(0o755)  # whatever the umask
     (shared / "theirs").touch()
     with pytest.raises(StoreError, match="holds other things"):
         make_folder(shared)
@@ -50,7 +52,8 @@ def test_a_folder_that_others_use_is_not_taken_from_them(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["log.db", "lock", "lost+found", ".snapshot"])
 def test_a_folder_of_ours_or_a_fresh_disk_is_closed_to_others(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "data"
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    folder.chmod(0o755)  # whatever the umask
     (folder / name).touch()
     make_folder(folder)
     assert mode(folder) == 0o700
@@ -100,7 +103,7 @@ def test_a_lock_that_frees_itself_in_time_is_taken(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", code], pass_fds=[held.fd])
     held.release()
     began = time.monotonic()
-    FolderLock(tmp_path / "data").acquire(10).release()
+    FolderLock(tmp_path / "data").acquire(60).release()
     assert time.monotonic() - began > 0.1, "a child that inherited it held it still"
     assert child.wait() == 0
 
@@ -120,7 +123,7 @@ def test_the_lock_is_free_when_its_holder_was_killed(tmp_path: Path) -> None:
     child.kill()
     child.wait()
     child.stdout.close()
-    lock.acquire(5).release()
+    lock.acquire(60).release()
 
 
 @pytest.mark.parametrize("long_name", ["data", "a" * 200])
@@ -161,7 +164,7 @@ def test_waking_never_blocks_nor_raises(tmp_path: Path) -> None:
     began = time.monotonic()
     for _ in range(10_000):
         sender.wake()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert receiver.drain() > 0
     receiver.close()
     sender.wake()

@@ -10,6 +10,7 @@ from mixdown.model.errors import StoreError
 from mixdown.store.chunk import FOR_ALL, FOR_EVENTS, FOR_PROFILES, Chunk, Link
 from mixdown.store.protocols import Log, Refusals, Store
 from mixdown.store.sqlite import log as sqlite_log
+from mixdown.store.unmerging import append_unmerge
 from tests.store.support import NOW_MS, append, appending, appending_events, read_all, refusal, segment
 
 
@@ -275,3 +276,17 @@ def test_a_closed_store_raises_on_use(store: Store) -> None:
     with pytest.raises(StoreError):
         store.sessions.page_ids("s", 0)
     store.close()
+
+
+def test_a_turn_tells_where_ids_were_parted_last(store: Store) -> None:
+    log = store.partition(store.partition_of(1)).log
+
+    def parted() -> int:
+        with log.turn() as turn:
+            return turn.parted()
+
+    append(log, appending("a"))
+    assert parted() == 0
+    append_unmerge(store, 1, "a", now_ms=2)
+    append(log, appending("b"))
+    assert parted() == 2

@@ -245,7 +245,7 @@ def test_other_changes_of_the_catalog_go_on_while_a_table_is_replaced(opened: Sq
     def pieces() -> Iterator[bytes]:
         yield b"k\n" + b"".join(b"%d\n" % number for number in range(1000))
         in_the_middle.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         yield b"last\n"
 
     def replace() -> None:
@@ -254,7 +254,7 @@ def test_other_changes_of_the_catalog_go_on_while_a_table_is_replaced(opened: Sq
     thread = threading.Thread(target=replace)
     thread.start()
     try:
-        assert in_the_middle.wait(20)
+        assert in_the_middle.wait(60)
         a_project(opened, "two")
         assert not opened.lookup_tables.tidy(1)  # does not wait either
         assert opened.lookup_tables.listing(project)[0].rows == 0

@@ -252,7 +252,7 @@ def test_processes_that_open_a_new_folder_at_once_do_not_meet(tmp_path: Path) ->
         assert child.stdin is not None
         child.stdin.write("x")
         child.stdin.flush()
-    answers = [child.communicate(timeout=30) for child in children]
+    answers = [child.communicate(timeout=120) for child in children]
     assert answers == [("0 0 []\n", "")] * 4
 
 
@@ -288,7 +288,7 @@ def test_a_fold_that_is_killed_before_its_commit_leaves_nothing_of_it(folder: Pa
     filler = open_store(folder, role="worker", create=False)
     append(filler.log, appending("a", "b"))
     filler.close()
-    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False, timeout=120)
     assert done.returncode == -signal.SIGKILL
     store = open_store(folder, role="fold", create=False)
     assert store.state.watermark() == 1

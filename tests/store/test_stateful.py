@@ -1,10 +1,11 @@
-"""Whatever is done in whatever order, SQLite answers as the memory store does."""
+"""Whatever is done in whatever order, SQLite and PostgreSQL answer as the memory store does."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
@@ -15,8 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from mixdown.model.limits import KEY_WINDOW_MS
 from mixdown.store.chunk import Outcome
 from mixdown.store.memory import MemoryStore
+from mixdown.store.postgres import open_postgres
 from mixdown.store.protocols import FoldResult, ProfileKey, RefusedRecord, Store
 from mixdown.store.sqlite import connection, open_store
+from tests.store.postgres import Server
 from tests.store.support import DAY_MS, NOW_MS, appending, key, refusal
 
 PROJECTS = st.integers(0, 2)
@@ -49,10 +52,19 @@ class TwoStores(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="mixdown-test-"))
-        shutil.copytree(self.template, self.folder / "data")
         self.model = MemoryStore()
-        self.tested = open_store(self.folder / "data", role="fold", create=False)
+        self.tested = self.made()
         self.now_ms = NOW_MS
+        self.chunk_ms = NOW_MS
+
+    def made(self) -> Store:
+        """A new store to be tested."""
+        shutil.copytree(self.template, self.folder / "data")
+        return self.opened()
+
+    def opened(self) -> Store:
+        """The same, opened once more."""
+        return open_store(self.folder / "data", role="fold", create=False)
 
     @property
     def both(self) -> tuple[Store, Store]:
@@ -110,7 +122,8 @@ class TwoStores(RuleBasedStateMachine):
     ) -> None:
         self.now_ms += days * DAY_MS
         watermark = min(self.model.log.head(), self.model.state.watermark() + step)
-        named = [(key(number), self.now_ms, outcome) for number, outcome in keys.items()]
+        self.chunk_ms = max(self.chunk_ms, self.now_ms)  # no chunk is older than the one before it
+        named = [(key(number), self.chunk_ms, outcome) for number, outcome in keys.items()]
         for store in self.both:
             store.state.write(FoldResult(watermark, sorted(profiles.items()), named, self.now_ms))
 
@@ -123,7 +136,7 @@ class TwoStores(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.tested.close()
-        self.tested = open_store(self.folder / "data", role="fold", create=False)
+        self.tested = self.opened()
 
     @invariant()
     def the_logs_are_alike(self) -> None:
@@ -172,11 +185,27 @@ def test_sqlite_answers_as_memory_does_whatever_is_done(
         kind = getattr(connection, name)
         lazy = connection.Kind(kind.name, "OFF", kind.page_size_bytes, kind.cache_bytes)
         monkeypatch.setattr(connection, name, lazy)
-    machine = type("Machine", (TwoStores,), {"template": new_folder})
+    run(type("Machine", (TwoStores,), {"template": new_folder}), examples=25)
+
+
+def test_postgresql_answers_as_memory_does_whatever_is_done(postgresql: Server) -> None:
+    class Machine(TwoStores):
+        def made(self) -> Store:
+            self.url = postgresql.migrated()
+            return self.opened()
+
+        def opened(self) -> Store:
+            return cast("Store", open_postgres(self.url, role="fold", create=False))
+
+    run(Machine, examples=10)
+
+
+def run(machine: type[TwoStores], *, examples: int) -> None:
+    """Try what may be done in any order."""
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=25,
+            max_examples=examples,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

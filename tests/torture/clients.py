@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import orjson
@@ -21,6 +22,8 @@ from tests.torture.ledger import Ledger, Unkeyed
 from tests.torture.records import Maker, Request
 
 TIMEOUT_S: Final = 20.0
+NO_ANSWER: Final = f"not answered within {TIMEOUT_S:.0f} s"
+REST_LIMIT_S: Final = 150.0
 _PAUSE_S: Final = 0.02
 _TRIES: Final = 3000
 _KEPT: Final = 30
@@ -33,10 +36,10 @@ class UnexpectedReplyError(Exception):
 
 
 class Connection:
-    """One HTTP/1.1 connection, opened when it is needed."""
+    """One HTTP/1.1 connection, opened when it is needed: to any of some ports, the next one each time."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, *ports: int) -> None:
+        self._ports = deque(ports)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, request: Request) -> tuple[int, bytes]:
@@ -58,6 +61,8 @@ class Connection:
         top = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         length = int(top.partition("content-length:")[2].partition("\r\n")[0])
         answer = await reader.readexactly(length)
+        if top.startswith("http/1.1 503") and "\r\nretry-after: " not in top:
+            raise UnexpectedReplyError(f"{request.path} : 503 without Retry-After: {answer[:300]!r}")
         if "connection: close" in top:
             self.close()
         return int(top.split(maxsplit=2)[1]), answer
@@ -65,8 +70,14 @@ class Connection:
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The connection's streams."""
         if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+            self._ports.rotate(-1)
+            self._streams = await asyncio.open_connection("127.0.0.1", self.port)
         return self._streams
+
+    @property
+    def port(self) -> int:
+        """The port that it is open to, or was last."""
+        return self._ports[0]
 
     @property
     def local_port(self) -> int:
@@ -84,22 +95,31 @@ class Crowd:
     """All clients: they rest and go on together, and stop for good at the first reply that is wrong."""
 
     def __init__(
-        self, server: Server, port: int, *, clients: int, seed: int, workers: Callable[[], list[int]]
+        self,
+        server: Server,
+        *ports: int,
+        clients: int,
+        seed: int,
+        workers: Callable[[], list[int]],
+        whole_requests: bool = True,
+        pause_s: float = _PAUSE_S,
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger = Ledger(whole_requests=whole_requests)
         self.counts: Counter[str] = Counter()
+        self.pause_s = pause_s
+        self.slowest_s = 0.0
+        self.last_acknowledged_s = 0.0
         self.in_flight = 0
         self._going = asyncio.Event()
         self._clients = [
-            Client(self, port, Maker(server.token, server.secret, number, seed), seed, number)
+            Client(self, ports, Maker(server.token, server.secret, number, seed), seed, number)
             for number in range(clients)
         ]
         heavy = Maker(server.token, server.secret, clients, seed)
-        self._heavy = Client(self, port, heavy, seed, clients)
+        self._heavy = Client(self, ports, heavy, seed, clients)
         self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
         self._busy = 0
-        self._port = port
 
     def start(self) -> None:
         """Begin to send."""
@@ -109,7 +129,10 @@ class Crowd:
     async def rest(self) -> None:
         """Return when every request that was begun is carried through, and nobody begins another."""
         self._going.clear()
+        began = time.monotonic()
         while self._busy:
+            if time.monotonic() - began > REST_LIMIT_S:
+                raise UnexpectedReplyError(f"{self._busy} clients got no acknowledgement any more")
             self.raise_fault()
             await asyncio.sleep(0.005)
         self.raise_fault()
@@ -152,18 +175,19 @@ class Crowd:
 
     def worker_of(self, connection: Connection) -> int:
         """The worker that took a connection, as `/proc` shows it; 0 when that cannot be seen."""
-        return holder_of(self._port, connection.local_port, self._workers())
+        return holder_of(connection.port, connection.local_port, self._workers())
 
 
 class Client:
     """One client: one request at a time, so that the order of its records is known (DESIGN G3)."""
 
-    def __init__(self, crowd: Crowd, port: int, maker: Maker, seed: int, number: int) -> None:
+    def __init__(self, crowd: Crowd, ports: Sequence[int], maker: Maker, seed: int, number: int) -> None:
         self._crowd = crowd
-        self._port = port
+        self._ports = deque(ports)
+        self._ports.rotate(number)
         self._maker = maker
         self._random = random.Random(f"{seed}/client/{number}")
-        self._connection = Connection(port)
+        self._connection = Connection(*self._ports)
         self._kept: deque[Request] = deque(maxlen=_KEPT)
 
     async def run(self) -> None:
@@ -217,13 +241,13 @@ class Client:
             if await self._try(connection, request):
                 self._crowd.counts["sent again unanswered"] += tried
                 return
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(self._crowd.pause_s)
         raise UnexpectedReplyError(f"no acknowledgement after {_TRIES} tries")
 
     async def _send_again(self, request: Request) -> None:
         """Send what was acknowledged once more, on a new connection, to the other worker if one answers."""
         first = self._crowd.worker_of(self._connection)
-        connection = Connection(self._port)
+        connection = Connection(*self._ports)
         elsewhere = False
         for _ in range(_LOOKS_FOR_OTHER):
             with contextlib.suppress(OSError):
@@ -241,12 +265,17 @@ class Client:
     async def _try(self, connection: Connection, request: Request) -> bool:
         """Whether one try was acknowledged. Raises `UnexpectedReplyError` for a refusal."""
         self._crowd.in_flight += 1
+        began = time.monotonic()
         try:
             status, answer = await connection.post(request)
+        except TimeoutError:
+            self._crowd.counts[NO_ANSWER] += 1
+            return False
         except (OSError, EOFError, ValueError):
             return False
         finally:
             self._crowd.in_flight -= 1
+        self._crowd.slowest_s = max(self._crowd.slowest_s, time.monotonic() - began)
         if status == 503:
             self._crowd.counts["answered 503"] += 1
             return False
@@ -256,4 +285,5 @@ class Client:
         if status != 200 or not stored:
             raise UnexpectedReplyError(f"{request.path} was answered {status} {answer[:300]!r}")
         self._crowd.counts["acknowledged requests"] += 1
+        self._crowd.last_acknowledged_s = time.monotonic()
         return True

@@ -88,10 +88,14 @@ class Ledger:
     of its records is known and every operator is allowed; *shared* by all, where the order does not
     matter (a total, and a list of marks for each client, which is in the order that it sent them); and
     those of requests *without a key*, each with profiles of its own.
+
+    A request that was not answered is stored whole or not at all, but where `whole_requests` is false: the
+    records of a large project are stored by partitions, each of which may fail.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole_requests: bool = True) -> None:
         self.records = 0
+        self._whole_requests = whole_requests
         self._owned: dict[ProfileKey, dict[str, Json] | None] = {}
         self._totals: Counter[ProfileKey] = Counter()
         self._marks: dict[ProfileKey, dict[str, list[str]]] = defaultdict(dict)
@@ -141,8 +145,11 @@ class Ledger:
         """Hold all stored events, how many by their marks, against all that was acknowledged."""
         expected = Counter(self._events)
         for request in self._unkeyed_events:
-            if request.acknowledged or any(stored.get(mark, 0) for mark in request.ids):
+            there = [mark for mark in request.ids if stored.get(mark, 0)]
+            if request.acknowledged or (there and self._whole_requests):
                 expected.update(request.ids)  # all of them, or none
+            else:
+                expected.update(there)
         for mark, missing in (expected - Counter(stored)).items():
             account.lost(missing, f"the event {mark}")
         for mark, extra in (Counter(stored) - expected).items():
@@ -160,7 +167,7 @@ class Ledger:
             self._compare_shared(account, key, total, stored.get(key, {}))
         for request in self._unkeyed:
             left.difference_update(("", profile) for profile in request.ids)
-            _compare_unkeyed(account, request, stored)
+            _compare_unkeyed(account, request, stored, whole=self._whole_requests)
         for key in left:
             account.doubled(1, f"{key} is stored and was never sent")
         return account
@@ -200,14 +207,14 @@ def _compare_owned(
 
 
 def _compare_unkeyed(
-    account: Account, request: Unkeyed, stored: Mapping[ProfileKey, Mapping[str, Json]]
+    account: Account, request: Unkeyed, stored: Mapping[ProfileKey, Mapping[str, Json]], *, whole: bool
 ) -> None:
     """Once if it was acknowledged, else once or not at all; but all of its records or none."""
     found = [stored.get(("", profile)) for profile in request.ids]
     counts = [0 if profile is None else int(profile.get(COUNT, 0)) for profile in found]
-    if request.acknowledged or any(counts):
+    if request.acknowledged or (any(counts) and whole) or max(counts) > 1:
         for profile, count in zip(request.ids, counts, strict=True):
-            if count == 0:
+            if count == 0 and (request.acknowledged or whole):
                 account.lost(1, f"{profile}, of a request without a key")
             elif count > 1:
                 account.doubled(count - 1, f"{profile}, sent once without a key, is there {count} times")

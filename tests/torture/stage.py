@@ -41,7 +41,7 @@ from tests.torture.records import GROUP_KEY
 
 WORKERS: Final = 2
 DISK_MIB: Final = 512
-WAIT_S: Final = 30.0
+WAIT_S: Final = 60.0
 DAY_MS: Final = 86_400_000
 STUCK_DRAINS: Final = "drains that were not clean"
 RECOGNISED: Final = {

@@ -12,7 +12,6 @@ SECONDS = 50
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_nothing_is_lost_or_applied_twice_under_torture() -> None:
     """The same program as `make torture`, for a shorter time."""
     report = torture(seconds=SECONDS, seed=2026)
@@ -24,11 +23,10 @@ def test_nothing_is_lost_or_applied_twice_under_torture() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("mutant", sorted(MUTANTS))
 def test_a_broken_guarantee_is_noticed(mutant: str) -> None:
     """Each run aims its fault at the moment that the guarantee is for."""
-    for seed in (1, 2):
+    for seed in (1, 2, 3, 4, 5):
         report = torture(seconds=20, seed=seed, mutant=mutant)
         assert not report.fault, report.fault
         if not report.account.exact:

@@ -28,28 +28,36 @@ WINDOW: Final = "window"
 WINDOW_S: Final = 0.5
 
 
+def state_class() -> Any:
+    """The class of what this process keeps profiles in."""
+    if os.environ.get("MIXDOWN_DATABASE_URL"):
+        return import_module("mixdown.store.postgres.state").PostgresState
+    return import_module("mixdown.store.sqlite.state").SqliteState
+
+
 def keys_unchecked() -> None:
     """The fold knows no key of an earlier transaction."""
-    state = import_module("mixdown.store.sqlite.state")
 
     def nothing_known(*_: Any, **__: Any) -> dict[bytes, None]:
         return {}
 
-    state.SqliteState.known_keys = nothing_known
+    state_class().known_keys = nothing_known
 
 
 def watermark_apart() -> None:
     """A fold transaction becomes two."""
-    from mixdown.store.protocols import FoldResult
-    from mixdown.store.sqlite import state
+    import msgspec
 
-    written: Any = state.SqliteState.write
+    from mixdown.store.protocols import FoldResult
+
+    state = state_class()
+    written: Any = state.write
 
     def write_watermark_first(self: Any, result: FoldResult) -> None:
-        written(self, FoldResult(result.watermark, [], [], result.now_ms))
-        written(self, result)
+        written(self, FoldResult(result.watermark, [], [], result.now_ms, begin=result.begin))
+        written(self, msgspec.structs.replace(result, begin=result.watermark))
 
-    state.SqliteState.write = write_watermark_first  # type: ignore[method-assign]
+    state.write = write_watermark_first
 
 
 def history_apart() -> None:
@@ -57,8 +65,10 @@ def history_apart() -> None:
     import msgspec
 
     from mixdown.store.history import HistoryFeed
+    from mixdown.store.history_tables import HistoryWriter
     from mixdown.store.protocols import FoldResult
-    from mixdown.store.sqlite import connection, history, state
+    from mixdown.store.sqlite import connection, state
+    from mixdown.store.sqlite.history import SqliteHistory
 
     written: Any = state.SqliteState.write
 
@@ -67,7 +77,7 @@ def history_apart() -> None:
         feed = result.history
         assert feed is not None
         with connection.transaction(self._writer):
-            history.HistoryWriter(self._writer, feed).finish()
+            HistoryWriter(SqliteHistory(self._writer), feed).finish()
         written(self, msgspec.structs.replace(result, profiles=profiles, history=HistoryFeed(feed.span)))
 
     state.SqliteState.write = write_history_first  # type: ignore[method-assign]
@@ -104,14 +114,14 @@ def reply_early() -> None:
     """Requests are answered, and only then committed."""
     from mixdown.ingest import commit
 
-    committed: Any = commit.Committer._commit
+    committed: Any = commit.Committer._commit_to
 
-    def reply_then_commit(self: Any, batch: Any) -> None:
+    def reply_then_commit(self: Any, log: Any, batch: Any, partition: int = 0) -> Any:
         commit._settle(batch, None)
         time.sleep(0.02)
-        committed(self, batch)
+        return committed(self, log, batch, partition)
 
-    commit.Committer._commit = reply_then_commit  # type: ignore[method-assign]
+    commit.Committer._commit_to = reply_then_commit  # type: ignore[method-assign]
 
 
 def unsynced() -> None:

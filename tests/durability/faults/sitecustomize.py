@@ -34,15 +34,9 @@ def linger() -> None:
 
 def before_each_commit(call: Any) -> None:
     """Have the fold call something inside each of its transactions, just before the COMMIT."""
-    from mixdown.store.sqlite import state
+    from tests.durability.faults.mutants import state_class
 
-    opened: Any = state.SqliteState.__init__
-
-    def initialise(self: Any, *arguments: Any, **options: Any) -> None:
-        opened(self, *arguments, **options)
-        self.before_commit = call
-
-    state.SqliteState.__init__ = initialise  # type: ignore[method-assign]
+    state_class().before_commit = staticmethod(call)
 
 
 def follow_control() -> None:
@@ -99,13 +93,14 @@ def follow_events(control: Any) -> None:
 def make_haste() -> None:
     """Checkpoints after a few dozen pages, trimming twice a second; small steps, in two threads."""
     from mixdown.fold import events, events_loop, loop, profiles
-    from mixdown.store.sqlite import event_upkeep, log, state, turns
-    from mixdown.store.sqlite import events as stored_events
+    from mixdown.store import event_upkeep
+    from mixdown.store.sqlite import event_listing, log, state, turns
+    from mixdown.store.sqlite.events import SqliteEvents
 
     for module, name, value in (
         (loop, "TRIM_EVERY_S", 0.5),
         (events_loop, "TEND_EVERY_S", 0.02),
-        (stored_events, "_CHECKPOINT_PAGES", 60),
+        (event_listing, "_CHECKPOINT_PAGES", 60),
         (event_upkeep, "CLOSED_EVENTS", 30),
         (event_upkeep, "GATHERED_BATCHES", 4),
         (event_upkeep, "SPLIT_EVENTS", 40),
@@ -124,7 +119,7 @@ def make_haste() -> None:
         assert defaults is not None
         assert "max_records" in defaults, "a reader's steps have no bound in records any more"
         defaults["max_records"] = STEP_RECORDS  # so that much waits, and the fold takes its next step ahead
-    stored_events.SqliteEvents.grace_ms = 0  # files are unlinked at once: no read of a test lasts so long
+    SqliteEvents.grace_ms = 0  # files are unlinked at once: no read of a test lasts so long
 
 
 def fault() -> None:

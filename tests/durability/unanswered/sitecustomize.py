@@ -3,6 +3,7 @@
 
 RESEND_MARKER   a request whose records name `linger` writes this file once they are on disk, and its reply is
                 never written, so that a test can kill the worker between the two. Once only.
+RESEND_WINDOW_MS  for how long the same request is taken for the same call, in place of a minute.
 RESEND_MUTANT   the rule broken on purpose, to show that the tests notice:
                 all_answered    every call counts as answered, cut or not
                 none_answered   no call counts as answered
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 MARKER = os.environ.get("RESEND_MARKER", "")
+WINDOW_MS = os.environ.get("RESEND_WINDOW_MS", "")
 MUTANT = os.environ.get("RESEND_MUTANT", "")
 
 
@@ -70,6 +72,10 @@ def never_reply_once(pipeline: Any) -> None:
 
 
 if "worker" in sys.orig_argv:
+    if WINDOW_MS:
+        from mixdown.store import calls
+
+        calls.RESEND_WINDOW_MS = int(WINDOW_MS)  # type: ignore[misc]
     if MUTANT:
         from mixdown.ingest import resends
         from mixdown.store import calls

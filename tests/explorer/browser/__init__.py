@@ -17,7 +17,9 @@ from tests.sdk.npm import FLAGS
 
 PROGRAMS: Final = Path(__file__).parent
 FLOWS: Final = PROGRAMS / "flows"
-TIMEOUT_S: Final = 330
+TIMEOUT_S: Final = 850
+SETTINGS: Final = {"MIXDOWN_STRING_LIMIT_BYTES": "0", "MIXDOWN_SQL_TIMEOUT_S": "60"}
+"""Of the server that flows run against: a query that is cancelled ends long before its time is over."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.explorer.browser import FLOWS, Browser
+from tests.explorer.browser import FLOWS, SETTINGS, Browser
 from tests.explorer.seed import seed
 from tests.sdk.npm import clean_environment, find_chromium, npm_install
 from tests.serving import servers_ended_together
@@ -22,7 +22,7 @@ def main(names: list[str]) -> int:
     failed = 0
     folder = Path(tempfile.mkdtemp(prefix="mixdown-flows-"))
     with servers_ended_together(folder) as start:
-        config = seed(start(environment={"MIXDOWN_STRING_LIMIT_BYTES": "0"})).config()
+        config = seed(start(environment=SETTINGS)).config()
         for flow in flows:
             try:
                 print(flow.stem, *browser.run(flow, config, folder), "passed", sep="\n  ")  # noqa: T201

@@ -7,12 +7,12 @@
 import { pages } from "./pages.mjs";
 
 export const widths = ["desktop"];
-export const patience = 300_000;
 const VISITS = 70;
 const OF_ONE_KIND = 2;
 const UNFOLDED_MS = 500;
 const PARAMETERS = ["q", "search", "where", "sort", "columns", "name", "id", "group_key", "key", "by", "from", "to", "kind",
-  "event", "query", "page", "after", "next", "unit", "property", "value", "tab", "notice", "problem", "cohort", "as_of"];
+  "event", "query", "page", "after", "next", "unit", "property", "value", "tab", "notice", "problem", "cohort", "as_of",
+  "on", "event1", "where1", "label1", "event2", "born_event", "born_where", "report", "back"];
 
 /** Runs in a page: what clients' markup became, if anything. */
 function injected() {
@@ -181,7 +181,8 @@ export default async function attack(site) {
   site.allow(/status of (400|403|404|405|409|413|422|429)/); // hostile parameters are refused, and Chromium notes that
   const starts = pages(site.people).map(([, path, params]) => site.url(path, params));
   const { "user id": user, "group key": groupKey, "group id": group, "event name": event } = site.config.named;
-  const attackers = [["profile", { id: user }], ["profile", { id: group, group_key: groupKey }], ["event", { name: event }], ["groups", { key: groupKey }]];
+  const attackers = [["profile", { id: user }], ["profile", { id: group, group_key: groupKey }], ["event", { name: event }], ["groups", { key: groupKey }],
+    ["reports/segmentation", { event, on: event }], ["reports/funnel", { event1: event, event2: event, label2: event }], ["reports/retention", { born_event: event, event }]];
   starts.unshift(...attackers.map(([path, params]) => site.url(path, params)));
   const parameters = PARAMETERS.flatMap((name) => site.config.marks.map((mark) => [name, mark]));
   const mirrors = pages(site.people).map(([, path, params]) => site.url(path, { ...Object.fromEntries(parameters), ...params }));

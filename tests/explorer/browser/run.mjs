@@ -2,10 +2,9 @@
  * `node run.mjs FLOW CONFIG`: runs one flow in headless Chromium and prints `{"failures": […], "told": […]}`.
  *
  * FLOW is a module of flows/; CONFIG a JSON file: what tests/explorer/site.py says of the server and of Chromium.
- * A flow exports `default async function (site)`; `widths`, a list of "desktop" and "phone", where it is to run at
- * other widths than a desktop's alone; and `patience`, in ms, where it takes longer than others. What fails is told
- * with its text, the address, what the page shows and a screenshot in the configuration's folder; the program then
- * ends with status 1.
+ * A flow exports `default async function (site)`; and `widths`, a list of "desktop" and "phone", where it is to run at
+ * other widths than a desktop's alone. What fails is told with its text, the address, what the page shows and a
+ * screenshot in the configuration's folder; the program then ends with status 1.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +12,7 @@ import { pathToFileURL } from "node:url";
 import { chromium } from "./packages.mjs";
 import { Site } from "./site.mjs";
 
-const PATIENCE_MS = 150_000;
+const PATIENCE_MS = 400_000;
 
 /** The failure as it is printed, with a screenshot of where the flow was. */
 async function failure(error, site, name) {
@@ -35,8 +34,8 @@ async function run(browser, config, flow, name, width) {
   const site = await Site.open(browser, config, width);
   let timer;
   const patience = new Promise((_, reject) => {
-    const limit = flow.patience ?? PATIENCE_MS;
-    timer = setTimeout(() => reject(new Error(`the flow did not end within ${limit / 1000} s`)), limit);
+    const text = `the flow did not end within ${PATIENCE_MS / 1000} s`;
+    timer = setTimeout(() => reject(new Error(text)), PATIENCE_MS);
   });
   try {
     await Promise.race([(async () => {

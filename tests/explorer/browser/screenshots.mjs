@@ -59,7 +59,8 @@ export default async function screenshots(site) {
   await site.signIn("owner");
   for (const scheme of schemes) {
     await site.page.emulateMedia({ colorScheme: scheme });
-    for (const [name, path, params] of pages(site.people, wanted)) {
+    const board = ["dashboard", "reports/dashboard", { id: site.config.dashboard }];
+    for (const [name, path, params] of [...pages(site.people, wanted), ...(!wanted || wanted.includes("dashboard") ? [board] : [])]) {
       await site.go(path, params);
       await PREPARED[name]?.(site);
       await site.page.waitForTimeout(150);

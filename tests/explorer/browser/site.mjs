@@ -10,7 +10,7 @@ import { pending } from "./pending.mjs";
 import { website } from "./sdk.mjs";
 
 export const WIDTHS = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 45_000;
 const SERIOUS = ["serious", "critical"];
 
 /** Runs in a page: what sticks out of it, where the page has to be scrolled sideways. */

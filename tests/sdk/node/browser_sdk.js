@@ -88,6 +88,7 @@ function recordRequests(context, paths) {
 
 async function visit(browser, site, { token, apiHost, paths }, { config, steps }) {
   const context = await browser.newContext();
+  context.setDefaultNavigationTimeout(2 * PATIENCE_MS); // a page of this machine, which may be busy
   const records = recordRequests(context, paths);
   const answered = () => [...records.values()].filter((record) => record.status !== null).length;
   const page = await context.newPage();

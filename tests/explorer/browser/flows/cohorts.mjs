@@ -1,3 +1,63 @@
+/** Conditions on what people did: counted while they are chosen, joined, taken away, saved and read again. */
+async function deeds(site) {
+  const { page } = site;
+  const told = () => page.locator("#where-check").innerText();
+  // what stands there was asked for by the last change, not by one before it
+  const counted = async () => {
+    for (;;) {
+      const before = await told();
+      await new Promise((done) => setTimeout(done, 1500));
+      await site.settled();
+      if ((await told()) === before) return Number.parseInt(before, 10);
+    }
+  };
+  await page.goto(site.url("cohorts/new"));
+  await page.fill("#f-name", "Visitors who never pay");
+  await page.fill("#event1", site.people.event);
+  await page.selectOption("select[name=when1]", "last");
+  await page.fill("input[name=length1]", "60");
+  await site.until(async () => /\d+ users? match/.test(await told()), "it says how many looked");
+  const looked = await counted();
+  await page.click("button:has-text('One more condition')");
+  await page.waitForSelector("#event2");
+  site.expect((await page.inputValue("#event1")) === site.people.event, "a new row leaves the others as they are");
+  await page.fill("#event2", "Invoice paid");
+  await page.selectOption("select[name=did2]", "did-not");
+  await site.until(async () => Number.parseInt(await told(), 10) < looked, `fewer than ${looked} did not pay`);
+  const unpaid = await counted();
+  await page.fill("#where1-property-1", "$browser");
+  await page.press("#where1-property-1", "Tab");
+  await site.settled();
+  await page.fill("#where1-value-1", "Firefox");
+  await page.press("#where1-value-1", "Enter");
+  await site.until(async () => Number.parseInt(await told(), 10) < unpaid, `fewer than ${unpaid} of them by one browser`);
+  const fewer = await counted();
+  site.expect((await page.inputValue("#where1")).includes('"Firefox"'), "conditions become the filter's text");
+  await site.axe();
+  await site.fits();
+  await page.click("button:has-text('Remove condition 2'):visible");
+  await site.until(async () => (await page.locator(".deed").count()) === 1, "a condition is taken away");
+  await site.until(async () => Number.parseInt(await told(), 10) > fewer, `more than ${fewer} without it`);
+  const alone = await counted();
+  await page.click("button:has-text('One more condition')");
+  await page.fill("#event2", "Invoice paid");
+  await page.selectOption("#deeds-joined", "any");
+  await site.until(async () => Number.parseInt(await told(), 10) > alone, `any of both hold for more than ${alone}`);
+  const any = await counted();
+  await page.click("button:has-text('Save cohort')");
+  await site.shows("was saved");
+  await site.settled();
+  const row = page.locator("tr", { hasText: "Visitors who never pay" });
+  site.expect((await row.locator("td.num").innerText()) === `${any}`, `the list counts ${any} as the form did`);
+  site.expect((await row.innerText()).includes("did “Invoice paid”"), "the list says it in words");
+  await row.locator("th a").click();
+  await page.waitForSelector("#event2");
+  site.expect((await page.inputValue("#deeds-joined")) === "any", "it is read again as it was chosen");
+  await page.click("summary:has-text('Delete this cohort')");
+  await page.click("button:has-text('Delete “')");
+  await site.shows("was deleted");
+}
+
 /** Cohorts: a wrong expression shows its place, a right one how many match; saved, renamed, followed and deleted. */
 export default async function cohorts(site) {
   const { page } = site;
@@ -42,6 +102,8 @@ export default async function cohorts(site) {
   await page.click("summary:has-text('Delete this cohort')");
   await page.click("button:has-text('Delete “')");
   await site.shows("was deleted");
+
+  await deeds(site);
 
   const reader = await site.signIn("consumer");
   await site.go("cohorts");

@@ -2,7 +2,7 @@
 import { pages } from "../pages.mjs";
 
 const SLOW = { offline: false, latency: 300, downloadThroughput: 60_000, uploadThroughput: 30_000 };
-const SEEN_MS = 4_000;
+const SEEN_MS = 12_000;
 
 export default async function network(site) {
   const session = await site.context.newCDPSession(site.page);

@@ -40,13 +40,17 @@ export default async function profile(site) {
 
   // add: by the type of the value, refused where it is none
   await page.getByRole("link", { name: "Add a property" }).click();
+  await dialog.getByLabel("Property").waitFor();
+  await site.settled();
   await dialog.getByLabel("Property").fill("visits");
   await dialog.getByLabel("Type").selectOption("number");
   await dialog.locator("input#edit-value").waitFor();
+  await site.settled();
   await dialog.getByLabel("Value").fill("many");
   site.allow(/status of 400|status 400|Error Code 400/);
   await press("Show the update…");
   await dialog.getByText("write a number").waitFor();
+  await site.settled(); // what was swapped in has taken the focus
   await dialog.getByLabel("Value").fill("7");
   await press("Show the update…");
   await press("Send it");
@@ -57,6 +61,7 @@ export default async function profile(site) {
   await row("seats").getByRole("link", { name: "Edit seats" }).click();
   await dialog.getByLabel("Value").fill("5");
   await press("Show the update…");
+  await dialog.getByRole("button", { name: "Send it", exact: true }).waitFor(); // the value has been looked at
   await send({ $set: { seats: 4 } });
   site.allow(/status of 409|status 409|Error Code 409/);
   await press("Send it");
@@ -136,10 +141,11 @@ export default async function profile(site) {
   await dialog.getByLabel("Type the id to confirm").fill("flow");
   await press("Erase for good");
   await dialog.getByText("Type the id exactly").waitFor();
+  await site.settled();
   await dialog.getByLabel("Type the id to confirm").fill(id);
   await site.axe();
   await press("Erase for good");
-  await page.locator("#profile-erasure", { hasText: "is done: nothing is left" }).waitFor({ timeout: 20_000 });
+  await page.locator("#profile-erasure", { hasText: "is done: nothing is left" }).waitFor({ timeout: 120_000 });
   await site.settled();
   await site.shows("There is no such profile");
   site.expect(await properties() === undefined, "nothing is left");

@@ -17,6 +17,11 @@ export default async function withoutScript(site) {
     const parts = await site.page.evaluate(lost);
     site.expect(!parts.length, `${name} links to what it would load: ${parts.join("\n")}`);
   }
+  await site.page.goto(site.url("cohorts/new", { name: "Looked", event1: site.people.event }));
+  await site.page.click("button:has-text('One more condition')");
+  await site.page.fill("#event2", "Invoice paid");
+  await site.page.click("button:text-is('How many are they?')");
+  site.expect(/\d+ users? match/.test(await site.page.innerText("#where-check")), "what people did is counted");
   await site.page.goto(site.url("users"));
   await site.page.click("main a[href*='/profile?']");
   site.expect((await site.page.innerText("main")).includes("plan"), "a profile can be read");

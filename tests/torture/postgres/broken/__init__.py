@@ -1,0 +1,1 @@
+"""On PYTHONPATH of nodes that are broken on purpose: `sitecustomize` is what Python imports by itself."""
