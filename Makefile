@@ -21,11 +21,17 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := src tests scripts examples $(wildcard bench contrib)
 # contrib patches other people's classes, which is just what mypy is there to forbid
 TYPED := $(filter-out contrib,$(SOURCES))
+# POOLED=1: the suites on PostgreSQL reach it through a pgbouncer of their own, in transaction mode.
+POOLED ?= $(MIXDOWN_TEST_POOLED)
+# What starts a server, or opens a store, and so runs on PostgreSQL where it is asked to: tests/engine.py. The
+# others keep no data (model, bench), or use a PostgreSQL of their own at any time (moving, torture).
+SUITES := $(addprefix tests/,store admin bounds cli contract docs durability erasure explorer fold history hostile \
+	http_writes live operations reads reports sdk)
 
-.PHONY: help install serve test test-slow torture fuzz lint format types imports docs-check check bench bench-full bench-reads bench-events bench-pages screenshots bounds lock build clean
+.PHONY: help install serve test test-slow test-postgres test-postgres-slow torture torture-postgres fuzz lint format types imports docs-check check bench bench-full bench-reads bench-events bench-reports bench-pages bench-postgres bench-skew bench-sizes screenshots bounds lock build clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## build .venv from the lock (every other target does it when needed)
 	@:
@@ -50,8 +56,17 @@ test-slow: $(STAMP) ## run the slow tests: crashes, browsers, other languages' S
 	$(PYTEST) -m "slow and alone" $(ARGS) || alone=$$?; \
 	none=5; for ended in $$status $${alone:-0}; do [ $$ended -eq 0 ] || [ $$ended -eq $$none ] || exit $$ended; done
 
+test-postgres: $(STAMP) ## run the suites on PostgreSQL, which the tests start themselves (SUITES="tests/reads ...", POOLED=1: by pgbouncer)
+	@MIXDOWN_TEST_STORES=postgres MIXDOWN_TEST_POOLED=$(POOLED) $(IN_MEMORY) $(PYTEST) $(PARALLEL) -m "not slow" $(SUITES) $(ARGS)
+
+test-postgres-slow: $(STAMP) ## run SDKs, clients and browsers, and other slow tests, on PostgreSQL (likewise)
+	@MIXDOWN_TEST_STORES=postgres MIXDOWN_TEST_POOLED=$(POOLED) $(PYTEST) $(PARALLEL) -m "slow and not alone" $(SUITES) $(ARGS)
+
 torture: $(STAMP) ## kill, cut and fill while clients write, for two minutes (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m tests.torture $(ARGS)
+
+torture-postgres: $(STAMP) ## kill, part and hang what nodes on PostgreSQL need (ARGS="--seconds 600 --seed 7")
+	@$(BIN)/python -m tests.torture.postgres $(ARGS)
 
 lint: $(STAMP) ## check style with ruff
 	@$(BIN)/ruff check --quiet $(SOURCES)
@@ -71,7 +86,7 @@ imports: $(STAMP) ## check that imports go one way
 docs-check: $(STAMP) ## check the links, anchors and make targets that the documents name
 	@$(BIN)/python scripts/docs_check.py
 
-check: lint types imports docs-check test test-slow ## all of the checks and tests
+check: lint types imports docs-check test test-postgres test-slow ## all of the checks and tests
 
 bench: $(STAMP) ## measure this machine, in about five minutes (ARGS="--only ack,fold --keys zipf ...")
 	@$(BIN)/python -m bench $(ARGS)
@@ -82,8 +97,20 @@ bench-reads: $(STAMP) ## reads of a million profiles, quiet and under load, in a
 bench-events: $(STAMP) ## twenty million events in store: size, counts, an export; about a quarter of an hour
 	@$(BIN)/python -m bench.stored_events $(ARGS)
 
+bench-reports: $(STAMP) ## segmentation, a funnel, retention over twenty million events; about half an hour
+	@$(BIN)/python -m bench.reports $(ARGS)
+
 bench-pages: $(STAMP) ## the explorer's pages in Chromium, over a million profiles; about a quarter of an hour
 	@$(BIN)/python -m bench.pages $(ARGS)
+
+bench-skew: $(STAMP) ## reckon how unevenly a large project falls on partitions; half a minute, no server
+	@$(BIN)/python -m bench.skew $(ARGS)
+
+bench-sizes: $(STAMP) ## what profiles, updates and keys take of a PostgreSQL, in bytes; about three minutes
+	@$(BIN)/python -m bench.sizes $(ARGS)
+
+bench-postgres: $(STAMP) ## on PostgreSQL, near and 5 ms away: about eight minutes (ARGS="--only ack,fold --save")
+	@$(BIN)/python -m bench.postgres $(ARGS)
 
 bench-full: $(STAMP) ## and other databases, growth to 10 M profiles, a slower disk: about an hour
 	@$(BIN)/python -m bench --full $(ARGS)
