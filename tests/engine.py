@@ -57,6 +57,8 @@ _RUNNING: Final[list[Server]] = []
 _DATABASES: Final[dict[Path, str]] = {}
 _FOLDING: Final[dict[Path, threading.Lock]] = {}
 _NUMBERS: Final = itertools.count()
+# The process that imported this: one that it forks drops no database.
+_PARENT_PID: Final = os.getpid()
 
 
 def of_a_folder(why: str) -> pytest.MarkDecorator:
@@ -211,6 +213,11 @@ def _new_name() -> str:
 
 
 def _drop_orphans(server: Server) -> None:
-    """Drop the databases of folders that pytest has removed: a thousand would take minutes at the end."""
+    """Drop the databases of folders that pytest has removed: a thousand would take minutes at the end.
+
+    A process that a test forked knows those of its parent, and leaves them to it.
+    """
+    if os.getpid() != _PARENT_PID:
+        return
     for folder in [each for each in _DATABASES if not each.parent.exists()]:
         server.drop(_DATABASES.pop(folder))

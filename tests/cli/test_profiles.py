@@ -61,8 +61,8 @@ def test_a_profile_that_is_not_there_is_an_error(shop: Cli) -> None:
 def test_a_read_that_stays_behind_answers_and_says_so(shop: Cli) -> None:
     shop.send(user("alice", plan="free"))
     shop("profiles", "get", "alice", "--project", "1")
-    shop.send(user("alice", plan="pro"))
     with nobody_folds(shop.folder):
+        shop.send(user("alice", plan="pro"))
         result = shop("profiles", "get", "alice", "--project", "1", env={"MIXDOWN_READ_WAIT_MS": "50"})
     assert "plan\tfree" in result.stdout
     assert "1 records behind" in result.stderr
