@@ -27,6 +27,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from tests import engine
+from tests.leftovers import end_with_us
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 SECRET = "5ec2e7" + "0" * 58
@@ -259,6 +260,7 @@ def launch(
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+    end_with_us(process)
     user, _, password = complete["MIXDOWN_ACCOUNT"].partition(":")
     server = Server(
         process,

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from tests.durability.processes import free_port
+from tests.leftovers import end_with_us
 from tests.store.postgres import prefix
 
 _BOUNCER: Final = """
@@ -59,6 +60,7 @@ class Bouncer:
         self.process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
         )
+        end_with_us(self.process)
 
         def answers() -> bool:
             assert self.process.poll() is None, "pgbouncer did not start"

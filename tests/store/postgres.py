@@ -22,6 +22,7 @@ from psycopg import sql
 from bench.competitors.databases import MissingError, postgres_folder
 from mixdown.store.postgres.connection import Database
 from mixdown.store.postgres.migrating import migrate
+from tests.leftovers import end_with_us
 
 if TYPE_CHECKING:
     from tests.store.pgbouncer import Bouncer
@@ -70,6 +71,7 @@ class Server:
         self.process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
         )
+        end_with_us(self.process, signal.SIGQUIT, self.folder)
         _wait_for(self)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
