@@ -1,4 +1,7 @@
-"""A PostgreSQL of the tests' own, on a Unix socket in a temporary folder; nothing of it is kept."""
+"""A PostgreSQL of the tests' own, on a Unix socket in a temporary folder; nothing of it is kept.
+
+The folder is in memory where there is plenty: a database is three hundred files, and each test has one.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,11 @@ SETTINGS: Final = {
     "jit": "off",
     "max_wal_senders": "0",
     "wal_level": "minimal",
+    "max_wal_size": "64MB",
 }
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there
+MEMORY_BYTES: Final = 8 << 30
+"""What is free there where there is plenty; the Makefile has the same for the folders of quick tests."""
 
 POOLED: Final = bool(os.environ.get("MIXDOWN_TEST_POOLED"))
 """Whether stores go through pgbouncer, in transaction mode (`make test-postgres POOLED=1`)."""
@@ -130,7 +137,8 @@ class Server:
         """The URL of a new database, `name`, with all that another has; nobody may be connected to that."""
         names = sql.Identifier(name), sql.Identifier(template)
         with self.connect() as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+            how = "STRATEGY file_copy" if connection.info.server_version >= 15_00_00 else ""  # else always so
+            connection.execute(sql.SQL(f"CREATE DATABASE {{}} TEMPLATE {{}} {how}").format(*names))
         return self.url(name) if self.pooled is None else self.pooled(name)
 
 
@@ -155,7 +163,7 @@ def postgres_server(settings: Mapping[str, str] | None = None) -> Iterator[Serve
         programs = postgres_folder()
     except MissingError as error:
         pytest.skip(str(error))
-    with tempfile.TemporaryDirectory(prefix="mixdown-pg-", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="mixdown-pg-", dir=_place()) as name:
         folder = Path(name)
         before = prefix(folder)
         data = str(folder / "data")
@@ -175,6 +183,12 @@ def postgres_server(settings: Mapping[str, str] | None = None) -> Iterator[Serve
             if bouncer is not None:
                 bouncer.kill()
             server.stop(signal.SIGQUIT)  # what it holds goes with its folder: it need not write it out
+
+
+def _place() -> Path:
+    """Where folders are made: the path of a socket there is short enough."""
+    in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
+    return MEMORY if in_memory else Path("/tmp")  # noqa: S108
 
 
 def _bouncer(server: Server) -> Bouncer:
