@@ -78,8 +78,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
             if item.nodeid.startswith(ALONE):
                 item.add_marker(pytest.mark.alone)
+        elif _is_of_the_cluster(item) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
     ranks = {module: rank for rank, module in enumerate(LONG)}
     items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(LONG)))
+
+
+def _is_of_the_cluster(item: pytest.Item) -> bool:
+    """Whether a test uses the one cluster, for which it waits until others have done."""
+    chosen = getattr(item, "callspec", None)
+    return "cluster" in getattr(item, "fixturenames", ()) or (
+        chosen is not None and "cluster" in chosen.params.values()
+    )
 
 
 @pytest.hookimpl(trylast=True)  # fixtures of the session have closed what they had open

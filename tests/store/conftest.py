@@ -64,11 +64,23 @@ def postgres_store(postgresql: Server) -> Iterator[PostgresStore]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    """The cluster of all tests of a process."""
+def left_empty() -> Iterator[None]:
+    """Nothing stays on the cluster: whoever goes on meanwhile makes its tables anew."""
+    yield
+    cluster = Cluster(URL)
+    with cluster.turn():
+        cluster.empty()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The cluster, which nobody else uses while the test runs."""
     if not CLUSTER:
         pytest.skip("MIXDOWN_TEST_CITUS_URL names no cluster")
-    return Cluster(URL)
+    request.getfixturevalue("left_empty")
+    cluster = Cluster(URL)
+    with cluster.turn():
+        yield cluster
 
 
 @pytest.fixture(params=(*TRIED, *CLUSTER))

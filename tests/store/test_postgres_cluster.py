@@ -6,25 +6,30 @@ Every statement that any test of stores sends is held to them too (`tests/confte
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
 import psycopg
 import pytest
+from psycopg.sql import SQL
 
 from mixdown.fold.loop import catch_up
-from mixdown.model.errors import LeaseLostError
+from mixdown.model.errors import LeaseLostError, StoreError
 from mixdown.model.expression import Context, parse
 from mixdown.store import event_upkeep
 from mixdown.store.chunk import FOR_PROFILES
 from mixdown.store.events import FIRST_MS, LAST_MS, EventsWrite, batch_of
 from mixdown.store.places import all_views, first_of
 from mixdown.store.postgres import PostgresStore, connection, open_postgres
+from mixdown.store.postgres.answers import WatchedConnection
 from mixdown.store.postgres.connection import Database
 from mixdown.store.postgres.events import PostgresEvents, WholeEvents
 from mixdown.store.postgres.fencing import lease_lost
 from mixdown.store.postgres.leases import FOLD, Leases
+from mixdown.store.postgres.pool import Connection
 from mixdown.store.protocols import Store
 from mixdown.store.selection import Selection
 from mixdown.store.shelves import FolderShelf
@@ -32,6 +37,7 @@ from tests.reads.support import NOON_MS, TOKEN, World, group, user
 from tests.store.cluster import CLUSTER
 from tests.store.coordinator import Coordinator
 from tests.store.postgres import Server
+from tests.store.support import append, appending, read_all, refusal
 
 PARTITIONS: Final = 3
 CONTEXT: Final = Context(NOON_MS // 1000)
@@ -253,44 +259,106 @@ def test_a_lost_lease_is_known_by_what_a_node_says_of_its_shard(postgresql: Serv
     assert lease_lost(psycopg.errors.NotNullViolation('of relation "chunks_7"'), 3) is None
 
 
-def test_nodes_of_a_cluster_are_told_the_limits_of_locks(
-    postgresql: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = postgresql.migrated()
-    own = Database(url)
+@pytest.fixture
+def as_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores take the server for the coordinator of a cluster."""
+    greeting = connection._GREETING.replace("current_setting('citus.version', true) IS NOT NULL", "true")
+    monkeypatch.setattr(connection, "_GREETING", greeting)
+
+
+ASKED: Final = (
+    "SELECT current_setting('citus.propagate_set_commands', true), current_setting('lock_timeout'),"
+    " current_setting('idle_in_transaction_session_timeout')"
+)
+
+
+def test_one_postgresql_is_no_cluster(postgresql: Server) -> None:
+    own = Database(postgresql.migrated())
     own.run("SELECT 1")
     assert not own.is_cluster
     own.close()
-    greeting = connection._GREETING.replace("current_setting('citus.version', true) IS NOT NULL", "true")
-    monkeypatch.setattr(connection, "_GREETING", greeting)
-    spread = Database(url)
-    asked = (
-        "SELECT current_setting('citus.propagate_set_commands', true), current_setting('lock_timeout'),"
-        " current_setting('idle_in_transaction_session_timeout')"
-    )
+
+
+@pytest.mark.usefixtures("as_a_cluster")
+def test_nodes_of_a_cluster_are_told_the_limits_of_locks(postgresql: Server) -> None:
+    spread = Database(postgresql.migrated())
     with spread.transaction() as cursor:
-        in_transaction = cursor.execute(asked.encode()).fetchone()
+        in_transaction = cursor.execute(ASKED.encode()).fetchone()
     with spread.pipeline() as piped:
-        in_pipeline = piped.execute(asked.encode()).fetchone()
-    assert in_transaction == in_pipeline == ("local", "5s", "10s")
+        in_pipeline = piped.execute(ASKED.encode()).fetchone()
+    of_one = spread.write(SQL(ASKED))
+    assert in_transaction == in_pipeline == of_one == ("local", "5s", "10s")
     assert spread.is_cluster
     spread.close()
 
 
-def test_on_a_cluster_no_backend_of_others_is_ended(
+@pytest.mark.usefixtures("as_a_cluster")
+def test_an_append_and_refusals_tell_nodes_the_limits_too(
     postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_postgres(postgresql.migrated(), role="fold", create=False)
-    ended: list[str] = []
-    monkeypatch.setattr(store.database, "rows", lambda statement, *_, **__: ended.append(statement))
-    leases = Leases(store.database, store.fences, FOLD, "one", partitions=1)
-    leases._end_stuck(0)
-    assert len(ended) == 1
-    store.database.is_cluster = True
-    leases._end_stuck(0)
-    assert len(ended) == 1
-    monkeypatch.undo()
+    written: list[str] = []
+    pipeline = store.database.pipeline
+
+    @contextmanager
+    def noted() -> Iterator[Connection]:
+        with pipeline() as piped:
+            written.append("transaction")
+            yield piped
+
+    monkeypatch.setattr(store.database, "pipeline", noted)
+    append(store.log, appending("a", refused=[refusal()]))
+    store.refusals.add([refusal()], NOON_MS)
+    assert len(written) == 2
+    assert read_all(store.log, 0) == ["a"]
     store.close()
+
+
+@pytest.mark.usefixtures("as_a_cluster")
+def test_each_setting_of_a_transaction_is_a_text_of_its_own(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coordinator sends the text that a setting came in to its nodes, as it is."""
+    sent: list[str] = []
+    execute = WatchedConnection.execute
+
+    def noted(self: WatchedConnection, query: Any, *rest: Any, **options: Any) -> Any:
+        sent.append(query if isinstance(query, str) else query.as_string())
+        return execute(self, query, *rest, **options)
+
+    spread = Database(postgresql.migrated())
+    spread.run("SELECT 1")
+    monkeypatch.setattr(WatchedConnection, "execute", noted)
+    for opened in (spread.transaction(), spread.pipeline()):
+        with opened as held:
+            held.execute("SELECT 2")
+    assert sum("SET LOCAL" in text for text in sent) == 6
+    assert not [text for text in sent if ";" in text]
+    spread.close()
+
+
+@pytest.mark.usefixtures("as_a_cluster")
+def test_whoever_is_silent_within_a_pipeline_is_ended_on_a_cluster_too(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the coordinator is a node itself, it takes an open pipeline for work, and ends nothing."""
+    url = postgresql.straight(postgresql.migrated())
+    stopped, other = (open_postgres(url, role="fold", create=False) for _ in range(2))
+    reading = open_postgres(url, role="worker", create=False)
+    leases = Leases(other.database, other.fences, FOLD, "one", partitions=1)
+    monkeypatch.setattr("mixdown.store.postgres.leases.SILENT_S", 0.2)
+    with pytest.raises(StoreError), stopped.database.pipeline() as held:  # noqa: PT012 - it is ended meanwhile
+        held.execute("SELECT 1 FROM mixdown.watermarks FOR UPDATE").fetchone()
+        with reading.database.pipeline() as asking:
+            asking.execute("SELECT 1").fetchone()
+            began = time.monotonic()
+            while leases.tend() != {0: 1}:
+                assert time.monotonic() - began < 60
+                time.sleep(0.05)
+            assert asking.execute("SELECT 2").fetchone() == (2,), "of others nothing is ended"
+        held.execute("SELECT 1").fetchone()
+    for store in (stopped, other, reading):
+        store.close()
 
 
 @pytest.fixture(params=["postgres", *CLUSTER])

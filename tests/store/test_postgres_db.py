@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,22 +15,57 @@ from mixdown.cli.root import root
 from mixdown.store.places import all_views, first_of
 from mixdown.store.postgres import open_postgres
 from mixdown.store.postgres.connection import Database
-from mixdown.store.postgres.distributing import distribute
-from mixdown.store.postgres.migrating import migrations
+from mixdown.store.postgres.distributing import distribute, moves
+from mixdown.store.postgres.migrating import migrate, migrations
 from mixdown.store.postgres.tables import DISTRIBUTED, PLAIN
 from tests.store.cluster import Cluster
 from tests.store.postgres import Server
 from tests.store.support import append, appending, read_all, refusal
 
-# What a cluster's extension has: here it notes what it is asked for, and does nothing.
+# What a cluster's extension has: here it notes what it is asked for, and does nothing. It places shards as
+# Citus does: by the hash of the partition, one node after the other.
 STANDING_IN = """
 CREATE TABLE public.pg_dist_partition (logicalrelid regclass, partmethod char, colocated text, shards int);
+CREATE TABLE public.pg_dist_node (
+    nodeid int, nodename text, nodeport int DEFAULT 5432, groupid int GENERATED ALWAYS AS (nodeid) STORED,
+    isactive boolean DEFAULT true, shouldhaveshards boolean DEFAULT true, noderole text DEFAULT 'primary'
+);
+INSERT INTO public.pg_dist_node (nodeid, nodename) VALUES %(nodes)s;
+CREATE TABLE public.pg_dist_shard (logicalrelid regclass, shardid bigint);
+CREATE TABLE public.pg_dist_placement (shardid bigint, groupid int);
+CREATE TABLE public.moved (shardid bigint, beside bigint);
 CREATE FUNCTION public.create_distributed_table(
     its regclass, by text, colocate_with text DEFAULT 'default', shard_count int DEFAULT NULL
-) RETURNS void LANGUAGE sql AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    nodes int := (SELECT count(*) FROM public.pg_dist_node);
+BEGIN
     INSERT INTO public.pg_dist_partition
         SELECT its, 'h', colocate_with, shard_count
-        FROM pg_attribute WHERE attrelid = its AND attname = by
+        FROM pg_attribute WHERE attrelid = its AND attname = by;
+    INSERT INTO public.pg_dist_shard SELECT its, place FROM generate_series(0, shard_count - 1) AS place;
+    INSERT INTO public.pg_dist_placement
+        SELECT place, 1 + place %% nodes FROM generate_series(0, shard_count - 1) AS place;
+END
+$$;
+CREATE FUNCTION public.get_shard_id_for_distribution_column(its regclass, value int) RETURNS bigint
+LANGUAGE sql AS $$
+    SELECT (hashint4(value)::bigint + 2147483648) / (4294967296 / shards)
+    FROM public.pg_dist_partition WHERE logicalrelid = its
+$$;
+CREATE FUNCTION public.citus_move_shard_placement(
+    shard bigint, source text, source_port int, target text, target_port int, shard_transfer_mode text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE public.pg_dist_placement AS p SET groupid = t.groupid
+    FROM public.pg_dist_node AS s, public.pg_dist_node AS t
+    WHERE p.shardid = shard AND p.groupid = s.groupid AND s.nodename = source AND t.nodename = target
+    AND shard_transfer_mode = 'block_writes' AND %(can_move)s;
+    IF NOT FOUND THEN
+        RAISE 'this shard cannot be moved';
+    END IF;
+    INSERT INTO public.moved SELECT shard, count(*) FROM public.pg_dist_partition;
+END
 $$;
 """
 
@@ -55,15 +93,23 @@ def test_one_postgresql_has_nothing_to_spread(postgresql: Server) -> None:
     assert "mixdown db migrate" in done.stderr
 
 
+def standing_in(
+    url: str, monkeypatch: pytest.MonkeyPatch, *, nodes: str = "a", can_move: bool = True
+) -> None:
+    """Have a database say that it is a cluster, whose nodes have these letters for names."""
+    listed = ", ".join(f"({number}, '{name}')" for number, name in enumerate(nodes, 1))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute((STANDING_IN % {"nodes": listed, "can_move": can_move}).encode())
+    monkeypatch.setattr("mixdown.store.postgres.distributing._EXTENSION", "SELECT '13'")
+
+
 def test_distribute_asks_for_each_table_of_partitions_once_and_beside_the_first(
     postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = postgresql.migrated(partitions=3)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(STANDING_IN)
-    monkeypatch.setattr("mixdown.store.postgres.distributing._EXTENSION", "SELECT '13'")
+    standing_in(url, monkeypatch)
     done = run(url, "distribute", "--json")
-    assert json.loads(done.stdout) == {"distributed": list(DISTRIBUTED)}
+    assert json.loads(done.stdout) == {"distributed": list(DISTRIBUTED), "nodes": {"a:5432": 3}}
     database = Database(url)
     asked = database.rows("SELECT logicalrelid::text, colocated, shards FROM pg_dist_partition")
     first, *rest = DISTRIBUTED
@@ -77,21 +123,116 @@ def test_distribute_asks_for_each_table_of_partitions_once_and_beside_the_first(
     database.close()
 
 
+def test_tables_of_the_same_name_that_are_of_others_are_not_ours(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.migrated()
+    standing_in(url, monkeypatch)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for table in ("heads", "profiles"):
+            connection.execute(f"CREATE TABLE public.{table} (partition int)".encode())
+            connection.execute(f"SELECT create_distributed_table('public.{table}', 'partition')".encode())
+    database = Database(url)
+    assert distribute(database) == list(DISTRIBUTED)
+    database.close()
+
+
+def test_each_node_gets_as_many_partitions_as_the_others(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.migrated(partitions=64)
+    standing_in(url, monkeypatch, nodes="abcd")
+    done = run(url, "distribute")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.splitlines()[:4] == [f"{name}:5432: 16 partitions" for name in "abcd"]
+    with psycopg.connect(url) as connection:
+        moved = connection.execute("SELECT beside FROM moved").fetchall()
+    assert moved, "as they come, one node has 25 and another 9"
+    assert set(moved) == {(1,)}, "before there are other tables, of which each shard would have to move along"
+
+
+def test_where_shards_cannot_be_moved_tables_are_spread_all_the_same(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.migrated(partitions=64)
+    standing_in(url, monkeypatch, nodes="abcd", can_move=False)
+    done = run(url, "distribute", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["distributed"] == list(DISTRIBUTED)
+    assert "unequal numbers of partitions" in done.stderr
+    assert json.loads(done.stdout)["nodes"] == {"a:5432": 25, "b:5432": 9, "c:5432": 14, "d:5432": 16}
+
+
+@pytest.mark.parametrize(
+    ("held", "at", "nodes", "loads"),
+    [
+        ({1: 1, 2: 1, 3: 1}, {1: 7, 2: 8, 3: 9}, [7, 8, 9], [1, 1, 1]),
+        ({1: 3, 2: 1}, {1: 7, 2: 8, 3: 8}, [7, 8], [1, 3]),
+        ({1: 5}, {1: 7, 2: 8}, [7, 8], [0, 5]),
+        ({1: 2, 2: 2, 3: 2}, {1: 7, 2: 7, 3: 7}, [7, 8, 9], [2, 2, 2]),
+        ({1: 3, 2: 3, 3: 1, 4: 1}, {1: 7, 2: 7, 3: 7, 4: 8}, [7, 8], [4, 4]),
+        (dict.fromkeys(range(32), 1), dict.fromkeys(range(32), 1), [1, 2, 3, 4, 5], [6, 6, 6, 7, 7]),
+    ],
+)
+def test_shards_are_moved_until_no_node_has_much_more_than_another(
+    held: dict[int, int], at: dict[int, int], nodes: list[int], loads: list[int]
+) -> None:
+    after = dict(at)
+    for shard, source, target in moves(held, at, nodes):
+        assert after[shard] == source != target
+        after[shard] = target
+    load = dict.fromkeys(nodes, 0)
+    for shard, node in after.items():
+        load[node] += held.get(shard, 0)
+    assert sorted(load.values()) == loads
+
+
 def test_a_cluster_that_has_had_a_test_is_empty_for_the_next(
     postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = postgresql.empty()
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(STANDING_IN)
-    monkeypatch.setattr("mixdown.store.postgres.distributing._EXTENSION", "SELECT '13'")
-    cluster = Cluster(url)
+    url = postgresql.straight(postgresql.empty())
+    standing_in(url, monkeypatch)
+    made = []
+
+    def noted(database: Database, **options: Any) -> None:
+        made.append(migrate(database, **options))
+
+    monkeypatch.setattr("tests.store.cluster.migrate", noted)
     for partitions in (2, 2, 1):
-        store = open_postgres(cluster.emptied(partitions), role="fold", create=False)
-        assert [view.log.head() for view in all_views(store)] == [first_of(n) for n in range(partitions)]
-        assert store.catalog.projects() == []
-        append(store.partition(partitions - 1).log, appending("a", refused=[refusal()]))
-        store.catalog.create_project("one", token="t", secret_hash=b"", id_merge="simplified", now_ms=1)
-        store.close()
+        cluster = Cluster(url)  # each test has its own, and any process may have made the tables
+        with cluster.turn():
+            store = open_postgres(cluster.emptied(partitions), role="fold", create=False)
+            assert [view.log.head() for view in all_views(store)] == [first_of(n) for n in range(partitions)]
+            assert store.catalog.projects() == []
+            append(store.partition(partitions - 1).log, appending("a", refused=[refusal()]))
+            store.catalog.create_project("one", token="t", secret_hash=b"", id_merge="simplified", now_ms=1)
+            store.close()
+    assert len(made) == 2, "what is of this version, with so many partitions, is emptied and not made anew"
+    Cluster(url).empty()
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT to_regnamespace('mixdown')").fetchone() == (None,)
+
+
+def test_a_test_on_the_cluster_waits_for_that_of_another_process(postgresql: Server) -> None:
+    url = postgresql.straight(postgresql.empty())
+    order = []
+    with ThreadPoolExecutor(1) as executor:
+
+        def another() -> None:
+            with Cluster(url).turn():
+                order.append("another")
+
+        with Cluster(url).turn():
+            waiting = executor.submit(another)
+            waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            began = time.monotonic()
+            with psycopg.connect(url, autocommit=True) as connection:
+                while connection.execute(waits).fetchone() == (0,):
+                    assert time.monotonic() - began < 60
+                    time.sleep(0.02)
+            order.append("one")
+        waiting.result(60)
+    assert order == ["one", "another"]
 
 
 def test_a_cluster_keeps_a_log_and_refusals(cluster: Cluster) -> None:

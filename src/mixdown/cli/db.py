@@ -126,20 +126,25 @@ def migrate(*, database_url: str, database_password_file: str, partitions: int, 
 def distribute(*, database_url: str, database_password_file: str, shards: int | None, as_json: bool) -> None:
     """Spread the tables of partitions over the nodes of a Citus cluster.
 
-    The database is that of the cluster's coordinator, migrated. Rows that are there move along. Given again,
-    after an update say, it spreads what is new. With --json: {"distributed": [TABLE, …]}.
+    The database is that of the cluster's coordinator, migrated. Rows that are there move along, so let no
+    server run meanwhile. Each node gets as many partitions as the others. Given again, after an update say,
+    it spreads what is new. With --json: {"distributed": [TABLE, …], "nodes": {"HOST:PORT": PARTITIONS, …}}.
 
     \b
     Examples:
       mixdown db distribute --database-url postgresql://mixdown@coordinator.example.com/mixdown
     """
     from mixdown.store.postgres.distributing import distribute as spread
+    from mixdown.store.postgres.distributing import partitions_on_nodes
 
     with _opened(database_url, database_password_file) as database:
-        taken = spread(database, shards=shards)
+        taken = spread(database, shards=shards, warn=note)
+        nodes = partitions_on_nodes(database)
         if as_json:
-            emit({"distributed": taken})
+            emit({"distributed": taken, "nodes": nodes})
             return
         for table in taken:
             click.echo(table)
+        for name, partitions in nodes.items():
+            note(f"{name}: {partitions} partitions")
         note(f"{database.what}: {len(taken)} tables distributed" if taken else "nothing to do")

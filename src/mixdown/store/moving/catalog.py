@@ -233,8 +233,9 @@ def _refusals(log: apsw.Connection, cursor: Cursor, count: int) -> int:
 
     What the folder's fold could not apply stands in both; the folder's are those that count.
     """
-    cursor.execute("DELETE FROM mixdown.refusals")
-    cursor.execute("DELETE FROM mixdown.refusal_counts")
+    each = [(partition,) for partition in range(count)]
+    cursor.executemany("DELETE FROM mixdown.refusals WHERE partition = %s", each)
+    cursor.executemany("DELETE FROM mixdown.refusal_counts WHERE partition = %s", each)
     newest = sqlite.value(log, "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'refusals'")
     found = log.execute(
         (
@@ -252,18 +253,18 @@ def _refusals(log: apsw.Connection, cursor: Cursor, count: int) -> int:
             [_refusal(row, partition_for(count, row[1])) for row in lot],
         )
         rows += len(lot)
-    cursor.execute(
+    cursor.executemany(
         (
             "INSERT INTO mixdown.refusal_counts (partition, project, records, size_bytes)"
             " SELECT partition, project, count(*), sum(size_bytes) FROM mixdown.refusals"
-            " GROUP BY partition, project"
+            " WHERE partition = %s GROUP BY partition, project"
         ),
+        each,
     )
-    for partition in range(count):
-        cursor.execute(
-            "UPDATE mixdown.heads SET newest_refusal = greatest(newest_refusal, %s) WHERE partition = %s",
-            (first_of(partition) + newest, partition),
-        )
+    cursor.executemany(
+        "UPDATE mixdown.heads SET newest_refusal = greatest(newest_refusal, %s) WHERE partition = %s",
+        [(first_of(partition) + newest, partition) for partition in range(count)],
+    )
     return rows
 
 

@@ -285,15 +285,23 @@ def sum_up(source: apsw.Connection, steps: Steps, homes: Sequence[int]) -> None:
     since_ms, broken = sqlite.rows(source, "SELECT since_ms, broken FROM history_reach")[0]
     with steps.writing("summed_up", [], len(segments), done=True) as cursor:
         copy_rows(cursor, "group_keys", "project_id, group_key, data_group_id", groups)
-        for segment, state, first, last, first_ms, last_ms, size, value_bytes in segments:
-            # each partition that has blocks of it: what they take, and their share of the values
-            cursor.execute(
-                "INSERT INTO mixdown.history_segments (partition, segment, state, first_position,"
-                " last_position, first_ms, last_ms, bytes, value_bytes)"
-                " SELECT partition, segment, %s, %s, %s, %s, %s, sum(octet_length(data)),"
-                " (sum(octet_length(data)) * %s::numeric / greatest(%s, 1))::bigint"
-                " FROM mixdown.history_blocks WHERE segment = %s GROUP BY partition, segment",
-                (state, first, last, first_ms, last_ms, value_bytes, size, segment),
-            )
-        reach = [(home, since_ms, bool(broken)) for home in sorted(set(homes))]
-        copy_rows(cursor, "history_reach", "partition, since_ms, broken", reach)
+        own = sorted(set(homes))
+        # each partition that has blocks of one: what they take, and their share of the values
+        cursor.executemany(
+            "INSERT INTO mixdown.history_segments (partition, segment, state, first_position,"
+            " last_position, first_ms, last_ms, bytes, value_bytes)"
+            " SELECT partition, segment, %s, %s, %s, %s, %s, sum(octet_length(data)),"
+            " (sum(octet_length(data)) * %s::numeric / greatest(%s, 1))::bigint"
+            " FROM mixdown.history_blocks WHERE partition = %s AND segment = %s GROUP BY partition, segment",
+            [
+                (state, first, last, first_ms, last_ms, value_bytes, size, home, segment)
+                for segment, state, first, last, first_ms, last_ms, size, value_bytes in segments
+                for home in own
+            ],
+        )
+        copy_rows(
+            cursor,
+            "history_reach",
+            "partition, since_ms, broken",
+            [(home, since_ms, bool(broken)) for home in own],
+        )

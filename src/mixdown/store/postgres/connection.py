@@ -94,7 +94,7 @@ class Database:
         """
         with self.connection() as connection:
             opening = [_BEGIN_READING] if read_only else [_BEGIN, *self._held_briefly()]
-            connection.execute(sql.SQL(";").join((*opening, *self._settings())))
+            self._open(connection, [*opening, *self._settings()])
             try:
                 with connection.cursor() as cursor:
                     yield cursor
@@ -140,6 +140,18 @@ class Database:
         """The same of a statement without a result: how many rows it touched."""
         return self._executed(statement, parameters).rowcount
 
+    def write(self, statement: Statement, parameters: Parameters = ()) -> Row | None:
+        """`row` of a statement that calls a function of the schema which writes rows of a partition.
+
+        Such a function says itself how long it waits for a lock. The nodes of a cluster do not hear that, so
+        there they are told: in a transaction of several statements, and one round trip all the same.
+        """
+        if not self.is_cluster:
+            return self.row(statement, parameters)
+        with self.pipeline() as connection:
+            found = connection.execute(statement, parameters)
+        return found.fetchone()
+
     def stream(
         self,
         statement: Statement,
@@ -174,6 +186,16 @@ class Database:
     def close(self) -> None:
         """Close all connections. What is asked for later raises `StoreError`."""
         self._pool.close()
+
+    def _open(self, connection: Connection, opening: Sequence[sql.SQL | sql.Composed]) -> None:
+        """Begin a transaction, in one round trip."""
+        if not self.is_cluster:
+            connection.execute(sql.SQL(";").join(opening))
+            return
+        # a coordinator passes on the whole text that a setting stands in: with a BEGIN, its nodes begin anew
+        with connection.pipeline():
+            for statement in opening:
+                connection.execute(statement)
 
     def _executed(self, statement: Statement, parameters: Parameters, *, binary: bool = False) -> Cursor:
         with self.connection() as connection:

@@ -73,6 +73,17 @@ _END_STUCK: Final = """
     WHERE w.partition = %(partition)s AND w.kind = %(kind)s
     AND a.wait_event = 'ClientRead' AND a.query_start < clock_timestamp() - %(stuck)s * interval '1 second'
 """
+# On a cluster the rows are in shards, and whose a lock on one is can be asked of nobody. Where the
+# coordinator has shards itself, nothing but this ends a process of ours that is silent in the middle of a
+# transaction, for longer than one that is alive takes between two messages.
+SILENT_S: Final = 30.0
+_END_SILENT: Final = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+    AND application_name IN ('mixdown fold', 'mixdown events') AND xact_start IS NOT NULL
+    AND state = 'active' AND wait_event = 'ClientRead'
+    AND query_start < clock_timestamp() - %(silent)s * interval '1 second'
+"""
 
 
 class Fences:
@@ -195,11 +206,11 @@ class Leases:
     def _end_stuck(self, partition: int) -> None:
         """End a transaction that holds a partition's fence and whose process is silent: it was stopped.
 
-        It had lost its lease, so nothing of it counts. On a cluster its nodes hold the fences, and what is
-        asked here would be told of others: there the nodes themselves end what is silent (`IDLE_LIMIT_MS`).
+        It had lost its lease, so nothing of it counts. On a cluster the nodes themselves end what is silent
+        (`IDLE_LIMIT_MS`), but for a coordinator that is one of them.
         """
-        if self._database.is_cluster:
-            return
         with suppress(StoreError):
-            asked = {"partition": partition, "kind": self._kind, "stuck": STUCK_S}
-            self._database.rows(_END_STUCK, asked)
+            if self._database.is_cluster:
+                self._database.rows(_END_SILENT, {"silent": SILENT_S})
+                return
+            self._database.rows(_END_STUCK, {"partition": partition, "kind": self._kind, "stuck": STUCK_S})

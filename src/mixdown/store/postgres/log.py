@@ -75,7 +75,7 @@ class PostgresTurn:
     def append(self, appends: Sequence[Append], now_ms: int) -> Appended:
         """Append all in one round trip. Raises `PartedError` where `parted` tells another place now."""
         asked = self._asked(appends, now_ms)
-        return self._appended(self._log.database.row(APPEND, asked), asked[1])
+        return self._appended(self._log.database.write(APPEND, asked), asked[1])
 
     def append_in(self, cursor: Cursor, appends: Sequence[Append], now_ms: int) -> Appended:
         """The same within a transaction of the caller's, with whose end it counts."""

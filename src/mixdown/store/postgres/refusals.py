@@ -174,7 +174,7 @@ class PostgresRefusals:
         number = self._number()
         refused = refused_json(refusals)
         if refused is not None:
-            self._database.row(_KEEP, (number, now_ms, refused))
+            self._database.write(_KEEP, (number, now_ms, refused))
 
     def _number(self) -> int:
         """The partition, where it is of one."""
