@@ -220,12 +220,14 @@ def check_retention(world: Kept, draw: Callable[[Any], Any]) -> None:
         "unbounded": draw(st.booleans()),
     }
     on = draw(st.sampled_from([None, parse('properties["v"]')]))
+    limit = draw(st.sampled_from([1, 2, 255]))
     query = RetentionQuery(
         project=PROJECT,
         born=selector(asked[0]),
         returning=selector(asked[1]),
         buckets=buckets,
         on=on,
+        limit=limit,
         group_key=group_key,
         **told,
     )
@@ -236,9 +238,17 @@ def check_retention(world: Kept, draw: Callable[[Any], Any]) -> None:
     assert {place: (row.first, row.counts) for place, row in rows.items()} == expected
     labels = {label for each in events for label in each.labels} if on is not None else set()
     by_label = {label: journeys.retention(events, place=place, label=label, **told) for label in labels}
+    back = {label: returned(events, place=place, label=label, **told) for label in labels}
+    wanted = sorted((label for label in labels if back[label]), key=lambda label: (-back[label], label))
     for at, row in rows.items():
-        counted = {label: counts for label, counts in row.segments.items() if any(counts)}
-        assert counted == {label: told[at][1] for label, told in by_label.items() if any(told[at][1])}
+        assert row.segments == {label: by_label[label][at][1] for label in wanted[:limit]}
+        assert list(row.segments) == wanted[:limit]
+
+
+def returned(events: Sequence[Seen], **told: Any) -> int:
+    """How many returned at all."""
+    each = (journeys.retention(own, **told) for own in journeys.by_person(events).values())
+    return sum(any(any(counts) for _, counts in found.values()) for found in each)
 
 
 def check_addiction(world: Kept, draw: Callable[[Any], Any]) -> None:
@@ -247,18 +257,24 @@ def check_addiction(world: Kept, draw: Callable[[Any], Any]) -> None:
     unit, part = draw(st.sampled_from(["day", "week", "month"])), draw(st.sampled_from(["hour", "day"]))
     span = span_of_days(FIRST, FIRST + timedelta(days=draw(st.integers(0, 4))), zone)
     on = draw(st.sampled_from([None, parse('properties["v"]')]))
+    limit = draw(st.sampled_from([1, 2, 255]))
     query = AddictionQuery(
         project=PROJECT,
         selector=selector(choice),
         buckets=Buckets(unit, span, zone),
         part=part,
         on=on,
+        limit=limit,
         group_key=group_key,
     )
     found = addiction(world.reads, query, now_ms=MIDNIGHT_MS)
     events = [each for each in seen(world, [choice], group_key) if span.since_ms <= each.time < span.until_ms]
-    labels = {label for each in events for label in each.labels} if on is not None else set()
-    assert set(found.segments) == labels
+    people: dict[str, set[str]] = {}
+    for each in events if on is not None else ():
+        for value in each.labels:
+            people.setdefault(value, set()).add(each.who)
+    labels = sorted(people, key=lambda value: (-len(people[value]), value))[:limit]
+    assert list(found.segments) == labels
     for label in (None, *labels):
         expected = journeys.addiction(events, unit=unit, part=part, zone=zone, label=label)
         told = found.overall if label is None else found.segments[label]
@@ -268,6 +284,39 @@ def check_addiction(world: Kept, draw: Callable[[Any], Any]) -> None:
                 sum(times >= least for times in there.values()) for least in range(1, len(counts) + 1)
             ]
         assert {key for key, counts in told.items() if counts[0]} == {str(start) for start in expected}
+
+
+CLOCKS = (
+    ("Europe/Berlin", date(2026, 3, 29)),  # from 2:00 to 3:00
+    ("Europe/Berlin", date(2026, 10, 25)),  # from 3:00 to 2:00, an hour that comes twice
+    ("America/Havana", date(2026, 11, 1)),  # from 1:00 to midnight
+    ("Australia/Lord_Howe", date(2026, 4, 5)),  # by half an hour
+)
+
+
+@pytest.mark.parametrize(("name", "day"), CLOCKS)
+@pytest.mark.parametrize("unit", ["day", "week"])
+def test_an_hour_that_comes_twice_counts_once(name: str, day: date, unit: str) -> None:
+    zone = ZoneInfo(name)
+    span = span_of_days(day, day, zone)
+    halves = range(span.since_ms, span.until_ms, HOUR_MS // 2)
+    events = [
+        Stored(at, MIDNIGHT_MS, "a", ms, ["ann", "bob"][at % 2], f"own{at}", {})
+        for at, ms in enumerate(each for half in halves for each in (half, half + 1))
+    ]
+    with kept(events, [], []) as world:
+        query = AddictionQuery(
+            project=PROJECT,
+            selector=selector(("a", "")),
+            buckets=Buckets(unit, span, zone),
+            part="hour",
+        )
+        (counts,) = addiction(world.reads, query, now_ms=MIDNIGHT_MS).overall.values()
+        all_seen = seen(world, [("a", "")], "")
+    ((_, there),) = journeys.addiction(all_seen, unit=unit, part="hour", zone=zone).items()
+    assert set(there) == {"ann", "bob"}
+    size = 24 if unit == "day" else 7 * 24
+    assert counts == [sum(times >= least for times in there.values()) for least in range(1, size + 1)]
 
 
 CHECKS = {"funnel": check_funnel, "retention": check_retention, "addiction": check_addiction}

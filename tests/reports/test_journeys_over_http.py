@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from tests.reads.support import (
@@ -256,6 +257,12 @@ def test_retention_answers_in_mixpanels_shape(asked_world: World) -> None:
     }
 
 
+def test_intervals_may_be_longer_than_there_is_time(asked_world: World) -> None:
+    asked = {**DAYS, "born_event": "visit", "event": "buy", "unit": "month", "interval": 50_000}
+    answer = good(asked_world.get("/api/query/retention", params={**asked, "interval_count": 366}))
+    assert answer == {"2026-01-01": {"first": 3, "counts": [3] + [0] * 366}}
+
+
 def test_without_an_event_any_is_a_return(asked_world: World) -> None:
     asked = {**DAYS, "born_event": "visit"}
     answer = good(asked_world.get("/api/query/retention", params=asked))
@@ -401,6 +408,48 @@ def test_a_report_is_saved_shown_changed_and_deleted(plain_world: World) -> None
 
 
 @pytest.mark.parametrize(
+    ("kind", "sent", "kept"),
+    [
+        (
+            "segmentation",
+            {
+                "event": "a",
+                "on": 7,
+                "limit": " 5",
+                "interval": "2",
+                "unit": " week ",
+                "days": "9",
+                "where": True,
+            },
+            {"event": "a", "on": "7", "limit": 5, "interval": 2, "unit": "week", "days": 9, "where": "true"},
+        ),
+        (
+            "retention",
+            {"born_event": "a", "interval_count": "3", "unbounded_retention": "True", "event": " "},
+            {"born_event": "a", "interval_count": 3, "unbounded_retention": True},
+        ),
+        (
+            "retention",
+            {"born_event": "a", "unbounded_retention": 0},
+            {"born_event": "a", "unbounded_retention": False},
+        ),
+        (
+            "funnels",
+            {"steps": ["a"], "length": "7", "length_unit": "", "chart": "bars"},
+            {"steps": [{"event": "a"}], "length": 7, "chart": "bars"},
+        ),
+    ],
+)
+def test_a_definition_is_kept_in_the_types_of_its_parameters(
+    plain_world: World, kind: str, sent: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    made = good(save(plain_world, kind=kind, definition=sent))["results"]
+    assert made["definition"] == kept
+    assert plain_world.store.reports.listing(plain_world.project.id)[0].definition == orjson.dumps(kept)
+    assert good(plain_world.get(REPORTS, params={"id": made["id"]}))["results"] == made
+
+
+@pytest.mark.parametrize(
     ("given", "text"),
     [
         ({"name": " "}, "name, must be 1 to 255"),
@@ -411,6 +460,18 @@ def test_a_report_is_saved_shown_changed_and_deleted(plain_world: World) -> None
         ({"definition": {"steps": ["a"], "length": [1]}}, "definition, length must be a text"),
         ({"definition": {"steps": ["a"], "length": 91}}, "length, a funnel takes at most 90 days"),
         ({"definition": {"steps": ["a"], "days": 0}}, "definition, days must be an integer"),
+        ({"definition": {"steps": ["a"], "days": True}}, "definition, days must be an integer"),
+        ({"definition": {"steps": ["a"], "limit": "many"}}, "limit, must be an integer"),
+        ({"definition": {"steps": ["a"], "limit": True}}, "limit, must be an integer"),
+        ({"definition": {"steps": ["a"], "interval": -1}}, "interval, must be an integer"),
+        (
+            {"kind": "segmentation", "definition": {"event": "a", "chart": "pie"}},
+            "definition, chart must be one of",
+        ),
+        (
+            {"kind": "retention", "definition": {"born_event": "a", "unbounded_retention": "perhaps"}},
+            "must be true or false",
+        ),
         ({"definition": {"steps": [{"event": "a", "where": "("}]}}, "steps, where of step 1"),
         ({"kind": "retention", "definition": {"event": "a"}}, "born_event, missing"),
         ({"kind": "segmentation", "definition": {}}, "event, missing"),

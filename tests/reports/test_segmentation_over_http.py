@@ -122,6 +122,8 @@ def test_an_event_is_counted_as_asked(world: World, query: str, found: dict[str,
         ("from_date=&to_date=&interval=2", ["2026-01-14", "2026-01-15"]),
         ("from_date=&to_date=&interval=2&unit=month", ["2025-12-01", "2026-01-01"]),
         ("from_date=&to_date=2026-01-10&interval=1", ["2026-01-10"]),
+        ("from_date=2026-01-10&to_date=&interval=3", ["2026-01-10", "2026-01-13"]),
+        ("from_date=2026-01-20&to_date=&interval=3", ["2026-01-20"]),
     ],
 )
 def test_time_is_cut_as_asked(world: World, query: str, keys: list[str]) -> None:
@@ -148,6 +150,10 @@ def test_a_number_is_summed_and_averaged(world: World) -> None:
     }
     assert of(world, 'on=number(properties["n"])', "segmentation/sum")["results"]["2026-01-15"] == 5
     assert of(world, "on=n&unit=month", "segmentation/average")["results"] == {"2026-01-01": 1}
+    for path in ("segmentation/sum", "segmentation/average"):  # figures of events, whoever is counted
+        asked = 'on=n&where=defined(properties["company"])'
+        groups = of(world, f"{asked}&type=unique&data_group_id=company", path)
+        assert groups["results"] == of(world, asked, path)["results"] != {}
     halves = of(world, 'on=n&where=properties["n"] != "2"', "segmentation/average")
     assert halves["results"] == {"2026-01-14": 0, "2026-01-15": 1.5}
 

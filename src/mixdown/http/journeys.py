@@ -51,6 +51,7 @@ DAYS_LIMIT: Final = 36_500
 DEFAULT_DAYS: Final = 30
 RETENTION_TYPES: Final = ("birth", "compounded")
 OVERALL: Final = "$overall"
+_STEPS: Final = "steps"
 NO_FUNNEL: Final = "funnel_id, missing: name the funnel"
 NO_BORN: Final = "born_event, missing: name the event that everybody begins with"
 FLOWS: Final = "query_type, flows are not built: give the steps of a funnel as `steps`"
@@ -160,12 +161,12 @@ def funnel_view(query: FunnelQuery, found: FunnelFigures) -> dict[str, Any]:
     for place, key in enumerate(found.keys):
         steps = _steps_view(query.steps, found.overall[place])
         if query.on is None:
-            data[key] = {"steps": steps, "analysis": _analysis_view(steps)}
+            data[key] = {_STEPS: steps, "analysis": _analysis_view(steps)}
             continue
         data[key] = {OVERALL: steps}
         for label, reached in found.segments.items():
-            # a value of that name must not hide what all are together
-            name = label if label != OVERALL else f'"{OVERALL}"'
+            # a value must neither hide what all are together nor look like it
+            name = f'"{label}"' if label in (OVERALL, _STEPS) else label
             data[key][name] = _steps_view(query.steps, reached[place])
     return {"meta": {"dates": found.keys}, "data": data}
 

@@ -247,7 +247,10 @@ def _addiction(prefix: str, suffix: str, bookmark: Mapping[str, Any]) -> Operati
 
 def _insights(prefix: str, suffix: str) -> dict[str, Operation]:
     path = f"{prefix}/insights"
-    told = "A saved report of any kind, as Mixpanel's Insights have it; one that is not saved is refused."
+    told = (
+        "A saved report of any kind, as Mixpanel's Insights have it: `headers` say what `series` holds, and "
+        "by what it tells values apart. One that is not saved is refused."
+    )
     bookmark = parameter("bookmark_id", "The saved report.", _ID) | {"required": True, "example": 1}
     answer = content(ref("InsightsAnswer"), _INSIGHTS)
     posted = report(f"postInsights{suffix}", path, "Answer a saved report", told, answer, (ENCODING,))

@@ -24,7 +24,7 @@ from mixdown.http.reading import BEHIND_HEADER, begin_read, in_report_thread, js
 from mixdown.http.services import Services
 from mixdown.model.expression import Expression
 from mixdown.model.lookup import Tables
-from mixdown.query.events.buckets import BUCKETS_LIMIT, UNITS, Buckets, span_of_days
+from mixdown.query.events.buckets import BUCKETS_LIMIT, UNITS, Buckets, span_of_days, today
 from mixdown.query.events.figures import Series
 from mixdown.query.reports.rows import segment_by
 from mixdown.store.chunk import FOR_ALL
@@ -88,11 +88,13 @@ def on_of(parameters: Parameters, tables: Tables) -> Expression | None:
 def report_buckets(asked: Asked, *, units: tuple[str, ...] = UNITS) -> Buckets:
     """The days of a report in buckets: of a unit, or of so many as `interval` says, from the first day on.
 
-    Without days `interval` says how many units there are, the current one being the last.
+    Without a first day `interval` says how many units there are, the current one being the last; without a
+    last one they go on until today.
     """
     days = date_range(asked.parameters, required=not asked.parameters.given("interval"))
-    if days.first is None or days.last is None:
+    if days.first is None:
         return buckets_of(asked)
     unit = one_of(asked.parameters, "unit", units, "day")
     every = asked.parameters.integer("interval", 1, low=1, high=BUCKETS_LIMIT)
-    return Buckets(unit, span_of_days(days.first, days.last, asked.zone), asked.zone, every)
+    last = days.last or max(days.first, today(asked.now_ms, asked.zone))
+    return Buckets(unit, span_of_days(days.first, last, asked.zone), asked.zone, every)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mixdown.http import journeys
+from mixdown.http.date_ranges import date_range
 from mixdown.http.events import Asked
 from mixdown.http.journeys import ID_LIMIT, over_saved
 from mixdown.http.own import PREFIX
@@ -41,6 +42,7 @@ from mixdown.query.reports.saved import (
     new_report,
     report_view,
 )
+from mixdown.query.reports.tables import STEP_FIGURES
 from mixdown.store.protocols import Project
 from mixdown.store.reports import SavedReport
 from mixdown.store.zones import zone_of
@@ -233,12 +235,14 @@ def _insights(asked: Asked, tables: Tables) -> dict[str, Any]:
     asked = over_saved(asked, report)
     answer = answer_of(report.kind, asked, tables)
     headers, series = _INSIGHTS[report.kind](asked, report, answer)
-    days = [asked.parameters.text(name) for name in ("from_date", "to_date")]
+    days = date_range(asked.parameters)
+    assert days.first is not None
+    assert days.last is not None
     return {
         "computed_at": computed_at(asked.now_ms),
         "date_range": {
-            "from_date": _moment(asked, date.fromisoformat(days[0])),
-            "to_date": _moment(asked, date.fromisoformat(days[1]), last=True),
+            "from_date": _moment(asked, days.first),
+            "to_date": _moment(asked, days.last, last=True),
         },
         "headers": headers,
         "series": series,
@@ -247,6 +251,8 @@ def _insights(asked: Asked, tables: Tables) -> dict[str, Any]:
 
 
 _Shaped = tuple[list[str], dict[str, Any]]
+_ALL: Final = "all"
+"""Everybody, beside the values of a step of a funnel, as Mixpanel's Insights call it."""
 
 
 def _moment(asked: Asked, day: date, *, last: bool = False) -> str:
@@ -266,35 +272,65 @@ def _segmentation_view(asked: Asked, report: SavedReport, found: Series | dict[s
     if not isinstance(found, Series):  # a figure for each key: a sum or an average
         told = {_key(asked, key): figure for key, figure in found["results"].items()}
         return ["$event"], {asked.parameters.text("event"): told}
-    headers = ["$event"] if not asked.parameters.given("on") else ["$event", asked.parameters.text("on")]
-    return headers, {
+    return _headers(asked, "$event")[-1:], {
         name: {_key(asked, key): figure for key, figure in figures.items()}
         for name, figures in found.values.items()
     }
 
 
+def _headers(asked: Asked, whole: str) -> list[str]:
+    """What the nested keys are: what is counted and, where values are told apart, by what."""
+    return [whole, asked.parameters.text("on")] if asked.parameters.given("on") else [whole]
+
+
+def _beside(reserved: str, value: str) -> str:
+    """What a value is called beside all of them together: its name must not hide these."""
+    return f'"{value}"' if value == reserved else value
+
+
 def _funnel_view(asked: Asked, report: SavedReport, found: dict[str, Any]) -> _Shaped:
-    del asked
     told: dict[str, Any] = {}
     for key, row in found["data"].items():
-        steps = row.get("steps") or row[journeys.OVERALL]
-        for name in ("count", "step_conv_ratio", "overall_conv_ratio", "avg_time", "avg_time_from_start"):
-            figures = told.setdefault(key, {}).setdefault(name, {})
-            for number, step in enumerate(steps, 1):
-                figures[f"{number}. {step['step_label']}"] = {"all": step[name]}
-    return ["$funnel"], {report.name: told}
+        is_told = journeys.OVERALL in row
+        whole = row[journeys.OVERALL] if is_told else row["steps"]
+        values = {_beside(_ALL, name): row[name] for name in row if is_told and name != journeys.OVERALL}
+        for figure in STEP_FIGURES:
+            told.setdefault(key, {})[figure] = {
+                f"{place}. {step['step_label']}": {
+                    _ALL: step[figure],
+                    **{value: steps[place - 1][figure] for value, steps in values.items()},
+                }
+                for place, step in enumerate(whole, 1)
+            }
+    return _headers(asked, "$funnel"), {report.name: told}
 
 
 def _retention_view(asked: Asked, report: SavedReport, found: dict[str, Any]) -> _Shaped:
-    rows = {}
-    for key, row in found.items():
-        rates = [count / row["first"] if row["first"] else 0.0 for count in row["counts"]]
-        rows[_key(asked, key)] = {"first": row["first"], "counts": row["counts"], "rates": rates}
-    return ["$retention"], {report.name: rows}
+    def rows(value: str | None) -> dict[str, Any]:
+        return {_key(asked, key): _retention_row(row, value) for key, row in found.items()}
+
+    told = rows(None)
+    if asked.parameters.given("on"):
+        values = dict.fromkeys(value for row in found.values() for value in row["segments"])
+        told = {journeys.OVERALL: told, **{_beside(journeys.OVERALL, value): rows(value) for value in values}}
+    return _headers(asked, "$retention"), {report.name: told}
+
+
+def _retention_row(row: Mapping[str, Any], value: str | None) -> dict[str, Any]:
+    """Who began, and who came back, with a value or at all."""
+    first, counts = row["first"], row["counts"] if value is None else row["segments"][value]
+    return {"first": first, "counts": counts, "rates": [count / first if first else 0.0 for count in counts]}
 
 
 def _addiction_view(asked: Asked, report: SavedReport, found: dict[str, Any]) -> _Shaped:
-    return ["$frequency"], {report.name: {_key(asked, key): counts for key, counts in found["data"].items()}}
+    def rows(counts: dict[str, list[int]]) -> dict[str, Any]:
+        return {_key(asked, key): row for key, row in counts.items()}
+
+    told = rows(found["data"])
+    if "segments" in found:
+        by_value = {_beside(journeys.OVERALL, value): rows(own) for value, own in found["segments"].items()}
+        told = {journeys.OVERALL: told, **by_value}
+    return _headers(asked, "$frequency"), {report.name: told}
 
 
 _INSIGHTS: Final[dict[str, Callable[[Asked, SavedReport, Any], _Shaped]]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 from starlette.routing import Route
 
 from mixdown.http.events import Asked, limit_of, one_of
@@ -75,13 +76,17 @@ def _numeric(asked: Asked, tables: Tables) -> Series:
 
 
 def _sum(asked: Asked, tables: Tables) -> dict[str, Any]:
-    question = segmentation_query(asked, tables, on_required=True)
-    return _results(asked, sum_of(asked.reads, question, now_ms=asked.now_ms))
+    return _results(asked, sum_of(asked.reads, _of_events(asked, tables), now_ms=asked.now_ms))
 
 
 def _average(asked: Asked, tables: Tables) -> dict[str, Any]:
+    return _results(asked, average_of(asked.reads, _of_events(asked, tables), now_ms=asked.now_ms))
+
+
+def _of_events(asked: Asked, tables: Tables) -> Segmentation:
+    """A figure of events: each counts once, whoever did it, and of whatever groups."""
     question = segmentation_query(asked, tables, on_required=True)
-    return _results(asked, average_of(asked.reads, question, now_ms=asked.now_ms))
+    return msgspec.structs.replace(question, kind=KINDS[0])
 
 
 def _results(asked: Asked, found: dict[str, float]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from mixdown.query.reports import periods
 from mixdown.query.reports.periods import integer_of, place_sql, refuse_too_many_cells
 from mixdown.query.reports.rows import ReportRows, Wanted, report_rows
 from mixdown.store.duck.table import at_time
+from mixdown.store.events import LAST_MS
 
 UNIT_MS: Final = {"day": 86_400_000, "week": 7 * 86_400_000, "month": 30 * 86_400_000}
 INTERVALS_LIMIT: Final = 366
@@ -72,7 +73,7 @@ def retention(reads: EventReads, query: RetentionQuery, *, now_ms: int) -> dict[
     later_ms = query.intervals * query.interval_ms
     wanted = Wanted(
         project=query.project,
-        span=Span(span.since_ms, span.until_ms + later_ms),
+        span=Span(span.since_ms, min(span.until_ms + later_ms, LAST_MS)),
         selectors=(query.born, query.returning),
         values=() if query.on is None else (query.on,),
         group_key=query.group_key,

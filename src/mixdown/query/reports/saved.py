@@ -53,6 +53,21 @@ PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     DASHBOARD: ("reports", "days"),
 }
 """What a definition of each kind may name. `chart` is how the explorer draws it: no figure depends on it."""
+CHARTS: Final = ("line", "area", "bars")
+_NUMBERS: Final = ("limit", "interval", "interval_count", "length", "days")
+_FLAGS: Final = ("unbounded_retention",)
+_WORDS: Final = (
+    "unit",
+    "length_unit",
+    "order",
+    "retention_type",
+    "addiction_unit",
+    "type",
+    "method",
+    "chart",
+)
+_TRUTHS: Final[Mapping[str, bool]] = {"true": True, "1": True, "false": False, "0": False}
+_DIGITS_LIMIT: Final = 15
 
 
 class SavedStep(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -178,7 +193,9 @@ def checked_definition(store: Store, project: int, kind: str, given: Any) -> byt
             )
         if name not in ("steps", "reports") and type(value) not in (str, int, bool):
             raise QueryError(f"definition, {name} must be a text, a number, true or false", status=400)
-    made = {name: clean_text(value) if type(value) is str else value for name, value in given.items()}
+    made = typed(given)
+    if made.get("chart", CHARTS[0]) not in CHARTS:
+        raise QueryError(f"definition, chart must be one of {', '.join(CHARTS)}", status=400)
     days = made.get("days", 1)
     if type(days) is not int or not 1 <= days <= DAYS_LIMIT:
         raise QueryError(f"definition, days must be an integer from 1 to {DAYS_LIMIT}", status=400)
@@ -189,6 +206,28 @@ def checked_definition(store: Store, project: int, kind: str, given: Any) -> byt
         if made.get("order", ORDERS[0]) not in ORDERS:
             raise QueryError(f"order, must be one of {', '.join(ORDERS)}", status=400)
     return orjson.dumps(made)
+
+
+def typed(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition with numbers as numbers, flags as booleans, and all else as texts.
+
+    Parameters may be sent as texts, and what says nothing is left out. What is no number where one belongs
+    stays as it is: it is refused where the report is asked.
+    """
+    found = {name: _typed(name, value) for name, value in definition.items()}
+    return {name: value for name, value in found.items() if value != ""}
+
+
+def _typed(name: str, value: Any) -> Any:
+    if type(value) not in (str, int, bool):
+        return value  # the steps of a funnel, the reports of a dashboard
+    text = clean_text(value) if type(value) is str else str(value).lower()
+    bare = text.strip()
+    if name in _FLAGS:
+        return _TRUTHS.get(bare.lower(), text)
+    if name in _NUMBERS and type(value) is not bool:
+        return int(bare) if bare.isascii() and bare.isdecimal() and len(bare) <= _DIGITS_LIMIT else value
+    return bare if name in (*_NUMBERS, *_WORDS) or not bare else text
 
 
 def _reports_of_dashboard(store: Store, project: int, given: Any) -> list[int]:
@@ -204,18 +243,23 @@ def _reports_of_dashboard(store: Store, project: int, given: Any) -> list[int]:
 
 
 def report_view(report: SavedReport) -> dict[str, Any]:
-    """A report as Mixdown's own API and its command line show it."""
+    """A report as Mixdown's own API and its command line show it, however it was sent once."""
     return {
         "id": report.id,
         "project_id": report.project,
         "kind": report.kind,
         "name": report.name,
         "description": report.description,
-        "definition": orjson.loads(report.definition),
+        "definition": definition_of(report),
         "creator": report.creator,
         "created": iso_seconds(report.created_ms),
         "changed": iso_seconds(report.changed_ms),
     }
+
+
+def definition_of(report: SavedReport) -> dict[str, Any]:
+    """What a report asks for, as `typed` has it."""
+    return typed(orjson.loads(report.definition))
 
 
 def find_report(store: Store, project: int, kind: str, number: int, name: str) -> SavedReport:

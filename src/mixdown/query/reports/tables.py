@@ -61,7 +61,7 @@ def _funnel(question: Mapping[str, Any], answer: Mapping[str, Any]) -> Table:
 
 def _groups(row: Mapping[str, Any]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """The steps of everybody, first, and those of each value."""
-    if "steps" in row:
+    if OVERALL not in row:
         return {OVERALL: row["steps"]}
     return {OVERALL: row[OVERALL]} | dict(row)
 
