@@ -163,6 +163,7 @@ def test_values_are_told_apart_as_text_and_the_rarer_ones_left_out_in_words(worl
         ("mean", "amount", "line", 21),
         ("ranges", "amount", "bars", 40),
         ("ranges-unique", "amount", "line", None),
+        ("ranges-average", "amount", "line", None),
     ],
 )
 def test_what_is_counted_can_be_chosen(
@@ -544,6 +545,7 @@ def test_a_dashboard_is_made_arranged_and_deleted(world: World) -> None:
             "report": [place["id"] for place in places],
             "order": [1 for _ in places],
             "width": [4 for _ in places],
+            "height": [1 for _ in places],
             "added": added,
         }
         assert post(world, "reports/dashboard/save", **sent).headers["location"] == board
@@ -556,7 +558,8 @@ def test_a_dashboard_is_made_arranged_and_deleted(world: World) -> None:
     part = world.get(found["places"][0]["figures_url"], user=None, headers=HTMX).text
     assert 'data-chart="area"' in part
     assert "figures-table" not in part
-    arranged = {**fields, "report": numbers, "order": [2, 1], "width": [12, 6], "gone": [1]}
+    room = {"width": [12, 6], "height": [1, 1]}
+    arranged = {**fields, "report": numbers, "order": [2, 1], **room, "gone": [1]}
     post(world, "reports/dashboard/save", **arranged)
     assert [place["id"] for place in twin(world, "reports/dashboard", id=number)["places"]] == [numbers[1]]
     post(world, "reports/dashboard/save", **{**arranged, "report": numbers[::-1], "gone": []})

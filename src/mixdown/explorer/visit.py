@@ -7,6 +7,7 @@ What the caller may not see is not found here; what they may do is the API's to 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -151,6 +152,13 @@ class Visit:
             if low <= number <= high:
                 return number
         raise Problem(f"{name}: must be an integer from {low} to {high}.", status=400)
+
+    def with_query(self, params: Mapping[str, Any]) -> Visit:
+        """The same visit, as if these had been its query parameters."""
+        other = copy(self)
+        query = path_of("", "", params).removeprefix("?")
+        other.request = Request({**self.request.scope, "query_string": query.encode()})
+        return other
 
     def path(self, rest: str = "", /, **params: Any) -> str:
         """The address of a page of this project: `path("users", q="ada")`. None leaves a parameter out.

@@ -18,11 +18,11 @@ from mixdown.http.reading import in_thread
 from mixdown.model.errors import ExpressionError
 from mixdown.model.expression import parse
 from mixdown.query.events.buckets import days_before, today
+from mixdown.query.reports.saved import DAYS_LIMIT
 from mixdown.store.zones import zone_of
 
 DAYS: Final = 30
 PRESETS: Final = ((1, "Today"), (7, "7 days"), (30, "30 days"), (90, "90 days"), (365, "12 months"))
-DAYS_LIMIT: Final = 3650
 WAIT: Final = {"X-Mixdown-Wait": "300"}
 """A page shows what there is, and does not wait long for what has only just come."""
 _HOURS_UP_TO: Final = 2

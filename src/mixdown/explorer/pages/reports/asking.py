@@ -30,10 +30,10 @@ QUERY: Final = "/api/query"
 NAMES: Final = f"{QUERY}/events/names"
 NAME_LIMIT_CHARS: Final = 1000
 WHERE_LIMIT_CHARS: Final = 20_000
-INTERVAL_LIMIT: Final = 366
 NUMBER_LIMIT: Final = 2**53
 NAMES_LIMIT: Final = 1000
 TOPS: Final = (5, 10, 20, 50)
+LIMIT_LIMIT: Final = 2**53
 DEFAULT_TOP: Final = 10
 LONGER: Final = ((90, "90 days"), (365, "12 months"))
 KINDS: Final = {
@@ -54,10 +54,10 @@ class Asked(ABC):
     def __init__(self, visit: Visit) -> None:
         self.range = range_of(visit)
         self.report = visit.integer("report", 0, low=1, high=NUMBER_LIMIT)
-        self.group = name_of(visit, "data_group_id")
+        self.group = group_of(visit)
         self.where = expression_of(visit, "where")
         self.on = on_of(visit)
-        self.top = visit.integer("limit", DEFAULT_TOP, low=1, high=TOPS[-1])
+        self.limit = visit.integer("limit", DEFAULT_TOP, low=1, high=LIMIT_LIMIT)
 
     @property
     def path(self) -> str:
@@ -85,7 +85,7 @@ class Asked(ABC):
         return {
             "where": self.where or None,
             "on": self.on or None,
-            "limit": self.top if self.on and self.top != DEFAULT_TOP else None,
+            "limit": self.limit if self.on and self.limit != DEFAULT_TOP else None,
             "data_group_id": self.group or None,
         }
 
@@ -95,15 +95,25 @@ class Asked(ABC):
         return {**self.range.own, **self.question, "report": self.report or None}
 
     @property
+    def top(self) -> int:
+        """At most so many values are drawn; all of them are in the file."""
+        return min(self.limit, TOPS[-1])
+
+    @property
     def params(self) -> dict[str, Any]:
         """What the API is asked."""
         return {
             **self.range.params,
             "where": self.where or None,
             "on": self.on_expression or None,
-            "limit": self.top if self.on else None,
+            "limit": self.limit if self.on else None,
             "data_group_id": self.group or None,
         }
+
+    @property
+    def drawn_params(self) -> dict[str, Any]:
+        """What the API is asked for a page."""
+        return {**self.params, "limit": self.top if self.on else None}
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -148,10 +158,16 @@ def on_of(visit: Visit) -> str:
     return expression_of(visit, "on").strip()
 
 
-def on_in(definition: Mapping[str, Any]) -> dict[str, Any]:
+def group_of(visit: Visit) -> str:
+    """The group key whose groups are counted, by its name; it may be asked for by its number as well."""
+    asked = name_of(visit, "data_group_id")
+    return next((name for name, number in visit.group_keys if asked == str(number)), asked)
+
+
+def on_in(definition: Mapping[str, Any], default: int) -> dict[str, Any]:
     """What a saved definition's events are told apart by, and at most how many values, as parameters."""
     on = definition.get("on") or None
-    return {"on": on, "limit": min(definition.get("limit", TOPS[-1]), TOPS[-1]) if on else None}
+    return {"on": on, "limit": definition.get("limit", default) if on else None}
 
 
 def _bounded(visit: Visit, name: str, limit: int) -> str:
@@ -237,6 +253,15 @@ async def ask(visit: Visit, path: str, params: Mapping[str, Any]) -> Told:
 def _trouble(text: str) -> dict[str, Any]:
     """Why there are no figures: `cut` where the question was ended at a limit of the server."""
     return {"text": text, "cut": text.startswith(_CUT)}
+
+
+def cut_of(asked: Asked, count: int) -> dict[str, Any]:
+    """Whether some values may be left out of a page that shows so many of them, and of the file as well."""
+    return {
+        "is_cut": bool(asked.on) and count >= asked.top,
+        "limit": asked.top,
+        "in_file": asked.limit if asked.limit > asked.top else 0,
+    }
 
 
 def people_of(group: str) -> str:

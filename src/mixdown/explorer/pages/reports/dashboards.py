@@ -13,12 +13,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mixdown.explorer.frame import Form, Frame, Problem, Visit, see_other
-from mixdown.explorer.pages.event_asking import DAYS, DAYS_LIMIT, PRESETS
+from mixdown.explorer.pages.event_asking import DAYS, PRESETS
 from mixdown.explorer.pages.reports.asking import KINDS, NUMBER_LIMIT
 from mixdown.explorer.pages.reports.saved import own_of
 from mixdown.http.auth import ANALYSTS
 from mixdown.http.dashboards import PATH
 from mixdown.http.saved_reports import PATH as REPORTS
+from mixdown.query.reports.dashboards import WIDTH as PAGE_WIDTH
+from mixdown.query.reports.saved import DAYS_LIMIT
 
 WIDTHS: Final = ((4, "a third"), (6, "half"), (12, "whole"))
 _HALF: Final = 6
@@ -49,7 +51,12 @@ async def _page(visit: Visit) -> Mapping[str, Any]:
     listed = (await visit.ask("GET", REPORTS)).good()["results"]
     saved = {report["id"]: report for report in listed if report["kind"] in KINDS}
     places = [
-        {**place, "span": _span(place["width"]), **_addresses(visit, saved[place["id"]], days)}
+        {
+            **place,
+            "span": _span(place["width"]),
+            "widths": _widths(place["width"]),
+            **_addresses(visit, saved[place["id"]], days),
+        }
         for place in board["reports"]
         if place["id"] in saved
     ]
@@ -63,7 +70,6 @@ async def _page(visit: Visit) -> Mapping[str, Any]:
         ],
         "places": places,
         "choices": [{"id": each["id"], "name": each["name"]} for each in saved.values()],
-        "widths": WIDTHS,
         "may_write": visit.may(ANALYSTS),
     }
 
@@ -71,6 +77,12 @@ async def _page(visit: Visit) -> Mapping[str, Any]:
 def _span(width: int) -> int:
     """The room of a place on the page: a third, a half or the whole of its width."""
     return next((size for size, _ in WIDTHS if width <= size), WIDTHS[-1][0])
+
+
+def _widths(width: int) -> list[tuple[int, str]]:
+    """The widths that may be chosen for a place, its own among them."""
+    known = dict(WIDTHS)
+    return sorted({**known, width: known.get(width, f"{width} of {PAGE_WIDTH} columns")}.items())
 
 
 def _addresses(visit: Visit, report: Mapping[str, Any], days: int) -> dict[str, str]:
@@ -109,12 +121,15 @@ async def _save(visit: Visit) -> Response:
 def _arranged(form: Form) -> list[dict[str, int]]:
     """The reports of the form in the order that it gives, without those that are to go, and the new one."""
     numbers, orders, widths = form.texts("report"), form.texts("order"), form.texts("width")
-    if not len(numbers) == len(orders) == len(widths):
+    heights = form.texts("height")
+    if not len(numbers) == len(orders) == len(widths) == len(heights):
         raise Problem("The form is not whole. Load the page again, then repeat.", status=400)
     gone = set(form.texts("gone"))
     lines = [
-        (_number(order or "0"), {"id": _number(number), "width": _number(width)})
-        for place, (number, order, width) in enumerate(zip(numbers, orders, widths, strict=True), 1)
+        (_number(order or "0"), {"id": _number(number), "width": _number(width), "height": _number(height)})
+        for place, (number, order, width, height) in enumerate(
+            zip(numbers, orders, widths, heights, strict=True), 1
+        )
         if str(place) not in gone
     ]
     found = [line for _, line in sorted(lines, key=lambda line: line[0])]

@@ -10,6 +10,7 @@ from mixdown.explorer.pages.reports import asking
 from mixdown.explorer.pages.reports.asking import QUERY, Asked, ask, name_of, one_of
 from mixdown.explorer.pages.reports.page import page_of
 from mixdown.explorer.pages.reports.retention import heat
+from mixdown.http.journeys import DEFAULT_VALUES
 from mixdown.query.reports.addiction import PART_UNITS, UNITS
 
 ADDICTION: Final = f"{QUERY}/retention/addiction"
@@ -71,7 +72,7 @@ def own_of(definition: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "event": definition.get("event") or None,
         "where": definition.get("where") or None,
-        **asking.on_in(definition),
+        **asking.on_in(definition, DEFAULT_VALUES),
         "unit": definition.get("unit", UNITS[0]),
         "addiction_unit": definition.get("addiction_unit", PART_UNITS[0]),
         "data_group_id": definition.get("data_group_id") or None,
@@ -81,7 +82,7 @@ def own_of(definition: Mapping[str, Any]) -> dict[str, Any]:
 async def page(visit: Visit) -> Mapping[str, Any]:
     """The question; with its figures where all of it is wanted at once."""
     asked = Frequency(visit)
-    found = await page_of(visit, asked)
+    found = await page_of(visit, asked, own_of)
     found |= {
         "event": asked.event,
         "unit": asked.unit,
@@ -98,7 +99,7 @@ async def page(visit: Visit) -> Mapping[str, Any]:
 async def answered(visit: Visit) -> Mapping[str, Any]:
     """The figures, why there are none, or what is still to be chosen."""
     asked = Frequency(visit)
-    told = await ask(visit, asked.endpoint, asked.params)
+    told = await ask(visit, asked.endpoint, asked.drawn_params)
     if told.trouble is not None:
         return {"figures": {"trouble": told.trouble}}
     data: dict[str, list[int]] = told.data["data"]
@@ -127,8 +128,7 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
             "unit": "of them",
             "percent": True,
         },
-        "is_cut": False,
-        "limit": asked.top,
+        **asking.cut_of(asked, len(segments)),
         "behind": told.behind,
         "is_small": visit.text("small") == "1",
         "csv": visit.path("reports/frequency/figures.csv", **asked.own),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mixdown.explorer.frame import Frame, Problem, Visit
@@ -12,9 +13,11 @@ from mixdown.explorer.pages.reports import asking, notes
 from mixdown.explorer.pages.reports.asking import QUERY, Asked, ask, expression_of, name_of, one_of
 from mixdown.explorer.pages.reports.page import page_of
 from mixdown.http.auth import ANALYSTS
+from mixdown.http.journeys import DEFAULT_VALUES
+from mixdown.query.events.buckets import BUCKETS_LIMIT
 from mixdown.query.reports.funnels import ORDERS, STEPS_LIMIT
 from mixdown.query.reports.saved import DEFAULT_LENGTH, LENGTH_MS
-from mixdown.query.reports.tables import OVERALL
+from mixdown.query.reports.tables import OVERALL, table_of
 
 UNITS: Final = ("day", "week", "month")
 FUNNEL: Final = f"{QUERY}/arb_funnels"
@@ -45,7 +48,7 @@ class Funnel(Asked):
         self.length_unit = one_of(visit, "length_unit", LENGTH_MS, "day")
         self.order = one_of(visit, "order", ORDERS, ORDERS[0])
         self.unit = one_of(visit, "unit", ("", *UNITS), "")
-        self.interval = visit.integer("interval", 1, low=1, high=asking.INTERVAL_LIMIT)
+        self.interval = visit.integer("interval", 1, low=1, high=BUCKETS_LIMIT)
 
     @property
     def endpoint(self) -> str:
@@ -128,22 +131,25 @@ def step_params(steps: Sequence[Step]) -> Iterator[tuple[str, str | None]]:
 
 def routes(frame: Frame) -> list[Route]:
     """The routes of a funnel's page that other kinds have none of."""
-    return [frame.fragment("/reports/funnel/trend", "reports/funnel_trend.html", _trend)]
+    return [
+        frame.fragment("/reports/funnel/trend", "reports/funnel_trend.html", _trend),
+        frame.raw("/reports/funnel/trend.csv", _trend_file),
+    ]
 
 
 def own_of(definition: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the page that shows what a definition says."""
     steps = [Step(**step) for step in definition["steps"]]
-    length = definition.get("length", DEFAULT_LENGTH)
+    length, interval = definition.get("length", DEFAULT_LENGTH), definition.get("interval")
     return {
         **dict(step_params(steps)),
         "where": definition.get("where") or None,
-        **asking.on_in(definition),
+        **asking.on_in(definition, DEFAULT_VALUES),
         "length": None if length == DEFAULT_LENGTH else length,
         "length_unit": definition.get("length_unit"),
         "order": definition.get("order"),
-        "unit": definition.get("unit"),
-        "interval": definition.get("interval"),
+        "unit": definition.get("unit") or (UNITS[0] if interval else None),
+        "interval": interval,
         "data_group_id": definition.get("data_group_id") or None,
     }
 
@@ -151,7 +157,7 @@ def own_of(definition: Mapping[str, Any]) -> dict[str, Any]:
 async def page(visit: Visit) -> Mapping[str, Any]:
     """The question; with its figures where all of it is wanted at once."""
     asked = Funnel(visit)
-    found = await page_of(visit, asked)
+    found = await page_of(visit, asked, own_of)
     found["parts_of"]["trend"] = visit.path("reports/funnel/trend", **asked.own)
     found |= {
         "steps": [step._asdict() for step in asked.steps],
@@ -181,10 +187,12 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
     asking.ready(visit, asked)
     if not asked.is_ready:
         return {"figures": {"missing": len(asked.steps)}}
-    told = await ask(visit, asked.endpoint, asked.params)
+    told = await ask(visit, asked.endpoint, asked.drawn_params)
     if told.trouble is not None:
         return {"figures": {"trouble": told.trouble}}
     overall, groups = _groups(told.data)
+    if not overall:
+        return {"figures": {"empty": await asking.empty_of(visit, asked)}}
     steps = [_step_view(step, overall[place - 1] if place else None) for place, step in enumerate(overall)]
     figures: dict[str, Any] = {
         "steps": steps,
@@ -199,8 +207,7 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
             {"name": name, "steps": [_step_view(each, None) for each in found], "ratio": _overall(found)}
             for name, found in groups.items()
         ],
-        "is_cut": bool(asked.on) and len(groups) >= asked.top,
-        "limit": asked.top,
+        **asking.cut_of(asked, len(groups)),
         "behind": told.behind,
         "number": asked.report,
         "is_small": visit.text("small") == "1",
@@ -213,9 +220,9 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
 
 
 def _groups(data: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """The steps of everybody, and those of each value."""
-    row = next(iter(data["data"].values()))
-    if "steps" in row:
+    """The steps of everybody, and those of each value; no steps of days of which there are no events."""
+    row: Mapping[str, Any] = next(iter(data["data"].values()), {OVERALL: []})
+    if OVERALL not in row:
         return row["steps"], {}
     return row[OVERALL], {name: steps for name, steps in row.items() if name != OVERALL}
 
@@ -257,11 +264,20 @@ def duration(seconds: int | None) -> str:
 # --- over time
 
 
-async def _trend(visit: Visit) -> Mapping[str, Any]:
+async def _over_time(visit: Visit) -> tuple[Funnel, asking.Told]:
     asked = Funnel(visit)
     if not asked.unit:
         raise Problem("unit: name the stretch of days.", status=400)
-    told = await ask(visit, FUNNEL, asked.over_time)
+    return asked, await ask(visit, FUNNEL, asked.over_time)
+
+
+async def _trend_file(visit: Visit) -> Response:
+    asked, told = await _over_time(visit)
+    return await asking.csv_of(f"{asked.file_name}-over-time", *table_of(asked.kind, {}, told.data))
+
+
+async def _trend(visit: Visit) -> Mapping[str, Any]:
+    asked, told = await _over_time(visit)
     if told.trouble is not None:
         return {"trend": {"trouble": told.trouble}}
     keys: list[str] = told.data["meta"]["dates"]
@@ -286,6 +302,7 @@ async def _trend(visit: Visit) -> Mapping[str, Any]:
             "chart": chart,
             "rows": rows[::-1],
             "unit": asked.unit,
+            "csv": visit.path(f"{asked.path}/trend.csv", **asked.own),
             "notes": noted,
             "may_write": visit.may(ANALYSTS),
             "back": visit.path(asked.path, **asked.own),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mixdown.explorer.frame import Visit
-from mixdown.explorer.pages.event_asking import PRESETS
+from mixdown.explorer.frame import Problem, Visit
+from mixdown.explorer.pages.event_asking import DAYS, PRESETS
 from mixdown.explorer.pages.reports.asking import KINDS, TOPS, Asked, people_of
 from mixdown.explorer.pages.reports.filters import filter_of
 from mixdown.http.auth import ANALYSTS
+from mixdown.query.events.buckets import BUCKETS_LIMIT
 
+OwnOf = Callable[[Mapping[str, Any]], dict[str, Any]]
 RECENT: Final = 31
 
 
@@ -25,8 +27,21 @@ async def saved_report(visit: Visit, asked: Asked) -> Mapping[str, Any] | None:
     return found
 
 
-async def page_of(visit: Visit, asked: Asked) -> dict[str, Any]:
-    """What every page of a report shows around its question."""
+def _is_changed(visit: Visit, asked: Asked, saved: Mapping[str, Any], own_of: OwnOf) -> bool:
+    """Whether a page asks for something else than its saved report, whoever saved that and in which words."""
+    definition = saved["definition"]
+    own = {**own_of(definition), "days": definition.get("days", DAYS)}
+    try:
+        return type(asked)(visit.with_query(own)).definition != asked.definition
+    except Problem:
+        return True
+
+
+async def page_of(visit: Visit, asked: Asked, own_of: OwnOf) -> dict[str, Any]:
+    """What every page of a report shows around its question.
+
+    `own_of` gives the parameters of the page that shows what a saved definition says, days apart.
+    """
     saved = await saved_report(visit, asked)
     own = asked.own
     keys = [name for name, _ in visit.group_keys]
@@ -40,14 +55,20 @@ async def page_of(visit: Visit, asked: Asked) -> dict[str, Any]:
             for kind, (path, title) in KINDS.items()
         ],
         "saved": dict(saved) if saved else None,
-        "is_changed": saved is not None and saved["definition"] != asked.definition,
+        "is_changed": saved is not None and _is_changed(visit, asked, saved, own_of),
         "is_lost": bool(asked.report) and saved is None,
-        "question": {"where": asked.where, "on": asked.on, "limit": asked.top, "data_group_id": asked.group},
+        "question": {
+            "where": asked.where,
+            "on": asked.on,
+            "limit": asked.limit,
+            "data_group_id": asked.group,
+        },
         "definition": asked.definition,
         "is_ready": asked.is_ready,
         "counted": [("", "users"), *((key, key) for key in keys)],
         "people": people_of(asked.group),
-        "tops": [str(top) for top in sorted({*TOPS, asked.top})],
+        "interval_limit": BUCKETS_LIMIT,
+        "tops": [str(top) for top in sorted({*TOPS, asked.limit})],
         "span": {"days": asked.range.days, **asked.range.params},
         "presets": [
             {"days": days, "label": label, "url": visit.path(asked.path, **ranged, days=days)}

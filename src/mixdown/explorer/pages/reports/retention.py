@@ -10,7 +10,8 @@ from mixdown.explorer.frame import Visit
 from mixdown.explorer.pages.reports import asking
 from mixdown.explorer.pages.reports.asking import QUERY, Asked, ask, expression_of, name_of, one_of
 from mixdown.explorer.pages.reports.page import page_of
-from mixdown.query.events.buckets import following, moment_of
+from mixdown.http.journeys import DEFAULT_VALUES
+from mixdown.query.events.buckets import BUCKETS_LIMIT, following, moment_of
 from mixdown.query.reports.retention import INTERVALS_LIMIT, UNIT_MS
 from mixdown.query.reports.tables import interval_name
 from mixdown.store.zones import zone_of
@@ -39,7 +40,7 @@ class Retention(Asked):
         self.type = one_of(visit, "retention_type", dict(TYPES), TYPES[0][0])
         self.unit_of_range = "day" if length < WEEKS_FROM else "week" if length < MONTHS_FROM else "month"
         self.unit = one_of(visit, "unit", UNITS, self.unit_of_range)
-        self.interval = visit.integer("interval", 1, low=1, high=asking.INTERVAL_LIMIT)
+        self.interval = visit.integer("interval", 1, low=1, high=BUCKETS_LIMIT)
         self.usual = max(1, min(MOST_INTERVALS, length // (_DAYS[self.unit] * self.interval)))
         self.count = visit.integer("interval_count", self.usual, low=1, high=INTERVALS_LIMIT)
         self.unbounded = visit.text("unbounded_retention") in ("1", "true")
@@ -112,7 +113,7 @@ def own_of(definition: Mapping[str, Any]) -> dict[str, Any]:
         "born_where": definition.get("born_where") or None,
         "event": definition.get("event") or None,
         "where": definition.get("where") or None,
-        **asking.on_in(definition),
+        **asking.on_in(definition, DEFAULT_VALUES),
         "retention_type": definition.get("retention_type"),
         "unit": definition.get("unit", "day"),
         "interval": definition.get("interval"),
@@ -125,7 +126,7 @@ def own_of(definition: Mapping[str, Any]) -> dict[str, Any]:
 async def page(visit: Visit) -> Mapping[str, Any]:
     """The question; with its figures where all of it is wanted at once."""
     asked = Retention(visit)
-    found = await page_of(visit, asked)
+    found = await page_of(visit, asked, own_of)
     found |= {
         "born_event": asked.born_event,
         "born_where": asked.born_where,
@@ -150,7 +151,7 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
     asking.ready(visit, asked)
     if not asked.is_ready:
         return {"figures": {"missing": True}}
-    told = await ask(visit, asked.endpoint, asked.params)
+    told = await ask(visit, asked.endpoint, asked.drawn_params)
     if told.trouble is not None:
         return {"figures": {"trouble": told.trouble}}
     cohorts = _cohorts(visit, asked, told.data)
@@ -177,8 +178,7 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
             "percent": True,
         },
         "is_unfinished": any(each.over <= asked.count for each in cohorts),
-        "is_cut": bool(asked.on) and len(groups) >= asked.top,
-        "limit": asked.top,
+        **asking.cut_of(asked, len(groups)),
         "behind": told.behind,
         "is_small": visit.text("small") == "1",
         "csv": visit.path("reports/retention/figures.csv", **asked.own),

@@ -10,7 +10,9 @@ from mixdown.explorer.pages.reports import asking, notes
 from mixdown.explorer.pages.reports.asking import QUERY, Asked, ask, name_of, one_of
 from mixdown.explorer.pages.reports.page import page_of
 from mixdown.http.auth import ANALYSTS
-from mixdown.query.events.buckets import UNITS
+from mixdown.http.segmentation import DEFAULT_SEGMENTS
+from mixdown.query.events.buckets import BUCKETS_LIMIT, UNITS
+from mixdown.query.reports.saved import CHARTS
 from mixdown.query.reports.tables import series_of
 
 
@@ -36,6 +38,9 @@ MEASURES: Final = {
     "mean": Measure("Average of a number", "average", "general", "average of {on}"),
     "ranges": Measure("Events by ranges of a number", "numeric", "general", "events"),
     "ranges-unique": Measure("Different {people} by ranges of a number", "numeric", "unique", "{people}"),
+    "ranges-average": Measure(
+        "Events for each of them by ranges of a number", "numeric", "average", "events each"
+    ),
 }
 _PATHS: Final = {
     "count": f"{QUERY}/segmentation",
@@ -43,7 +48,6 @@ _PATHS: Final = {
     "sum": f"{QUERY}/segmentation/sum",
     "average": f"{QUERY}/segmentation/average",
 }
-CHARTS: Final = ("", "line", "area", "bars")
 CELLS_SHOWN: Final = 12_000
 ROWS_SHOWN: Final = 400
 
@@ -58,8 +62,8 @@ class Segmentation(Asked):
         self.event = name_of(visit, "event")
         self.measure = one_of(visit, "measure", MEASURES, "general")
         self.unit = one_of(visit, "unit", UNITS, self.range.unit)
-        self.interval = visit.integer("interval", 1, low=1, high=asking.INTERVAL_LIMIT)
-        self.chart = one_of(visit, "chart", CHARTS, "")
+        self.interval = visit.integer("interval", 1, low=1, high=BUCKETS_LIMIT)
+        self.chart = one_of(visit, "chart", ("", *CHARTS), "")
 
     @property
     def measured(self) -> Measure:
@@ -128,6 +132,7 @@ class Segmentation(Asked):
 def own_of(definition: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the page that shows what a definition says."""
     counted = (definition.get("method", "count"), definition.get("type", "general"))
+    chart = definition.get("chart")
     measure = next((name for name, each in MEASURES.items() if (each.method, each.type) == counted), None)
     if measure is None:  # sums and averages have no type
         measure = next((name for name, each in MEASURES.items() if each.method == counted[0]), "general")
@@ -135,18 +140,18 @@ def own_of(definition: Mapping[str, Any]) -> dict[str, Any]:
         "event": definition.get("event"),
         "measure": None if measure == "general" else measure,
         "where": definition.get("where") or None,
-        **asking.on_in(definition),
+        **asking.on_in(definition, DEFAULT_SEGMENTS),
         "unit": definition.get("unit", "day"),
         "interval": definition.get("interval"),
         "data_group_id": definition.get("data_group_id") or None,
-        "chart": definition.get("chart") or None,
+        "chart": chart if chart in CHARTS else None,
     }
 
 
 async def page(visit: Visit) -> Mapping[str, Any]:
     """The question; with its figures where all of it is wanted at once."""
     asked = Segmentation(visit)
-    found = await page_of(visit, asked)
+    found = await page_of(visit, asked, own_of)
     people = found["people"]
     found |= {
         "event": asked.event,
@@ -170,7 +175,7 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
     asking.ready(visit, asked)
     if not asked.is_ready:
         return {"figures": {"missing": "number" if asked.event else "event"}}
-    told = await ask(visit, asked.endpoint, asked.params)
+    told = await ask(visit, asked.endpoint, asked.drawn_params)
     if told.trouble is not None:
         return {"figures": {"trouble": told.trouble}}
     keys, values = series_of(asked.params, told.data)
@@ -184,8 +189,7 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
         "headline": _headline(asked, keys, values),
         "table": _table(asked, keys, values),
         "chart": _chart(visit, asked, keys, values) | {"notes": notes.marks(noted)},
-        "is_cut": bool(asked.on) and asked.measured.method == "count" and len(values) >= asked.top,
-        "limit": asked.top,
+        **asking.cut_of(asked, len(values) if asked.measured.method == "count" else 0),
         "notes": noted,
         "back": visit.path(asked.path, **asked.own),
         "behind": told.behind,
