@@ -6,12 +6,13 @@ import csv
 import io
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from mixdown.store import patience
 from tests.cli.support import Cli
 from tests.engine import open_store
 from tests.reads.support import OWNER, World
@@ -176,6 +177,52 @@ def test_a_report_is_asked_without_being_saved(looked: Cli) -> None:
     assert len(looked.json("report", "list", "--project", "shop")) == len(KINDS)
 
 
+def test_a_report_is_changed_in_what_the_flags_name(looked: Cli) -> None:
+    own = ("report", "change", "looks", "--project", "shop")
+    before = looked.json("report", "show", "looks", "--project", "shop")
+    made = looked.json(*own, "--unit", "week", "--drop", "on", "--where", 'properties["n"] > 1')
+    assert made["definition"] == {
+        "event": "look",
+        "days": 5,
+        "unit": "week",
+        "where": 'properties["n"] > 1',
+    }
+    assert [made[name] for name in ("id", "kind", "name")] == [before["id"], "segmentation", "looks"]
+    named = looked.json(*own, "--name", "Looks", "--description", "who looks", "--drop", "--where")
+    assert (named["name"], named["description"], named["definition"]["unit"]) == (
+        "Looks",
+        "who looks",
+        "week",
+    )
+    steps = looked.json("report", "change", "pay", "--project", "shop", "--step", "look", "--length", "1")
+    assert steps["definition"] == {"on": "plan", "length": 1, "steps": [{"event": "look"}]}
+    often = ("report", "change", "back", "--project", "shop", "--drop", "unbounded", "--description", "")
+    assert looked.json(*often)["definition"] == {"born_event": "look", "interval_count": 2}
+    with served(looked) as world:
+        asked = {"id": named["id"], "project_id": 1}
+        answer = world.get("/api/mixdown/reports", user=OWNER, params=asked).json()["results"]
+    assert answer == named == looked.json("report", "show", "Looks", "--project", "shop")
+
+
+def test_a_report_that_takes_too_long_is_ended(looked: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ("report", "run", "looks", "--project", "shop")
+    told = looked(*run, "--timeout", "1e-9", code=1).stderr
+    assert "this report took longer than 1e-09 s" in told
+    assert "--timeout" in told
+    seen = []
+
+    def until(deadline_s: float, limit_s: float) -> AbstractContextManager[None]:
+        seen.append((limit_s, round(deadline_s - time.monotonic())))
+        return nullcontext()
+
+    monkeypatch.setattr(patience, "until", until)
+    looked(*run)
+    looked(*run, "--timeout", "5000")
+    looked(*run, env={"MIXDOWN_READ_TIMEOUT_S": "77"})
+    assert [limit_s for limit_s, _ in seen] == [60, 5000, 77]
+    assert [abs(limit_s - left_s) <= 30 for limit_s, left_s in seen] == [True] * 3
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
@@ -193,6 +240,10 @@ def test_a_report_is_asked_without_being_saved(looked: Cli) -> None:
         (("report", "create", "x", "--kind", "retention"), 1, "born_event, missing"),
         (("dashboard", "create", "x", "--report", "none=6"), 1, "there is no report 'none'"),
         (("dashboard", "show", "x"), 1, "there is no dashboard 'x'"),
+        (("dashboard", "change", "x", "--days", "3"), 1, "there is no dashboard 'x'"),
+        (("dashboard", "change", "x"), 2, "Give what is to change"),
+        (("report", "change", "x", "--name", "y"), 1, "there is no report 'x'"),
+        (("report", "change", "x"), 2, "Give what is to change"),
     ],
 )
 def test_what_cannot_be_asked_or_kept_is_said(
@@ -222,6 +273,60 @@ def test_a_dashboard_is_made_shown_and_deleted_as_the_api_shows_it(shop: Cli) ->
     refused = shop("report", "run", "Growth", "--project", "shop", code=1).stderr
     assert "is a dashboard" in refused
     assert "`mixdown dashboard show`" in refused
+    assert (
+        "is a dashboard"
+        in shop("report", "change", "Growth", "--project", "shop", "--on", "x", code=1).stderr
+    )
     gone = shop.json("dashboard", "delete", "Growth", "--project", "shop", "--yes")
     assert gone == {"id": 3, "name": "Growth"}
     assert len(shop.json("report", "list", "--project", "shop")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--drop", "where"), "says nothing of it"),
+        (("--length", "3"), "length is no part of it"),
+        (("--unit", "century"), "unit, must be one of"),
+        (("--where", "("), "position 1"),
+        (("--drop", "event"), "event, missing"),
+        (("--name", " "), "name, must be 1 to 255"),
+        (("--name", "sums"), "taken by another report"),
+    ],
+)
+def test_a_change_that_cannot_be_asked_changes_nothing(
+    looked: Cli, words: tuple[str, ...], text: str
+) -> None:
+    before = looked.json("report", "list", "--project", "shop")
+    code = 2 if text.startswith("says") else 1
+    assert text in looked("report", "change", "looks", "--project", "shop", *words, code=code).stderr
+    assert looked.json("report", "list", "--project", "shop") == before
+
+
+def test_a_dashboard_is_changed_in_what_the_flags_name(shop: Cli) -> None:
+    for name in ("one", "two", "three"):
+        shop.json("report", "create", name, "--project", "shop", *SEGMENTATION)
+    flags = ("--report", "one=4", "--report", "two=8", "--days", "7", "--description", "what we look at")
+    made = shop.json("dashboard", "create", "Growth", "--project", "shop", *flags)
+    wide = [{"id": each["id"], "width": each["width"], "height": 2} for each in made["reports"]]
+    with served(shop) as world:
+        given = {"id": made["id"], "title": "Growth", "days": 7, "reports": wide, "project_id": 1}
+        world.run(world.ask("/api/mixdown/dashboards", method="PUT", user=OWNER, json=given))
+
+    def change(*words: str, code: int = 0) -> Any:
+        own = ("dashboard", "change", str(made["id"]), "--project", "shop", *words)
+        return shop.json(*own) if not code else shop(*own, code=code).stderr
+
+    def rooms(board: Any) -> list[tuple[str, int, int]]:
+        return [(each["name"], each["width"], each["height"]) for each in board["reports"]]
+
+    more = change("--add", "three=6", "--remove", "one", "--title", "Grown")
+    assert rooms(more) == [("two", 8, 2), ("three", 6, 1)]
+    assert [more[name] for name in ("title", "days", "id")] == ["Grown", 7, made["id"]]
+    again = change("--report", "three", "--report", "one=4", "--days", "0", "--description", "new")
+    assert rooms(again) == [("three", 12, 1), ("one", 4, 1)]
+    assert (again["title"], again["days"], again["description"]) == ("Grown", None, "new")
+    assert "there is no report 'two' on this dashboard" in change("--remove", "two", code=1)
+    assert "there is no report 'four'" in change("--add", "four", code=1)
+    assert "title, must be" in change("--title", " ", code=1)
+    assert shop.json("dashboard", "show", "Grown", "--project", "shop") == again

@@ -1,7 +1,7 @@
 """`mixdown dashboard …`: saved reports in an order, with the room that each takes on a page.
 
-Makes, lists, shows and deletes dashboards; the explorer draws them, and `mixdown report run` gives the
-figures of one report.
+Makes, lists, shows, changes and deletes dashboards; the explorer draws them, and `mixdown report run` gives
+the figures of one report.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def dashboard() -> None:
-    """Make, list, show and delete dashboards: saved reports on one page."""
+    """Make, list, show, change and delete dashboards: saved reports on one page."""
 
 
 @dashboard.command()
@@ -72,6 +72,90 @@ def create(
         )
         view = _view(store, project.id, store.reports.create(made).id)
     _show(view, as_json=as_json)
+
+
+@dashboard.command()
+@click.argument("ref", metavar="DASHBOARD")
+@project_flag()
+@click.option("--title", help="Another title.")
+@click.option(
+    "--report",
+    "refs",
+    multiple=True,
+    metavar="REPORT[=WIDTH]",
+    help="A saved report; those that are named stand there instead of all that did.",
+)
+@click.option("--add", "added", multiple=True, metavar="REPORT[=WIDTH]", help="One more, at the end.")
+@click.option("--remove", "removed", multiple=True, metavar="REPORT", help="One less; the report stays.")
+@click.option("--days", type=click.IntRange(0), help="The days of all of its reports; 0: those of each.")
+@click.option("--description", help="Another note for people; '' for none.")
+@json_flag
+@data_dir_flag
+def change(  # noqa: PLR0913 - each is a flag
+    *,
+    ref: str,
+    project_ref: str,
+    title: str | None,
+    refs: tuple[str, ...],
+    added: tuple[str, ...],
+    removed: tuple[str, ...],
+    days: int | None,
+    description: str | None,
+    as_json: bool,
+    data_dir: str | None,
+) -> None:
+    """Change a dashboard, by its id or its title, and print it; what no flag names stays as it was.
+
+    \b
+    Examples:
+      mixdown dashboard change Growth --project shop --add back=6 --remove plans
+      mixdown dashboard change Growth --project shop --title "Growth, monthly" --days 90
+    """
+    from mixdown.query.reports.dashboards import new_dashboard
+
+    if not (refs or added or removed) and (title, days, description) == (None, None, None):
+        raise click.UsageError("Give what is to change.")
+    now_ms = time.time_ns() // 1_000_000
+    with opened(data_dir) as (_, store):
+        project = find_project(store, project_ref).id
+        held = _view(store, project, find(store, project, DASHBOARD, ref).id)
+        wanted = new_dashboard(
+            store,
+            project,
+            held["title"] if title is None else title,
+            _places(store, project, held["reports"], refs, added, removed),
+            description=held["description"] if description is None else description,
+            days=held["days"] if days is None else days or None,
+            now_ms=now_ms,
+        )
+        store.reports.change(
+            project,
+            held["id"],
+            name=wanted.name,
+            description=wanted.description,
+            definition=wanted.definition,
+            now_ms=now_ms,
+        )
+        view = _view(store, project, held["id"])
+    _show(view, as_json=as_json)
+
+
+def _places(
+    store: Store,
+    project: int,
+    held: list[dict[str, Any]],
+    refs: tuple[str, ...],
+    added: tuple[str, ...],
+    removed: tuple[str, ...],
+) -> list[dict[str, Any]]:
+    """The reports of a dashboard as they are to be. Raises `CatalogError`."""
+    places: list[dict[str, Any]] = [_place(store, project, ref) for ref in refs] or held
+    for ref in removed:
+        number = find(store, project, "", ref).id
+        if number not in [place["id"] for place in places]:
+            raise CatalogError(f"there is no report {ref!r} on this dashboard")
+        places = [place for place in places if place["id"] != number]
+    return [*places, *(_place(store, project, ref) for ref in added)]
 
 
 def _place(store: Store, project: int, text: str) -> dict[str, int]:

@@ -77,6 +77,17 @@ def question_of(flags: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
+def without(definition: Mapping[str, Any], dropped: Sequence[str]) -> dict[str, Any]:
+    """A definition without what these flags say. Raises `click.UsageError` where it says nothing of one."""
+    found = dict(definition)
+    for flag in dropped:
+        bare = flag.strip().removeprefix("--").replace("-", "_")
+        name = {"group_key": "data_group_id", "unbounded": "unbounded_retention"}.get(bare, bare)
+        if found.pop(name, None) is None:
+            raise click.UsageError(f"--drop {flag!r}: this report says nothing of it.")
+    return found
+
+
 def steps_of(events: Sequence[str], wheres: Sequence[str], flag: str) -> list[dict[str, Any]]:
     """Steps of a funnel with their filters, of texts as `N=EXPRESSION`. Raises `click.UsageError`."""
     made: list[dict[str, Any]] = [{"event": event} for event in events]
