@@ -247,6 +247,14 @@ class Settings:
             high=1_000_000,
         ),
     ] = 10
+    event_retention_days: Annotated[
+        int,
+        _About(
+            help="How many days events are kept, by their own time; whole days of UTC that are older are "
+            "dropped. 0 keeps all.",
+            high=36_500,
+        ),
+    ] = 0
     backlog_limit_records: Annotated[
         int,
         _About(

@@ -153,6 +153,7 @@ def _moved(
                 target,
                 tell=telling.tell,
                 history=settings.history_retention_days > 0,
+                event_days=settings.event_retention_days,
                 fold_here=lambda: fold_where_nobody_does(settings),
             )
             return move.run(switch=switch, digests=digests)

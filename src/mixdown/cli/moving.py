@@ -23,6 +23,8 @@ from mixdown.fold.events import EventsReader
 from mixdown.fold.profiles import ProfileFold
 from mixdown.model.errors import StoreError
 from mixdown.store.chunk import FOR_ALL
+from mixdown.store.duck.writing import DAY_MS
+from mixdown.store.events import FIRST_MS
 from mixdown.store.moving import checks, events, rows, source
 from mixdown.store.moving.catalog import copy_catalog
 from mixdown.store.moving.shipping import Shipping
@@ -79,12 +81,14 @@ class Move:
         *,
         tell: Tell,
         history: bool,
+        event_days: int,
         fold_here: Callable[[], None],
     ) -> None:
         self._source = folder
         self._target = target
         self._tell = tell
         self._history = history
+        self._event_days = event_days
         self._fold_here = fold_here
         self._work = folder.folder / COPY_FOLDER
 
@@ -287,8 +291,11 @@ class Move:
         projects = [project.id for project in self._source.catalog.projects()]
         here = checks.profiles_in_folder(self._source, digests=digests)
         there = checks.profiles_in_database(self._target, digests=digests)
-        here |= checks.events_in(self._source, projects)
-        there |= checks.events_in(self._as_store(), projects)
+        # days that either may have dropped by now, or not yet, count for neither
+        kept = _now_ms() // DAY_MS - self._event_days
+        since_ms = kept * DAY_MS if self._event_days else FIRST_MS
+        here |= checks.events_in(self._source, projects, since_ms=since_ms)
+        there |= checks.events_in(self._as_store(), projects, since_ms=since_ms)
         found = checks.differences(here, there)
         if found:
             first = found[0]

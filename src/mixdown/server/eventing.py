@@ -18,7 +18,13 @@ from mixdown.http.metrics import EventsMetrics, count_as
 from mixdown.server import logs
 from mixdown.server.family import METRICS_FOLDER, Inheritance, tell_damage
 from mixdown.settings import Settings
-from mixdown.store.opening import hear_of_damage, holding_of, open_store, read_for_at_most
+from mixdown.store.opening import (
+    hear_of_damage,
+    holding_of,
+    keep_events_for,
+    open_store,
+    read_for_at_most,
+)
 from mixdown.store.sqlite.folder import EVENTS_SOCKET, BackupWatch, WakeReceiver
 
 _SWITCH_S: Final = 0.0005  # how long the thread that takes events may wait for the one that closes them
@@ -53,6 +59,10 @@ class _Reports:
             logs.info("the events reader works again")
 
 
+def _tell_expired(events: int, first_day: str) -> None:
+    logs.info("events older than event_retention_days were dropped", events=events, kept_from=first_day)
+
+
 def run_eventing(settings: Settings, inheritance: Inheritance) -> None:
     """Take events in until SIGTERM, then what waits for at most `shutdown_timeout_s`. Raises `StoreError`."""
     stopping = threading.Event()
@@ -66,6 +76,7 @@ def run_eventing(settings: Settings, inheritance: Inheritance) -> None:
     store = open_store(settings, role="events", create=False)
     hear_of_damage(store, tell_damage)
     read_for_at_most(store, 1000 * max(settings.read_timeout_s, settings.sql_timeout_s))
+    keep_events_for(store, settings.event_retention_days, _tell_expired)
     try:
         wake = WakeReceiver(settings.data_dir, EVENTS_SOCKET)
         try:

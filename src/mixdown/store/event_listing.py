@@ -218,3 +218,6 @@ class Listing(Protocol):
 
     def of_day(self, project: int, day: int) -> list[DayFile]:
         """The files of a day."""
+
+    def before_day(self, day: int, limit: int) -> list[DayFile]:
+        """Files of days before one, the oldest day first."""

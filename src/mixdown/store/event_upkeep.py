@@ -1,4 +1,4 @@
-"""The upkeep of events: hot batches closed into files, recent files split into days, files of days merged.
+"""The upkeep of events: hot batches closed, recent files split into days, those merged, old days dropped.
 
 A piece at a time, each of a second or so: files are written and put on disk first, then one commit lists them
 and no longer lists what they stand for. Whoever dies in between leaves files that nobody lists; whoever comes
@@ -93,6 +93,7 @@ class Upkeep:
         """Do one piece; whether there was any."""
         return (
             self._unlink(now_ms)
+            or self._expire(now_ms)
             or self._close(now_ms)
             or self._gather()
             or self._split(now_ms, busy=busy)
@@ -151,6 +152,20 @@ class Upkeep:
         self._store.step("unlinked")
         with self._listing.changes() as changes:
             changes.removed(gone)
+        return True
+
+    def _expire(self, now_ms: int) -> bool:
+        """List old days no more; of hot and recent events the old ones go once they are filed."""
+        keep_days = self._store.keep_days
+        if not keep_days:
+            return False
+        first_day = now_ms // writing.DAY_MS - keep_days
+        gone = self._listing.before_day(first_day, _REMOVED_AT_ONCE)
+        if not gone:
+            return False
+        with self._listing.changes() as changes:
+            changes.remove([file.number for file in gone], now_ms)
+        self._store.expired(sum(file.events for file in gone), writing.day_name(first_day))
         return True
 
     # --- hot batches

@@ -25,6 +25,7 @@ from mixdown.store.bounds import REFUSAL_BYTES_PER_PROJECT, REFUSALS_PER_PROJECT
 PROJECTS: Final = "/api/mixdown/projects"
 ACCOUNTS: Final = "/api/mixdown/accounts"
 KEPT: Final = (
+    "event_retention_days",
     "history_retention_days",
     "history_limit_gb",
     "log_retention_hours",

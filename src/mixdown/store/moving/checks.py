@@ -86,11 +86,11 @@ def profiles_in_database(store: PostgresStore, *, digests: bool) -> Found:
     return _digested((*row[:3], document_of(row[3])) for lot in lots for row in lot)
 
 
-def events_in(store: Store, projects: Iterable[int]) -> Found:
-    """The events of some projects, by UTC day; those that were sent twice count once."""
+def events_in(store: Store, projects: Iterable[int], *, since_ms: int = FIRST_MS) -> Found:
+    """The events of some projects since a time, by UTC day; those that were sent twice count once."""
     found: Found = {}
     for project in projects:
-        parts = store.events.parts(project, FIRST_MS, LAST_MS)
+        parts = store.events.parts(project, since_ms, LAST_MS)
         if not parts.files and not parts.hot:
             continue
         with open_events(parts, memory_limit_bytes=_MEMORY_BYTES, threads=2, temp_directory=None) as table:

@@ -324,3 +324,11 @@ class PostgresListing:
             (self.partition, project, day),
         )
         return [DayFile(*row) for row in found]
+
+    def before_day(self, day: int, limit: int) -> list[DayFile]:
+        found = self._rows(
+            "SELECT number, count - dead, written_ms FROM mixdown.event_files"
+            " WHERE partition = %s AND day < %s ORDER BY day, number LIMIT %s",
+            (self.partition, day, limit),
+        )
+        return [DayFile(*row) for row in found]

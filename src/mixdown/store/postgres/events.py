@@ -92,6 +92,11 @@ class WholeEvents:
         for view in self._views:
             view.longest_read_ms = value
 
+    def keep_for(self, days: int, on_expiry: Callable[[int, str], None]) -> None:
+        """Let all partitions drop days that are older: see `FiledEvents`."""
+        for view in self._views:
+            view.keep_days, view.on_expiry = days, on_expiry
+
     def watermark(self) -> int:
         """A number that grows whenever any partition's watermark does."""
         found = self._database.rows(

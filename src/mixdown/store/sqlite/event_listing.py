@@ -283,6 +283,13 @@ class SqliteListing:
         )
         return [DayFile(*row) for row in found]
 
+    def before_day(self, day: int, limit: int) -> list[DayFile]:
+        found = self._rows(
+            "SELECT number, count - dead, written_ms FROM files WHERE day < ? ORDER BY day, number LIMIT ?",
+            (day, limit),
+        )
+        return [DayFile(*row) for row in found]
+
 
 class SqliteChanges:
     """`Changes` inside a write transaction of `events.db`."""
