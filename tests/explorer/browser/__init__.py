@@ -1,7 +1,8 @@
 """Flows in Chromium: how tests run the programs of this folder, which drive a browser through Node.
 
 A flow and what it is told of a server enter; what it told leaves, or why it failed, with a screenshot.
-`python -m tests.explorer.browser FLOW…` runs flows by name, with a server of their own.
+`python -m tests.explorer.browser FLOW…` runs flows by name, with a server of their own; `--slow 6` and
+`--latency 150` have pages run so many times slower, and answers come so many milliseconds later.
 """
 
 import json
@@ -49,7 +50,7 @@ class Browser:
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=TIMEOUT_S * config.get("slow", 1),
             check=False,
         )
         lines = ended.stdout.strip().rsplit("\n", 1)

@@ -3,7 +3,7 @@
  *
  * FLOW is a module of flows/; CONFIG a JSON file: what tests/explorer/site.py says of the server and of Chromium.
  * A flow exports `default async function (site)`; and `widths`, a list of "desktop" and "phone", where it is to run at
- * other widths than a desktop's alone. What fails is told with its text, the address, what the page shows and a
+ * other widths than a desktop's alone; the configuration's `slow` and `latency` are those of slowly.mjs. What fails is told with its text, the address, what the page shows and a
  * screenshot in the configuration's folder; the program then ends with status 1.
  */
 import { readFileSync } from "node:fs";
@@ -34,8 +34,9 @@ async function run(browser, config, flow, name, width) {
   const site = await Site.open(browser, config, width);
   let timer;
   const patience = new Promise((_, reject) => {
-    const text = `the flow did not end within ${PATIENCE_MS / 1000} s`;
-    timer = setTimeout(() => reject(new Error(text)), PATIENCE_MS);
+    const patienceMs = PATIENCE_MS * (config.slow ?? 1);
+    const text = `the flow did not end within ${patienceMs / 1000} s`;
+    timer = setTimeout(() => reject(new Error(text)), patienceMs);
   });
   try {
     await Promise.race([(async () => {

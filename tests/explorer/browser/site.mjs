@@ -6,8 +6,9 @@
  */
 import { source } from "./packages.mjs";
 import { Faults } from "./faults.mjs";
-import { pending } from "./pending.mjs";
+import { pending, watchWaits } from "./pending.mjs";
 import { website } from "./sdk.mjs";
+import { slowly } from "./slowly.mjs";
 
 export const WIDTHS = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
 const PATIENCE_MS = 45_000;
@@ -55,12 +56,20 @@ export class Site {
       acceptDownloads: true, colorScheme: "light", ...options,
     });
     context.setDefaultTimeout(PATIENCE_MS);
+    await context.addInitScript(...watchWaits);
     await this.faults.watch(context);
     await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: this.base });
     this.contexts.push(context);
     this.context = context;
-    this.page = await context.newPage();
+    this.page = await this.newPage();
     return this.page;
+  }
+
+  /** One more page of the context. */
+  async newPage() {
+    const page = await this.context.newPage();
+    await slowly(page, this.config);
+    return page;
   }
 
   /** Close everything. */
@@ -84,7 +93,10 @@ export class Site {
     return response;
   }
 
-  /** Wait until the page and its slow parts are there. */
+  /**
+   * Wait until the page and its slow parts are there, and what somebody did has had its effects: timers that end soon,
+   * answers, what they bring. It knows nothing of a page that comes instead of this one: that is `leads`.
+   */
   async settled(patience = PATIENCE_MS) {
     let left = "";
     for (const start = Date.now(); Date.now() - start < patience;) {
@@ -97,6 +109,35 @@ export class Site {
       await new Promise((done) => setTimeout(done, 20));
     }
     throw new Error(`the page still waits for ${left}`);
+  }
+
+  /** Do what leads to another document (a link, a form), and wait until all of that is shown. */
+  async leads(action) {
+    await this.settled(); // its scripts have what is done
+    await this.page.evaluate(() => { window.__left = true; });
+    await action();
+    const left = () => this.page.evaluate(() => window.__left === true).catch(() => true); // between two documents
+    await this.until(async () => !(await left()), "it leads to another page");
+    await this.settled();
+  }
+
+  /** Wait until the address is as wanted: `condition` gets it as a URL. It may come later than what is shown. */
+  async address(condition, text) {
+    await this.until(() => condition(new URL(this.page.url())), text).catch((error) => {
+      throw new Error(`${error.message}, not ${this.page.url()}`);
+    });
+  }
+
+  /** Keep back answers whose address matches, from now on; what is returned lets them come, and those that follow. */
+  async hold(pattern) {
+    let release;
+    const released = new Promise((done) => { release = done; });
+    const held = [];
+    await this.page.route(pattern, (route) => {
+      held.push(route.request().url());
+      return released.then(() => route.continue());
+    });
+    return { held, release };
   }
 
   /** Wait until `condition` (in Node, may be async) is true. */
@@ -178,7 +219,7 @@ export class Site {
   async sdk(token = this.token, options = {}) {
     const shop = await website();
     this.websites.push(shop);
-    const page = await this.context.newPage();
+    const page = await this.newPage();
     await page.goto(shop.url);
     await page.evaluate(([key, config]) => void window.mixpanel.init(key, config), [
       token, { api_host: this.base, batch_requests: false, ...options },
