@@ -1,38 +1,14 @@
 // What every page does where scripts run: copying, dialogs, local times, theme, menu, shortcuts, messages.
 // Texts become text nodes; nothing that came from outside is ever parsed as HTML here.
 
+import { copyText, makeButton, toast } from "./say.js";
+import "./typed.js";
+
 const THEMES = ["system", "light", "dark"];
 const STORED = "mixdown-theme";
 const COPIED_MS = 1500;
-const TOAST_MS = 12000;
 
 // --- copying ---------------------------------------------------------------------------------------------
-
-function makeButton(text, className) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.className = className;
-  const label = document.createElement("span");
-  label.textContent = text;
-  made.append(label);
-  return made;
-}
-
-export async function copyText(text) {
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(text);
-    return;
-  }
-  // browsers offer the clipboard on HTTPS and localhost alone
-  const field = document.createElement("textarea");
-  field.value = text;
-  field.className = "visually-hidden";
-  document.body.append(field);
-  field.select();
-  const done = document.execCommand("copy");
-  field.remove();
-  if (!done) throw new Error("the browser does not copy");
-}
 
 async function copyBy(button, text) {
   const label = button.querySelector("span") ?? button;
@@ -175,22 +151,6 @@ function onClick(event) {
 
 // --- messages --------------------------------------------------------------------------------------------
 
-export function toast(text, { good = false } = {}) {
-  const place = document.getElementById("toasts");
-  if (!place) return;
-  const shown = document.createElement("div");
-  shown.className = good ? "toast toast-good" : "toast";
-  const words = document.createElement("p");
-  words.dir = "auto";
-  words.textContent = text;
-  const close = makeButton("Close", "btn btn-quiet btn-small");
-  close.addEventListener("click", () => shown.remove());
-  shown.append(words, close);
-  place.append(shown);
-  while (place.children.length > 4) place.firstElementChild.remove();
-  setTimeout(() => shown.remove(), TOAST_MS);
-}
-
 /** Whether a part asks again by itself: what fails once is asked for again, and what is shown stays. */
 function polls(event) {
   return Boolean(event.detail.requestConfig?.elt?.getAttribute("hx-trigger")?.includes("every "));
@@ -238,7 +198,7 @@ function onKey(event) {
   }
 }
 
-export function prepare(root) {
+function prepare(root) {
   if (!(root instanceof Element || root instanceof Document)) return;
   addCopyButtons(root);
   localiseTimes(root);

@@ -25,47 +25,50 @@ document.addEventListener("click", (event) => {
   rows.dispatchEvent(new Event("change", { bubbles: true }));
 });
 
-// What is typed into a filter while an answer about it is on its way is kept, and asked about again.
-
-let sent = new Map();
-let typed = new Map();
-
-function fieldsOf(root) {
-  return new Map([...root.querySelectorAll("input[id], select[id]")].map((field) => [field.id, field.value]));
-}
-
-document.addEventListener("htmx:beforeRequest", (event) => {
-  const box = event.target.closest?.("[data-filter]");
-  if (box) sent = fieldsOf(box);
-});
-
-document.addEventListener("htmx:beforeSwap", (event) => {
-  const box = event.detail.target.closest?.("[data-filter]");
-  if (box) typed = new Map([...fieldsOf(box)].filter(([id, value]) => sent.has(id) && sent.get(id) !== value));
-});
-
-function keepTyped() {
-  let again = null;
-  for (const [id, value] of typed) {
-    const field = document.getElementById(id);
-    if (!field || field.value === value) continue;
-    field.value = value;
-    again = field;
-  }
-  typed = new Map();
-  again?.dispatchEvent(new Event("change", { bubbles: true }));
-}
-
-document.addEventListener("htmx:afterSettle", (event) => {
-  if (event.target instanceof Element && event.target.closest("[data-filter]")) keepTyped();
-});
-
 // Enter settles a filter; what it stands in is not sent by it
 document.addEventListener("keydown", (event) => {
   const field = event.target;
   if (event.key !== "Enter" || !(field instanceof HTMLInputElement) || !field.closest("[data-filter]")) return;
   event.preventDefault();
   field.dispatchEvent(new Event("change", { bubbles: true }));
+});
+
+// --- what a filter stands in is sent once the filter has settled: by then conditions are in its text ---------
+
+let waiting = null; // the form, and how it goes on
+
+const isSettling = (form) => form.querySelector("[data-filter].htmx-request, [data-filter] .htmx-request") !== null;
+
+document.addEventListener(
+  "submit",
+  (event) => {
+    const { target: form, submitter } = event;
+    if (!isSettling(form)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    waiting = { form, go: () => form.requestSubmit(submitter?.isConnected ? submitter : null) };
+  },
+  true,
+);
+
+document.addEventListener("htmx:confirm", (event) => {
+  const { elt, issueRequest } = event.detail;
+  if (!(elt instanceof HTMLButtonElement) || !elt.form || !isSettling(elt.form)) return;
+  event.preventDefault();
+  waiting = { form: elt.form, go: () => issueRequest(true) };
+});
+
+function goOn() {
+  if (!waiting || isSettling(waiting.form)) return;
+  const { form, go } = waiting;
+  waiting = null;
+  if (form.isConnected && !form.querySelector("[data-filter] .problem")) go();
+}
+
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { target, successful } = event.detail;
+  if (!successful && target?.closest("[data-filter]")) waiting = null; // the page says why, and nothing is sent in part
+  queueMicrotask(goOn); // a question that waited for its turn is on its way by then
 });
 
 // --- names of properties ---------------------------------------------------------------------------------

@@ -4,6 +4,23 @@
 const WAIT_MS = 140;
 const told = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
+// --- answers: of each place the one that was asked for last -------------------------------------------------
+
+const PLACES = ["profile-found", "profile-pane", "profile-dialog"];
+const newest = new Map(); // places → the requests that were sent last
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const { target, xhr } = event.detail;
+  if (PLACES.includes(target?.id)) newest.set(target.id, xhr);
+});
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { target, xhr } = event.detail;
+  if (!newest.has(target.id) || newest.get(target.id) === xhr) return;
+  if (target.id === "profile-found") event.detail.swapOverride = "none"; // the slider that comes with it is taken
+  else event.detail.shouldSwap = false;
+});
+
 // --- dialogs: whatever is put into the one dialog opens it ------------------------------------------------
 
 let opener = null;
@@ -26,6 +43,7 @@ document.addEventListener("htmx:afterSwap", (event) => {
 document.addEventListener("close", (event) => {
   if (event.target instanceof HTMLDialogElement && event.target.id === "profile-dialog") {
     event.target.replaceChildren();
+    newest.set("profile-dialog", null); // what is on its way would open it again
     opener?.focus?.();
   }
 }, true);
@@ -99,6 +117,7 @@ class Slider {
   /** Show the profile of that time, once the hand rests. */
   moved() {
     this.tell();
+    keepTime(this.isNow ? "" : String(this.moments[Number(this.input.value)])); // of a search meanwhile too
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.show(), WAIT_MS);
   }
@@ -109,7 +128,7 @@ class Slider {
     if (find) url.searchParams.set("find", find);
     if (!this.isNow) url.searchParams.set("at", String(this.moments[Number(this.input.value)]));
     url.searchParams.set("changed", "1");
-    window.htmx.ajax("GET", url.pathname + url.search, { source: this.input, target: "#profile-table" });
+    window.htmx.ajax("GET", url.pathname + url.search, { source: this.input, target: "#profile-found" });
   }
 }
 
@@ -122,21 +141,25 @@ function mount(root) {
 
 // --- the address names what is shown ----------------------------------------------------------------------
 
-/** Keep the address, the search's form and the tabs at the time and the search that the table shows. */
-function follow(table) {
-  const shown = new URL(table.dataset.url, location.href);
-  const tab = new URL(location.href).searchParams.get("tab");
-  if (tab) shown.searchParams.set("tab", tab);
-  history.replaceState(history.state, "", shown.pathname + shown.search);
+/** Have the search's form name a time, "" for now. */
+function keepTime(at) {
   const form = document.querySelector(".profile-find");
   form?.querySelector("input[name=at]")?.remove();
-  const at = shown.searchParams.get("at");
   if (!form || !at) return;
   const field = document.createElement("input");
   field.type = "hidden";
   field.name = "at";
   field.value = at;
   form.append(field);
+}
+
+/** Keep the address, the search's form and the tabs at the time and the search that the table shows. */
+function follow(table) {
+  const shown = new URL(table.dataset.url, location.href);
+  const tab = new URL(location.href).searchParams.get("tab");
+  if (tab) shown.searchParams.set("tab", tab);
+  history.replaceState(history.state, "", shown.pathname + shown.search);
+  keepTime(shown.searchParams.get("at") ?? "");
 }
 
 document.addEventListener("htmx:load", (event) => {

@@ -1,24 +1,18 @@
 // The pages of reports: choices apply at once, steps are added, moved and removed.
 // Texts from outside are compared and put into fields, never parsed as HTML.
 
-import "./filters.js"; // which keeps what is typed into filters, before what follows here looks whether they have settled
+import "./filters.js"; // where Enter settles a filter, before it sends the question here
 
 const USUAL = { measure: "general", limit: "10", order: "loose", length: "14", length_unit: "day", retention_type: "birth", interval: "1" };
 const form = document.getElementById("question");
-let waiting = false; // the form is to be sent once its filters have settled
 
 // --- sending the question --------------------------------------------------------------------------------
 
 const isOwn = (field) => field instanceof HTMLElement && field.form === form && form !== null;
 
-function isSettling() {
-  return form.querySelector("[data-filter].htmx-request, [data-filter] .htmx-request") !== null;
-}
-
-/** Send the question once what is typed into filters has become their texts. */
+/** Send the question; filters.js has it wait until what is typed into filters has become their texts. */
 function send() {
-  if (isSettling()) waiting = true;
-  else form.requestSubmit();
+  form.requestSubmit();
 }
 
 // a range of days that is typed stands instead of a preset
@@ -36,12 +30,7 @@ document.addEventListener("change", (event) => {
   if (isChoice && field.checkValidity()) send();
 });
 
-form?.addEventListener("submit", (event) => {
-  if (isSettling()) {
-    event.preventDefault();
-    waiting = true;
-    return;
-  }
+form?.addEventListener("submit", () => {
   closeGaps();
   // addresses say only what was chosen
   const silent = [...form.elements].filter((field) => field.name && !field.disabled && (field.value === "" || USUAL[field.name] === field.value));
@@ -51,16 +40,9 @@ form?.addEventListener("submit", (event) => {
   });
 });
 
-document.addEventListener("htmx:afterSettle", (event) => {
-  if (!form || !(event.target instanceof Element) || !event.target.closest("[data-filter]")) return;
-  if (waiting && !isSettling()) {
-    waiting = false;
-    if (!form.querySelector("[data-filter] .problem")) form.requestSubmit();
-  }
-});
-
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && event.target instanceof HTMLInputElement && event.target.closest("[data-filter]")) waiting = true;
+  const box = event.target instanceof HTMLInputElement ? event.target.closest("[data-filter]") : null;
+  if (event.key === "Enter" && form?.contains(box)) send();
 });
 
 // --- steps of a funnel -----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 // The history stays in this browser (localStorage), for each account and project apart: queries name people, and
 // what is kept on the server would outlive their erasure. A query never runs but by the form being sent.
 
-import { copyText, toast } from "./app.js";
+import { copyText, toast } from "./say.js";
 
 const KEPT = 50;
 const KEPT_CHARS = 20_000;

@@ -51,39 +51,6 @@ function remove(button) {
   form.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
-// What is typed into the filter while an answer about it is on its way is kept, and asked about again.
-
-let sent = new Map();
-let typed = new Map();
-
-function fieldsOf(root) {
-  const found = [...root.querySelectorAll("input[id], select[id], textarea[id]")];
-  return new Map(found.map((field) => [field.id, field.value]));
-}
-
-document.addEventListener("htmx:beforeRequest", (event) => {
-  const forms = event.target.closest?.("#filter-forms");
-  if (forms) sent = fieldsOf(forms);
-});
-
-document.addEventListener("htmx:beforeSwap", (event) => {
-  const forms = event.detail.target.closest?.("#filter-forms");
-  if (!forms) return;
-  typed = new Map([...fieldsOf(forms)].filter(([id, value]) => sent.has(id) && sent.get(id) !== value));
-});
-
-function keepTyped() {
-  let again = null;
-  for (const [id, value] of typed) {
-    const field = document.getElementById(id);
-    if (!field || field.value === value) continue;
-    field.value = value;
-    again = field;
-  }
-  typed = new Map();
-  again?.dispatchEvent(new Event(again.id === "where" ? "input" : "change", { bubbles: true }));
-}
-
 function narrow(field) {
   const wanted = field.value.trim().toLowerCase();
   const form = field.closest("form");
@@ -107,4 +74,3 @@ function prepare(root) {
 
 prepare(document);
 document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
-document.addEventListener("htmx:afterSettle", keepTyped);
