@@ -1,60 +1,65 @@
 /** Conditions on what people did: counted while they are chosen, joined, taken away, saved and read again. */
 async function deeds(site) {
   const { page } = site;
-  const told = () => page.locator("#where-check").innerText();
   // what stands there was asked for by the last change, not by one before it
   const counted = async () => {
-    for (;;) {
-      const before = await told();
-      await new Promise((done) => setTimeout(done, 1500));
-      await site.settled();
-      if ((await told()) === before) return Number.parseInt(before, 10);
-    }
+    await site.settled();
+    return Number.parseInt(await page.locator("#where-check").innerText(), 10);
   };
-  await page.goto(site.url("cohorts/new"));
+  const more = async () => {
+    await page.click("button:has-text('One more condition')");
+    await page.waitForSelector("#event2");
+    await site.settled();
+  };
+  await site.go("cohorts/new");
   await page.fill("#f-name", "Visitors who never pay");
   await page.fill("#event1", site.people.event);
   await page.selectOption("select[name=when1]", "last");
   await page.fill("input[name=length1]", "60");
-  await site.until(async () => /\d+ users? match/.test(await told()), "it says how many looked");
   const looked = await counted();
-  await page.click("button:has-text('One more condition')");
-  await page.waitForSelector("#event2");
+  site.expect(/\d+ users? match/.test(await page.innerText("#where-check")), "it says how many looked");
+  await more();
   site.expect((await page.inputValue("#event1")) === site.people.event, "a new row leaves the others as they are");
+  site.expect(await page.evaluate(() => document.activeElement.id === "deeds-add"), "and the focus where it was");
   await page.fill("#event2", "Invoice paid");
   await page.selectOption("select[name=did2]", "did-not");
-  await site.until(async () => Number.parseInt(await told(), 10) < looked, `fewer than ${looked} did not pay`);
   const unpaid = await counted();
+  site.expect(unpaid < looked, `fewer than ${looked} did not pay, not ${unpaid}`);
   await page.fill("#where1-property-1", "$browser");
   await page.press("#where1-property-1", "Tab");
   await site.settled();
   await page.fill("#where1-value-1", "Firefox");
   await page.press("#where1-value-1", "Enter");
-  await site.until(async () => Number.parseInt(await told(), 10) < unpaid, `fewer than ${unpaid} of them by one browser`);
   const fewer = await counted();
+  site.expect(fewer < unpaid, `fewer than ${unpaid} of them by one browser, not ${fewer}`);
   site.expect((await page.inputValue("#where1")).includes('"Firefox"'), "conditions become the filter's text");
   await site.axe();
   await site.fits();
   await page.click("button:has-text('Remove condition 2'):visible");
   await site.until(async () => (await page.locator(".deed").count()) === 1, "a condition is taken away");
-  await site.until(async () => Number.parseInt(await told(), 10) > fewer, `more than ${fewer} without it`);
   const alone = await counted();
-  await page.click("button:has-text('One more condition')");
+  site.expect(alone > fewer, `more than ${fewer} without it, not ${alone}`);
+  await more();
   await page.fill("#event2", "Invoice paid");
   await page.selectOption("#deeds-joined", "any");
-  await site.until(async () => Number.parseInt(await told(), 10) > alone, `any of both hold for more than ${alone}`);
   const any = await counted();
-  await page.click("button:has-text('Save cohort')");
+  site.expect(any > alone, `any of both hold for more than ${alone}, not ${any}`);
+  await site.leads(() => page.click("button:has-text('Save cohort')"));
   await site.shows("was saved");
-  await site.settled();
   const row = page.locator("tr", { hasText: "Visitors who never pay" });
-  site.expect((await row.locator("td.num").innerText()) === `${any}`, `the list counts ${any} as the form did`);
+  await site.until(async () => (await row.locator("td.num").innerText()) === `${any}`, `the list counts ${any} as the form did`);
   site.expect((await row.innerText()).includes("did “Invoice paid”"), "the list says it in words");
-  await row.locator("th a").click();
+  await site.leads(() => row.locator("th a").click());
   await page.waitForSelector("#event2");
   site.expect((await page.inputValue("#deeds-joined")) === "any", "it is read again as it was chosen");
-  await page.click("summary:has-text('Delete this cohort')");
-  await page.click("button:has-text('Delete “')");
+  await gone(site);
+}
+
+/** Delete the cohort whose page this is. */
+async function gone(site) {
+  await site.page.click("summary:has-text('Delete this cohort')");
+  await site.axe();
+  await site.leads(() => site.page.click("button:has-text('Delete “')"));
   await site.shows("was deleted");
 }
 
@@ -63,49 +68,45 @@ export default async function cohorts(site) {
   const { page } = site;
   await site.go("cohorts");
   await site.shows("Paying customers");
-  await page.click("text=New cohort");
+  await site.leads(() => page.click("text=New cohort"));
   await page.fill("#f-name", "Starters");
   await page.fill("#where", 'properties["plan"] = "starter"');
   await page.waitForSelector("#where-check .place mark");
   await site.axe();
   await page.fill("#where", 'properties["plan"] == "starter"');
   await page.waitForSelector("#where-check strong");
-  const counted = await page.innerText("#where-check strong");
-  await page.click("button:has-text('Save cohort')");
-  await site.shows("The cohort “Starters” was saved.");
   await site.settled();
+  const counted = await page.innerText("#where-check strong");
+  await site.leads(() => page.click("button:has-text('Save cohort')"));
+  await site.shows("The cohort “Starters” was saved.");
   const row = page.locator("tr", { hasText: "Starters" });
-  site.expect((await row.locator("td.num").innerText()) === counted, `the list counts ${counted} as the form did`);
-  await row.locator("th a").click();
+  await site.until(async () => (await row.locator("td.num").innerText()) === counted, `the list counts ${counted} as the form did`);
+  await site.leads(() => row.locator("th a").click());
   await page.fill("#f-name", "On the starter plan");
   await page.fill("#f-description", "Small teams");
-  await page.click("button:has-text('Save changes')");
+  await site.leads(() => page.click("button:has-text('Save changes')"));
   await site.shows("The cohort “On the starter plan” was changed.");
   await site.shows("Small teams");
-  await page.click("#cohort-rows a:text-is('On the starter plan')");
+  await site.leads(() => page.click("#cohort-rows a:text-is('On the starter plan')"));
   const people = await page.getAttribute("a:has-text('of this cohort')", "href");
   site.expect(/\/users\?cohort=\d+$/.test(people), `the cohort leads to its users, not to ${people}`);
-  await page.click("summary:has-text('Delete this cohort')");
-  await site.axe();
-  await page.click("button:has-text('Delete “')");
-  await site.shows("was deleted");
+  await gone(site);
   await page.fill("#q", "germany");
   await site.until(async () => (await page.locator("#cohort-rows tr").count()) === 1, "the search narrows the list");
 
-  await page.goto(site.url("cohorts/new"));
+  await site.go("cohorts/new");
   await page.check("input[value=ids]");
   await page.fill("#f-name", "By hand");
   await page.fill("#ids", "user-0001\nuser-0002\n");
-  await page.click("button:has-text('Save cohort')");
+  await site.leads(() => page.click("button:has-text('Save cohort')"));
   await site.shows("By hand");
-  await page.click("#cohort-rows a:text-is('By hand')");
-  await page.click("summary:has-text('Delete this cohort')");
-  await page.click("button:has-text('Delete “')");
-  await site.shows("was deleted");
+  await site.leads(() => page.click("#cohort-rows a:text-is('By hand')"));
+  await gone(site);
 
   await deeds(site);
 
   const reader = await site.signIn("consumer");
   await site.go("cohorts");
+  await site.shows("Paying customers");
   site.expect(!(await reader.isVisible("text=New cohort")), "a consumer makes no cohorts");
 }

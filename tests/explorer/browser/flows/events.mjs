@@ -16,29 +16,28 @@ async function names(site) {
   site.expect((await page.locator(".volumes tbody tr").count()) > 5, "names are listed");
   await page.fill("#event-search", "page view");
   await site.until(async () => (await page.locator(".volumes tbody tr").count()) === 1, "the search narrows the list");
+  await site.address(({ searchParams }) => searchParams.get("q") === "page view", "the search stands in the address");
   await site.settled();
-  site.expect(page.url().includes("q=page+view"), `the search stands in the address: ${page.url()}`);
   await page.reload();
   await site.settled();
   site.expect((await page.locator(".volumes tbody tr").count()) === 1, "the address brings the search back");
-  await page.click(".volumes thead a:text-is('Event')");
-  await site.settled();
+  await site.leads(() => page.click(".volumes thead a:text-is('Event')"));
   site.expect((await page.getAttribute(".volumes th[aria-sort]", "aria-sort")) === "ascending", "a heading sorts");
-  await page.click(".volumes tbody a");
-  await site.settled();
-  site.expect(page.url().includes("/event?name="), "a name leads to its event");
+  await site.leads(() => page.click(".volumes tbody a"));
+  await site.address(({ pathname, searchParams }) => pathname.endsWith("/event") && searchParams.has("name"), "a name leads to its event");
 }
 
 async function reading(site) {
   const { page } = site;
   await page.waitForSelector(CHART);
+  await site.settled();
   await page.focus(".chart-plot");
   await page.keyboard.press("End");
   await page.waitForSelector(".chart-tooltip:not([hidden])");
   const last = await page.innerText(".chart-tooltip-time");
-  site.expect((await page.textContent(".chart-body [aria-live]")).startsWith(last), "what the keyboard reads is spoken");
+  await site.until(async () => (await page.textContent(".chart-body [aria-live]")).startsWith(last), "what the keyboard reads is spoken");
   await page.keyboard.press("ArrowLeft");
-  site.expect((await page.innerText(".chart-tooltip-time")) !== last, "an arrow key goes on");
+  await site.until(async () => (await page.innerText(".chart-tooltip-time")) !== last, "an arrow key goes on");
   await page.keyboard.press("Escape");
   await page.waitForSelector(".chart-tooltip[hidden]", { state: "attached" });
   const box = await page.locator(".chart-plot").boundingBox();
@@ -50,24 +49,25 @@ async function reading(site) {
 
 async function choices(site) {
   const { page } = site;
-  await page.fill("#f-by", "plan");
-  await page.keyboard.press("Tab");
-  await page.waitForURL(/by=plan/);
-  await site.settled();
+  await site.leads(async () => {
+    await page.fill("#f-by", "plan");
+    await page.keyboard.press("Tab");
+  });
+  await site.address(({ searchParams }) => searchParams.get("by") === "plan", "what is chosen is in the address");
   site.expect(!page.url().includes("where="), "what was not chosen is not in the address");
   await page.waitForSelector(CHART);
   const keys = page.locator(".chart-key");
-  site.expect((await keys.count()) > 1, "there is a key for each value");
+  const pressed = (is) => site.until(async () => (await keys.first().getAttribute("aria-pressed")) === `${is}`, `the key is ${is ? "" : "not "}pressed`);
+  await site.until(async () => (await keys.count()) > 1, "there is a key for each value");
   await keys.first().click();
-  site.expect((await keys.first().getAttribute("aria-pressed")) === "false", "a key hides its series");
+  await pressed(false); // its series is hidden
   await keys.first().click();
-  await page.selectOption("#f-type", "unique");
-  await page.waitForURL(/type=unique/);
-  await site.settled();
+  await pressed(true);
+  await site.leads(() => page.selectOption("#f-type", "unique"));
+  await site.address(({ searchParams }) => searchParams.get("type") === "unique", "what is counted is in the address");
   await page.waitForSelector(CHART);
   site.expect((await page.getAttribute("figure.chart", "data-chart")) === "line", "users are drawn as lines");
-  await page.click(".values tbody a:has-text('Only')");
-  await site.settled();
+  await site.leads(() => page.click(".values tbody a:has-text('Only')"));
   site.expect((await page.inputValue("#f-where")).startsWith('properties["plan"] == '), "a value becomes a filter");
   const shares = await page.locator(".values tbody tr").count();
   site.expect(shares === 1, `one value is left, not ${shares}`);
@@ -76,27 +76,29 @@ async function choices(site) {
 async function fault(site) {
   const { page } = site;
   await page.fill("#f-where", 'properties["plan"] == ("pro"');
-  await page.click("button:text-is('Show')");
+  await site.leads(() => page.click("button:text-is('Show')"));
   await page.waitForSelector(".fault mark");
   site.expect((await page.getAttribute("#f-where", "aria-invalid")) === "true", "the field says that it is wrong");
   site.expect((await page.innerText("#where-fault")).includes("at position"), "the place of the fault is told");
   await site.axe();
-  await page.click("a:text-is('Clear filter')");
-  await site.settled();
+  await site.leads(() => page.click("a:text-is('Clear filter')"));
 }
 
 async function details(site) {
   const { page } = site;
   await page.click(".property:has(.property-name:text-is('plan')) > summary");
   await page.waitForSelector(".property[open] .values tbody tr");
+  await site.settled();
   site.expect((await page.locator(".property[open] .values svg.bar").count()) > 0, "values have bars");
   const samples = page.locator("#samples .feed-row");
   const before = await samples.count();
   await page.click("#samples .feed-older a");
   await site.until(async () => (await samples.count()) > before, "older ones are added");
+  await site.settled();
   await samples.first().locator("summary").click();
-  const shown = JSON.parse(await samples.first().locator("pre.json").innerText());
-  site.expect(shown.event === site.people.event, "an event opens to its JSON");
+  const text = samples.first().locator("pre.json:not([data-compact])"); // laid out once it is open
+  await text.waitFor();
+  site.expect(JSON.parse(await text.innerText()).event === site.people.event, "an event opens to its JSON");
   await page.click("button:has-text('Copy as curl') >> nth=0");
   await site.until(async () => (await site.clipboard()).startsWith("curl -G -u"), "the call of the API is copied");
   const [download] = await Promise.all([page.waitForEvent("download"), page.click("a:has-text('CSV')")]);
@@ -106,14 +108,13 @@ async function details(site) {
 
 async function themes(site) {
   const { page } = site;
-  const back = () => page.evaluate(() => {
-    const canvas = document.querySelector(".chart-canvas canvas");
-    return canvas.toDataURL();
-  });
+  // "" while it is drawn anew
+  const back = () => page.evaluate(() => document.querySelector(".chart-canvas canvas")?.toDataURL() ?? "");
   await page.emulateMedia({ colorScheme: "light" });
+  await site.settled();
   const light = await back();
   await page.emulateMedia({ colorScheme: "dark" });
-  await site.until(async () => (await back()) !== light, "a chart follows the theme");
+  await site.until(async () => !["", light].includes(await back()), "a chart follows the theme");
   await page.emulateMedia({ colorScheme: "light" });
 }
 

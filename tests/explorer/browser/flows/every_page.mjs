@@ -34,8 +34,18 @@ export default async function everyPage(site) {
       await site.axe();
       await twin(site, name, path, params);
     }
+    if (site.width === "phone") await menu(site, name);
     site.faults.check();
   }
+}
+
+/** The menu opens, on a page that loads whatever scripts, and closes. */
+async function menu(site, name) {
+  const sidebar = site.page.locator("#sidebar");
+  await site.page.click("[data-menu]");
+  await site.until(() => sidebar.isVisible(), `the menu opens on ${name}`);
+  await site.page.keyboard.press("Escape");
+  await site.until(async () => !(await sidebar.isVisible()), `Escape closes it on ${name}`);
 }
 
 /** The same data as JSON, with the page's own cookie. */

@@ -30,8 +30,10 @@ export default async function profile(site) {
   await site.axe();
   await press("Show the update…");
   await dialog.getByText("The same as curl").click();
-  const shown = await dialog.innerText();
-  site.expect(shown.includes('"plan": "pro"') && shown.includes("curl "), "the update is shown, and the command");
+  await site.until(async () => {
+    const shown = await dialog.innerText();
+    return shown.includes('"plan": "pro"') && shown.includes("curl ");
+  }, "the update is shown, and the command");
   await site.axe();
   await press("Send it");
   await landed("plan is set");
@@ -83,15 +85,17 @@ export default async function profile(site) {
   await page.locator("#profile-table", { hasText: "Nothing found" }).waitFor();
   await page.getByLabel("Search names and values").fill("pro");
   await page.locator("#profile-table", { hasText: "1 found" }).waitFor();
-  site.expect(new URL(page.url()).searchParams.get("find") === "pro", "the address names the search");
+  await site.address(({ searchParams }) => searchParams.get("find") === "pro", "the address names the search");
   await page.getByLabel("Search names and values").fill("");
   await row("visits").waitFor();
+  await site.settled();
   await page.getByRole("link", { name: "History", exact: true }).click();
   await page.locator(".profile-entry").first().waitFor();
   await site.settled();
   await page.getByLabel("Property", { exact: true }).fill("plan");
   await page.getByLabel("Property", { exact: true }).press("Enter");
   await site.until(async () => await page.locator(".profile-entry").count() === 2, "history is filtered by property");
+  await site.settled();
   const change = await page.locator(".profile-entry").first().innerText();
   site.expect(/free[\s\S]*pro/.test(change) && change.includes("explorer admin"), `before, after and who: ${change}`);
   await site.axe();
@@ -102,8 +106,7 @@ export default async function profile(site) {
   await page.keyboard.press("Home");
   await page.locator(".profile-at", { hasText: "differ" }).waitFor();
   await site.settled();
-  const at = new URL(page.url()).searchParams.get("at");
-  site.expect(/^\d{13}$/.test(at ?? ""), `the address keeps the time: ${page.url()}`);
+  await site.address(({ searchParams }) => /^\d{13}$/.test(searchParams.get("at") ?? ""), "the address keeps the time");
   site.expect((await row("plan").innerText()).includes("free"), "it shows what was");
   site.expect(await slider.evaluate((input) => input === document.activeElement), "the slider keeps the focus");
   await site.axe();
@@ -134,7 +137,7 @@ export default async function profile(site) {
   await erase.click();
   await dialog.getByLabel("Type the id to confirm").waitFor();
   await page.keyboard.press("Escape");
-  site.expect(await erase.evaluate((link) => link === document.activeElement), "the focus is back");
+  await site.until(() => erase.evaluate((link) => link === document.activeElement), "the focus is back");
 
   // erase: the id itself must be typed; the page shows the job to its end
   await erase.click();

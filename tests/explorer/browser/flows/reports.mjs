@@ -10,10 +10,8 @@ async function table(site) {
 async function choosing(site) {
   const { page } = site;
   await site.go("reports");
-  await page.click(".kind a:text-is('Segmentation')");
-  await site.settled();
-  await page.click(`.choices a:text-is('${site.people.event}')`);
-  await site.settled();
+  await site.leads(() => page.click(".kind a:text-is('Segmentation')"));
+  await site.leads(() => page.click(`.choices a:text-is('${site.people.event}')`));
   await page.waitForSelector(CHART);
   const rows = await table(site);
   site.expect(rows.length === 31, `a total and thirty days, not ${rows.length}`);
@@ -24,10 +22,9 @@ async function choosing(site) {
     await site.until(async () => (await options.evaluateAll((all) => all.map((one) => one.value))).includes(name), `${list} suggest ${name}`);
   }
   await page.fill("#f-on", "plan");
-  await page.click("button:text-is('Show')");
-  await site.settled();
+  await site.leads(() => page.click("button:text-is('Show')"));
   await page.waitForSelector(CHART);
-  site.expect((await page.locator(".chart-key").count()) > 1, "there is a key for each value");
+  await site.until(async () => (await page.locator(".chart-key").count()) > 1, "there is a key for each value");
   await site.axe();
 }
 
@@ -36,48 +33,45 @@ async function filtering(site) {
   const whole = Number((await table(site))[0][1].replaceAll(",", ""));
   await page.fill("#where-property-1", "plan");
   await page.keyboard.press("Tab");
-  await site.until(async () => (await page.locator("#where-value-1").count()) === 1, "a condition wants its value");
-  await page.fill("#where-value-1", "free");
-  await page.keyboard.press("Enter");
-  await page.waitForURL(/where=properties/);
   await site.settled();
+  site.expect((await page.locator("#where-value-1").count()) === 1, "a condition wants its value");
+  await page.fill("#where-value-1", "free");
+  await site.leads(() => page.press("#where-value-1", "Enter"));
+  await site.address(({ searchParams }) => searchParams.get("where")?.startsWith("properties"), "the filter stands in the address");
   site.expect((await page.inputValue("#where")) === 'properties["plan"] == "free"', "the condition became the filter");
   const rows = await table(site);
   site.expect(Number(rows[0][1].replaceAll(",", "")) <= whole, "a filter chooses some of them");
   await page.click(".filter-text > summary");
   await page.fill("#where", 'properties["plan"] == ("free"');
-  await page.keyboard.press("Enter");
+  await page.press("#where", "Enter");
   await page.waitForSelector(".fault mark");
+  await site.settled();
   site.expect((await page.getAttribute("#where", "aria-invalid")) === "true", "the field says that it is wrong");
   await site.axe();
   await page.fill("#where", 'user["plan"] == "free"');
-  await page.keyboard.press("Enter");
-  await page.waitForURL(/where=user/);
-  await site.settled();
+  await site.leads(() => page.press("#where", "Enter"));
+  await site.address(({ searchParams }) => searchParams.get("where")?.startsWith("user"), "the expression stands in the address");
   await site.shows("This filter says more than conditions can");
 }
 
 async function noting(site) {
   const { page } = site;
   await page.click(".note-add > summary");
-  site.expect((await page.inputValue("#note-date")) !== "", "a note begins at this moment");
+  await site.until(async () => (await page.inputValue("#note-date")) !== "", "a note begins at this moment");
   await page.fill("#note-text", "Released <b>2.0</b>");
-  await page.click(".note-add button:text-is('Add')");
-  await site.settled();
+  await site.leads(() => page.click(".note-add button:text-is('Add')"));
   await site.shows("Released <b>2.0</b>");
   await page.waitForSelector(CHART);
   await page.focus(".chart-plot");
   await page.keyboard.press("End");
-  site.expect((await page.textContent(".chart-body [aria-live]")).includes("Released <b>2.0</b>"), "the chart reads the note out");
+  await site.until(async () => (await page.textContent(".chart-body [aria-live]")).includes("Released <b>2.0</b>"), "the chart reads the note out");
   await page.click(".note-edit > summary");
   await page.fill(".note-edit input[name=description]", "Released 2.1");
-  await page.click(".note-edit button:text-is('Save')");
-  await site.settled();
+  await site.leads(() => page.click(".note-edit button:text-is('Save')"));
   await site.shows("Released 2.1");
   await site.axe();
   await page.click(".note-edit > summary");
-  await page.click(".note-edit button:has-text('Delete')");
-  await site.settled();
+  await site.leads(() => page.click(".note-edit button:has-text('Delete')"));
   site.expect((await page.locator(".note").count()) === 0, "the note is gone");
 }
 
@@ -86,26 +80,21 @@ async function saving(site) {
   await page.click("button:text-is('Save report')");
   await page.fill("#save-name", "Views by plan");
   await site.axe();
-  await page.click("#save-report button:text-is('Save')");
-  await site.settled();
+  await site.leads(() => page.click("#save-report button:text-is('Save')"));
   site.expect((await page.innerText("h1")).includes("Views by plan"), "the page has the report's name");
   const shown = await table(site);
   const shared = page.url();
-  await page.selectOption("#f-measure", "unique");
-  await page.waitForURL(/measure=unique/);
-  await site.settled();
-  await page.click("button:text-is('Save changes')");
-  await site.settled();
+  await site.leads(() => page.selectOption("#f-measure", "unique"));
+  await site.address(({ searchParams }) => searchParams.get("measure") === "unique", "the choice stands in the address");
+  await site.leads(() => page.click("button:text-is('Save changes')"));
   await page.goto(shared);
   await site.settled();
   site.expect(JSON.stringify(await table(site)) === JSON.stringify(shown), "a copied link shows what it showed");
   await page.click("summary:text-is('Rename or delete this report')");
   await page.fill("#rename-name", "Visitors by plan");
-  await page.click("button:text-is('Save name')");
-  await site.settled();
+  await site.leads(() => page.click("button:text-is('Save name')"));
   await site.go("reports");
-  await page.click("a:text-is('Visitors by plan')");
-  await site.settled();
+  await site.leads(() => page.click("a:text-is('Visitors by plan')"));
   site.expect((await page.inputValue("#f-measure")) === "unique", "it opens as it was changed");
   const [download] = await Promise.all([page.waitForEvent("download"), page.click("a:has-text('CSV')")]);
   site.expect(download.suggestedFilename().endsWith(".csv"), "the figures are handed out as CSV");
@@ -117,14 +106,11 @@ async function dashboard(site) {
   const { page } = site;
   await site.go("reports");
   await page.fill("#board-title", "What we look at");
-  await page.click(".new-board button");
-  await site.settled();
+  await site.leads(() => page.click(".new-board button"));
   await page.selectOption("#added", { label: "Visitors by plan" });
-  await page.click(".arrange button:text-is('Save')");
-  await site.settled();
+  await site.leads(() => page.click(".arrange button:text-is('Save')"));
   await page.waitForSelector(`.place ${CHART}`);
-  await page.click(".chip:text-is('7 days')");
-  await site.settled();
+  await site.leads(() => page.click(".chip:text-is('7 days')"));
   await page.waitForSelector(`.place ${CHART}`);
   await page.click(".place .chart-table > summary");
   await site.until(
@@ -147,8 +133,7 @@ async function reading(site, address) {
   await site.page.goto(address);
   await site.settled();
   await site.page.click("summary:text-is('Rename or delete this report')");
-  await site.page.click("button:has-text('Delete report')");
-  await site.settled();
+  await site.leads(() => site.page.click("button:has-text('Delete report')"));
   await site.page.goto(address);
   await site.settled();
   await site.shows("is there no more");
@@ -166,9 +151,8 @@ async function colourless(site) {
   }));
   for (const kind of ["bars", "line"]) {
     if (kind === "line") {
-      await page.selectOption("#f-chart", "line");
-      await page.waitForURL(/chart=line/);
-      await site.settled();
+      await site.leads(() => page.selectOption("#f-chart", "line"));
+      await site.address(({ searchParams }) => searchParams.get("chart") === "line", "the kind stands in the address");
       await page.waitForSelector(CHART);
     }
     const drawn = await swatches();

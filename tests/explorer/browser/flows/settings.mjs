@@ -17,7 +17,7 @@ export default async function settings(site) {
   await site.until(async () => (await page.locator("#zones option").count()) > 300, "the zones are offered");
   await page.fill("#f-timezone", "Europe/Berlin");
   await page.getByLabel("Take late events").check();
-  await page.getByRole("button", { name: "Save" }).click();
+  await site.leads(() => page.getByRole("button", { name: "Save" }).click());
   await site.shows("The settings are saved.");
   site.expect(await page.inputValue("#f-timezone") === "Europe/Berlin", "the time zone is kept");
 
@@ -26,8 +26,7 @@ export default async function settings(site) {
   const rotate = page.getByRole("button", { name: "Rotate the secret" });
   site.expect(await rotate.isDisabled(), "the button waits for the name");
   await page.fill("#confirm-secret", `Shop ${site.width}`);
-  await rotate.click();
-  await site.settled();
+  await site.leads(() => rotate.click());
   const secret = await page.locator("#once").innerText();
   site.expect(/^[0-9a-f]{64}$/.test(secret), "the secret is shown");
   await site.axe();
@@ -49,8 +48,7 @@ export default async function settings(site) {
   await page.fill("#f-username", name);
   await page.selectOption("#f-role", "consumer");
   await page.locator(`input[name=project][value="${made.id}"]`).check();
-  await page.getByRole("button", { name: "Make the account" }).click();
-  await site.settled();
+  await site.leads(() => page.getByRole("button", { name: "Make the account" }).click());
   const password = await page.locator("#once").innerText();
   site.accounts.someone = { username: name, password };
   const owner = page;
@@ -60,19 +58,18 @@ export default async function settings(site) {
   site.expect(await guest.locator("main form").count() === 0, "and no form");
   await site.axe();
   site.page = page = owner;
-  await page.getByRole("link", { name, exact: true }).click();
-  await site.settled();
+  await site.leads(() => page.getByRole("link", { name, exact: true }).click());
   await site.axe();
   await page.locator(`#role-${made.id}`).selectOption("analyst");
-  await page.getByRole("button", { name: "Set" }).click();
+  await site.leads(() => page.getByRole("button", { name: "Set" }).click());
   await site.shows("The role is set.");
   await page.locator(".act-danger > summary").click();
   await page.fill("#confirm-delete", name);
-  await page.getByRole("button", { name: "Delete the account" }).click();
+  await site.leads(() => page.getByRole("button", { name: "Delete the account" }).click());
   await site.shows(`The account ${name} is deleted.`);
 
   // one's own account is not for deleting
-  await page.getByRole("row", { name: "you" }).getByRole("link").click();
+  await site.leads(() => page.getByRole("row", { name: "you" }).getByRole("link").click());
   await site.shows("This is the account that you signed in with.");
   site.expect(await page.getByRole("button", { name: "Delete the account" }).count() === 0, "nobody deletes themselves");
 
@@ -85,7 +82,10 @@ export default async function settings(site) {
   await page.getByRole("button", { name: "Download a backup" }).click();
   const archive = await (await coming).path();
   site.expect((await stat(archive)).size > 10_000, "the archive has something in it");
-  await page.getByRole("button", { name: "Look again" }).click();
+  const [answer] = await Promise.all([
+    page.waitForResponse((one) => one.url().includes("health/now")), page.getByRole("button", { name: "Look again" }).click(),
+  ]);
+  site.expect(answer.status() === 200, `it looks again: ${answer.status()}`);
   await site.settled();
   await site.shows("Records can be stored.");
 
@@ -93,6 +93,6 @@ export default async function settings(site) {
   await site.go(below("settings"));
   await page.locator(".act-danger > summary").click();
   await page.fill("#confirm-delete", `Shop ${site.width}`);
-  await page.getByRole("button", { name: "Delete this project" }).click();
+  await site.leads(() => page.getByRole("button", { name: "Delete this project" }).click());
   await site.shows("is deleted.");
 }

@@ -44,9 +44,9 @@ export default async function sql(site) {
 
   // the answer, its address, and what was wrong
   await run("select distinct_id, 2 as two\nfrom users\norder by 1 limit 3");
-  site.expect(await result.locator(".sql-scroll tbody tr").count() === 3, "three rows");
+  await site.until(async () => await result.locator(".sql-scroll tbody tr").count() === 3, "three rows");
   site.expect((await result.locator(".sql-scroll th.num").innerText()) === "two", "numbers stand to the right");
-  site.expect(new URL(page.url()).searchParams.get("q").includes("from users"), "the address holds the query");
+  await site.address(({ searchParams }) => searchParams.get("q")?.includes("from users"), "the address holds the query");
   await site.axe();
   await site.fits();
   await run("select *\nfrom users\nwhere nothing_here = 1");
@@ -60,7 +60,8 @@ export default async function sql(site) {
   // a chart
   await page.locator("input[name=over][value=events]").check();
   await run("select date_trunc('day', time) as day, count(*) as n from events group by all order by day");
-  await result.locator("figure.chart canvas").waitFor();
+  await result.locator("figure.chart canvas").first().waitFor();
+  await site.settled();
   await site.axe();
   await page.locator("input[name=over][value=profiles]").check();
 
@@ -79,7 +80,7 @@ export default async function sql(site) {
   // the history is this browser's; a link fills the editor and runs nothing
   await page.getByRole("tab", { name: "History" }).click();
   await page.locator("#sql-history button", { hasText: "nothing_here" }).click();
-  site.expect((await editor.inputValue()).includes("nothing_here"), "the history gives a query back");
+  await site.until(async () => (await editor.inputValue()).includes("nothing_here"), "the history gives a query back");
   await write("select 8 as eight");
   await page.locator("#sql-copy-link").click();
   await site.until(async () => (await site.clipboard()).includes("eight"), "the link is copied");

@@ -14,6 +14,7 @@ export default async function start(site) {
   await site.go(address);
   await site.shows("Last record received");
   await chart(site);
+  await site.settled();
   await site.axe();
   await survives(site);
 }
@@ -23,8 +24,10 @@ async function survives(site) {
   site.allow(/\b503\b|ERR_FAILED|Failed to load resource|htmx:(afterRequest|sendError)/);
   await site.page.route("**/totals*", (route) => route.fulfill({ status: 503, contentType: "application/json", body: "{}" }));
   await site.page.waitForResponse((answer) => answer.url().includes("/totals") && answer.status() === 503);
+  await site.settled();
   await site.page.route("**/totals*", (route) => route.abort());
-  await site.page.waitForRequest((request) => request.url().includes("/totals"));
+  await site.page.waitForEvent("requestfailed", (request) => request.url().includes("/totals"));
+  await site.settled();
   site.expect((await site.page.locator(".start-total").count()) >= 2, "the totals stay");
   site.expect((await site.page.locator(".toast").count()) === 0, "nothing pops up");
   await site.page.unroute("**/totals*");
@@ -37,13 +40,15 @@ async function snippets(site, project) {
     await site.page.getByRole("link", { name, exact: true }).and(site.page.locator("#snippet .chip")).click();
     const current = site.page.locator("#snippet .chip[aria-current]");
     await site.until(async () => (await current.innerText()) === name, `${name} is chosen`);
+    await site.settled();
+    site.expect(await current.evaluate((one) => one === document.activeElement), `the focus stays on ${name}`);
     const code = await site.page.locator("#snippet pre").innerText();
     site.expect(code.includes(project.token), `the snippet of ${name} has the token`);
     const host = new URL(site.base);
     site.expect(code.includes(host.host) || code.includes(`port: ${host.port}`), `the snippet of ${name} has the host`);
     site.expect(!code.includes("6493") && !code.includes("example.com"), `nothing of the example is left for ${name}`);
   }
-  site.expect(site.page.url().includes("sdk="), "the choice stands in the address");
+  await site.address(({ searchParams }) => searchParams.has("sdk"), "the choice stands in the address");
   await site.page.locator("#snippet .copied .btn").click();
   await site.until(async () => (await site.clipboard()) === (await site.page.locator("#snippet pre").innerText()), "the snippet is copied");
 }
@@ -70,7 +75,7 @@ async function lightsUp(site, project, began) {
   await site.until(async () => (await site.page.locator(".start-total .figure").first().innerText()) === "1", "the number of users follows");
   const link = site.page.getByRole("link", { name: "See the profile" });
   site.expect((await link.getAttribute("href")) === `/explorer/${project.id}/profile?id=first-visitor`, "the link goes to the profile");
-  await link.click();
+  await site.leads(() => link.click());
   await site.shows("First Visitor");
   await shop.close();
 }

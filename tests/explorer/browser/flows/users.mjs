@@ -27,10 +27,11 @@ async function list(site) {
   const { page } = site;
   await site.until(async () => /\d+ users/.test(await page.innerText(".totals")), "the totals come");
   const total = Number((await page.innerText(".totals")).replace(/\D/g, ""));
-  for (let tries = 0; tries < 40 && (await rows(site).count()) < total; tries += 1) {
+  await site.until(async () => {
     await page.evaluate(() => window.scrollTo(0, document.body.scrollHeight));
     await site.settled();
-  }
+    return (await rows(site).count()) >= total;
+  }, `all ${total} users come`);
   const links = await rows(site).evaluateAll((all) => all.map((one) => one.href));
   site.expect(links.length === total, `all ${total} users come, not ${links.length}`);
   site.expect(new Set(links).size === total, "each of them once");
@@ -47,25 +48,25 @@ async function list(site) {
 async function search(site) {
   const { page } = site;
   await site.go("users");
-  await page.keyboard.press("/");
-  await page.keyboard.type("Ada Lovelace");
-  await page.keyboard.press("Enter");
-  await page.waitForURL(/search=Ada/);
-  await site.settled();
+  await site.leads(async () => {
+    await page.keyboard.press("/");
+    await page.keyboard.type("Ada Lovelace");
+    await page.keyboard.press("Enter");
+  });
+  await site.address(({ searchParams }) => searchParams.get("search") === "Ada Lovelace", "the search stands in the address");
   site.expect((await rows(site).count()) === 1, "one is found");
   site.expect((await page.innerText("table.people")).includes("Ada Lovelace"), "it is she");
   const row = page.locator("table.people tbody tr").first();
   const box = await row.boundingBox();
   const before = page.url();
-  await page.mouse.click(Math.min(box.x + box.width - 40, page.viewportSize().width - 40), box.y + box.height / 2);
-  await page.waitForURL((url) => url.pathname.endsWith("/profile"));
-  site.expect(new URL(page.url()).searchParams.get("id") === site.people.ada, "the whole row leads to the profile");
+  await site.leads(() => page.mouse.click(Math.min(box.x + box.width - 40, page.viewportSize().width - 40), box.y + box.height / 2));
+  await site.address(({ pathname, searchParams }) => pathname.endsWith("/profile") && searchParams.get("id") === site.people.ada, "the whole row leads to the profile");
   await page.goto(before);
   await site.go("users", { search: "nobody at all" });
   await site.shows("Nothing matches");
   await site.axe();
-  await page.getByRole("link", { name: "Show all" }).click();
-  await page.waitForURL((url) => !url.search);
+  await site.leads(() => page.getByRole("link", { name: "Show all" }).click());
+  await site.address(({ search }) => !search, "all are shown");
 }
 
 /** Conditions make an expression while one edits, and an expression conditions. */
@@ -91,16 +92,16 @@ async function filter(site) {
   await page.press("#value-2", "Tab");
   const both = 'properties["plan"] == "free" and properties["tasks_done"] >= 0';
   await site.until(async () => (await page.inputValue("#where")) === both, "two rows are joined");
+  await site.settled();
   await site.axe();
   await site.fits();
   await page.getByRole("button", { name: "Remove condition 1" }).click();
   await site.until(async () => (await page.inputValue("#where")) === 'properties["tasks_done"] >= 0', "a row is removed");
   await page.fill("#where", both);
   await site.until(async () => (await page.inputValue("#value-1").catch(() => "")) === "free", "the rows follow the text");
-  await page.getByRole("button", { name: "Apply conditions" }).click();
-  await page.waitForURL(/where=/);
   await site.settled();
-  site.expect(state(site).get("where") === both, "the address holds the filter");
+  await site.leads(() => page.getByRole("button", { name: "Apply conditions" }).click());
+  await site.address(({ searchParams }) => searchParams.get("where") === both, "the address holds the filter");
   site.expect((await rows(site).count()) > 0, "some match");
   await site.until(async () => /of \d+ users match/.test(await page.innerText(".totals")), "how many match is told");
 }
@@ -129,21 +130,18 @@ async function columns(site) {
   await site.axe();
   await page.fill("#narrow", "tasks_d");
   const found = page.locator("[data-others] > li:visible");
-  site.expect((await found.count()) === 1, "one property is found among all");
+  await site.until(async () => (await found.count()) === 1, "one property is found among all");
   await found.getByRole("checkbox").check();
   await page.getByRole("button", { name: "Move plan down" }).click();
-  await page.getByRole("button", { name: "Show these" }).click();
-  await page.waitForURL(/column=tasks_done/);
-  await site.settled();
+  await site.leads(() => page.getByRole("button", { name: "Show these" }).click());
+  await site.address(({ searchParams }) => searchParams.getAll("column").includes("tasks_done"), "the columns stand in the address");
   const chosen = state(site).getAll("column").filter(Boolean);
   site.expect(chosen[1] === "plan" && chosen.at(-1) === "tasks_done", `the columns are as chosen: ${chosen}`);
-  await page.getByRole("link", { name: "tasks_done" }).click();
-  await page.waitForURL(/sort=tasks_done/);
-  await site.settled();
+  await site.leads(() => page.getByRole("link", { name: "tasks_done" }).click());
+  await site.address(({ searchParams }) => searchParams.get("sort") === "tasks_done", "a heading sorts");
   site.expect((await page.locator("th[aria-sort=ascending]").innerText()).startsWith("tasks_done"), "the heading says the order");
-  await page.getByRole("link", { name: "tasks_done" }).click();
-  await page.waitForURL(/order=descending/);
-  await site.settled();
+  await site.leads(() => page.getByRole("link", { name: "tasks_done" }).click());
+  await site.address(({ searchParams }) => searchParams.get("order") === "descending", "and once more the other way round");
   const values = await page.locator("table.people tbody tr td:last-child").allInnerTexts();
   const numbers = values.map(Number).filter(Number.isFinite);
   site.expect(numbers.length > 20 && numbers.every((value, at) => !at || value <= numbers[at - 1]), "the values descend");
@@ -174,8 +172,8 @@ async function cohort(site) {
   const name = `Free ${Date.now()}`;
   await site.page.fill("#f-name", name);
   await site.page.fill("#f-description", "Who does not pay yet.");
-  await site.page.getByRole("button", { name: "Save" }).click();
-  await site.page.waitForURL(/\/cohorts$/);
+  await site.leads(() => site.page.getByRole("button", { name: "Save" }).click());
+  await site.address(({ pathname }) => pathname.endsWith("/cohorts"), "it leads to the cohorts");
   const made = await (await site.context.request.get(site.url("users.json", { where }))).json();
   site.expect(made.may_save === true, "an analyst may save");
   await site.signIn("consumer");

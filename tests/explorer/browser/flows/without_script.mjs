@@ -21,10 +21,11 @@ export default async function withoutScript(site) {
   await site.page.click("button:has-text('One more condition')");
   await site.page.fill("#event2", "Invoice paid");
   await site.page.click("button:text-is('How many are they?')");
-  site.expect(/\d+ users? match/.test(await site.page.innerText("#where-check")), "what people did is counted");
+  await site.until(async () => /\d+ users? match/.test(await site.page.innerText("#where-check")), "what people did is counted");
   await site.page.goto(site.url("users"));
   await site.page.click("main a[href*='/profile?']");
-  site.expect((await site.page.innerText("main")).includes("plan"), "a profile can be read");
+  await site.address(({ pathname }) => pathname.endsWith("/profile"), "a row leads to a profile");
+  await site.until(async () => (await site.page.innerText("main")).includes("plan"), "a profile can be read");
   await site.page.goto(site.url("users", { search: "lovelace" }));
   site.expect((await site.page.innerText("main")).includes("Ada Lovelace"), "a search finds somebody");
 }
