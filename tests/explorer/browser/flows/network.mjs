@@ -2,7 +2,6 @@
 import { pages } from "../pages.mjs";
 
 const SLOW = { offline: false, latency: 300, downloadThroughput: 60_000, uploadThroughput: 30_000 };
-const SEEN_MS = 12_000;
 
 export default async function network(site) {
   const session = await site.context.newCDPSession(site.page);
@@ -10,10 +9,18 @@ export default async function network(site) {
   await session.send("Network.emulateNetworkConditions", SLOW);
   for (const [name, path, params] of pages(site.people, ["start", "users", "profile", "events", "dictionary"])) {
     const began = Date.now();
+    let release;
+    const shown = new Promise((done) => { release = done; });
+    await site.page.route("**/*", async (route) => {
+      if (route.request().headers()["hx-request"]) await shown; // its parts come once it has been seen
+      await route.continue();
+    });
     await site.page.goto(site.url(path, params), { waitUntil: "commit" });
-    await site.page.waitForSelector("h1", { timeout: SEEN_MS });
+    await site.page.waitForSelector("h1");
     site.tell(`${name}: heading after ${Date.now() - began} ms at 60 kB/s and 300 ms`);
+    release();
     await site.settled();
+    await site.page.unrouteAll({ behavior: "wait" });
     site.tell(`${name}: all of it after ${Date.now() - began} ms`);
   }
   await session.send("Network.emulateNetworkConditions", { ...SLOW, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
