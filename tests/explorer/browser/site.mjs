@@ -42,6 +42,7 @@ export class Site {
     this.browser = browser;
     this.config = config;
     this.width = width;
+    this.patience = PATIENCE_MS * (config.slow ?? 1);
     this.faults = new Faults();
     const { url, project, token, secret, accounts, people } = config;
     Object.assign(this, { base: url, project, token, secret, accounts, people });
@@ -55,7 +56,7 @@ export class Site {
       viewport: WIDTHS[this.width], hasTouch: this.width === "phone", locale: "en-GB", timezoneId: "UTC",
       acceptDownloads: true, colorScheme: "light", ...options,
     });
-    context.setDefaultTimeout(PATIENCE_MS);
+    context.setDefaultTimeout(this.patience);
     await context.addInitScript(...watchWaits);
     await this.faults.watch(context);
     await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: this.base });
@@ -97,7 +98,7 @@ export class Site {
    * Wait until the page and its slow parts are there, and what somebody did has had its effects: timers that end soon,
    * answers, what they bring. It knows nothing of a page that comes instead of this one: that is `leads`.
    */
-  async settled(patience = PATIENCE_MS) {
+  async settled(patience = this.patience) {
     let left = "";
     for (const start = Date.now(); Date.now() - start < patience;) {
       left = await this.page.evaluate(pending).catch((error) => String(error)); // a navigation ends what runs in a page
@@ -141,7 +142,7 @@ export class Site {
   }
 
   /** Wait until `condition` (in Node, may be async) is true. */
-  async until(condition, text, patience = PATIENCE_MS) {
+  async until(condition, text, patience = this.patience) {
     for (const start = Date.now(); Date.now() - start < patience;) {
       if (await condition()) return;
       await new Promise((done) => setTimeout(done, 40));
