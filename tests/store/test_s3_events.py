@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
+from uuid import uuid4
 
+import obstore
 import polars as pl
 import pytest
+from obstore.store import S3Store
 
 from mixdown.model.errors import SettingsError, StoreError
 from mixdown.store import event_upkeep
+from mixdown.store.event_listing import Place
 from mixdown.store.events import FIRST_MS, LAST_MS
 from mixdown.store.postgres.connection import Database
 from mixdown.store.postgres.events import PostgresEvents, check_shelf
 from mixdown.store.s3 import S3Shelf
-from mixdown.store.shelves import shelf_of
+from mixdown.store.shelves import MARK, shelf_of
 from tests.store.postgres import Server
 from tests.store.s3 import Objects, object_store
 from tests.store.support import DAY_MS, NOW_MS
 from tests.store.test_event_files import PROJECT, Event, Held, event, expected, forms, stored, tend, write
+
+REAL: Final = "MIXDOWN_TEST_S3_URL"
+"""The variable that names a bucket, or a prefix in one, of a real store."""
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +145,58 @@ def test_an_address_that_is_no_bucket_is_refused(url: str, tmp_path: Path) -> No
         S3Shelf(url, tmp_path)
 
 
-@pytest.mark.skipif("MIXDOWN_TEST_S3_URL" not in os.environ, reason="MIXDOWN_TEST_S3_URL names no bucket")
-def test_a_real_bucket_holds_events_likewise(database: Database, tmp_path: Path) -> None:
-    go_through_all_forms(held_in(os.environ["MIXDOWN_TEST_S3_URL"], database, tmp_path))
+@pytest.fixture(params=["here", "real"])
+def bucket(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A place in a bucket that is a test's alone, and is empty again afterwards."""
+    if request.param == "here":
+        objects = request.getfixturevalue("objects")
+        yield "s3://bucket/below"
+        assert objects.held == {}, "whatever a test has put there goes"
+        return
+    if REAL not in os.environ:
+        pytest.skip(f"{REAL} names no bucket")
+    yield f"{os.environ[REAL].rstrip('/')}/{uuid4()}"
+
+
+def test_a_bucket_holds_events_and_lets_them_go(
+    bucket: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put: set[str] = set()
+    keep = S3Shelf.keep
+
+    def noted(shelf: S3Shelf, place: Place, draft: Path) -> None:
+        put.add(shelf.path(place))
+        keep(shelf, place, draft)
+
+    monkeypatch.setattr(S3Shelf, "keep", noted)
+    held = held_in(bucket, database, tmp_path)
+    try:
+        go_through_all_forms(held)
+        list(held.events.forget(PROJECT, {"user 3"}, below=1000))
+        for days in (4, 5, 6):
+            tend(held, now_ms=NOW_MS + days * DAY_MS)
+        assert all(one["distinct_id"] != "user 3" for one in stored(held))
+        left = {file.path for file in held.events.parts(PROJECT, FIRST_MS, LAST_MS).files}
+        assert left < put
+        assert {path for path in put if is_there(bucket, path)} == left
+    finally:
+        for path in (*put, f"{bucket}/{MARK}"):
+            with suppress(FileNotFoundError):
+                obstore.delete(store_of(bucket), name_in(bucket, path))
+
+
+def store_of(bucket: str) -> S3Store:
+    """The client that the store has, at the same place."""
+    return S3Store.from_url(bucket, client_options={"allow_http": True})
+
+
+def name_in(bucket: str, path: str) -> str:
+    return path.removeprefix(f"{bucket}/")
+
+
+def is_there(bucket: str, path: str) -> bool:
+    try:
+        obstore.head(store_of(bucket), name_in(bucket, path))
+    except FileNotFoundError:
+        return False
+    return True
