@@ -27,6 +27,7 @@ LONG: Final = (
     "tests/store/test_event_deaths.py",
     "tests/store/test_event_files.py",
     "tests/moving/test_live.py",
+    "tests/moving/test_cluster.py",
     "tests/sdk/test_mixpanel_import.py",
     "tests/durability/test_kill.py",
     "tests/cli/test_export_and_import.py",

@@ -15,6 +15,7 @@ import psycopg
 from psycopg._queries import PostgresQuery
 
 from mixdown.store.postgres.answers import WatchedConnection
+from mixdown.store.postgres.migrating import migrations, statements_in
 from tests.store.coordinator import Coordinator
 from tests.store.postgres import Server
 
@@ -24,8 +25,19 @@ _BETWEEN: Final = (
     "answers.py",
 )  # fmt: skip
 """Files between whoever asks and what is sent: psycopg's, and the store's connections."""
-_OF_ONE_POSTGRESQL: Final = (b"pg_terminate_backend", b"pg_advisory_xact_lock", b"pg_stat_activity")
+OF_ONE_POSTGRESQL: Final = (b"pg_terminate_backend", b"pg_advisory_xact_lock", b"pg_stat_activity")
 """What is asked of one PostgreSQL alone, or of the coordinator for itself."""
+
+
+MIGRATING: Final = frozenset(
+    text.encode() for step in migrations() for text in statements_in(step.statements)
+)
+"""What makes and fills tables, before they are spread."""
+
+
+def is_elsewhere(statement: bytes) -> bool:
+    """Whether a statement is never about tables that are spread."""
+    return statement in MIGRATING or any(words in statement for words in OF_ONE_POSTGRESQL)
 
 
 class Spy:
@@ -43,7 +55,7 @@ class Spy:
         if query.query in self._known or b"mixdown." not in query.query or _is_of_a_test():
             return
         self._known.add(query.query)
-        if any(words in query.query for words in _OF_ONE_POSTGRESQL) or b"CREATE " in query.query:
+        if is_elsewhere(query.query):
             return
         values = {
             number: int.from_bytes(bytes(value), "big", signed=True) if binary else int(bytes(value))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 from mixdown.model.errors import SchemaTooNewError, StoreError
 from mixdown.store.postgres import migrating, open_postgres
 from mixdown.store.postgres.connection import Database
-from mixdown.store.postgres.migrating import Migration, migrate, migrations, waiting
+from mixdown.store.postgres.migrating import Migration, migrate, migrations, statements_in, waiting
+from mixdown.store.postgres.texts import TextCursor
 from tests.store.postgres import Server
 
 
@@ -88,3 +90,42 @@ def test_a_number_of_partitions_that_positions_cannot_tell_apart_is_refused(post
         with pytest.raises(StoreError, match="1 to 512"):
             migrate(database, partitions=wrong)
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", []),
+        ("-- nothing; at all\n", []),
+        ("SELECT 1; SELECT 2 ;", ["SELECT 1", "SELECT 2"]),
+        ("SELECT 1;\nSELECT 2\n", ["SELECT 1", "SELECT 2"]),
+        (
+            "SELECT 5 - 3, ';''x', 'it''s; so' -- this; too 'all\n; SELECT 2;",
+            ["SELECT 5 - 3, ';''x', 'it''s; so'", "SELECT 2"],
+        ),
+        ("DO $$ a; -- b; \n c; $$; SELECT 'y';", ["DO $$ a; -- b; \n c; $$", "SELECT 'y'"]),
+        ("DO $of$ a; $$ ; $$ $of$; SELECT 2;", ["DO $of$ a; $$ ; $$ $of$", "SELECT 2"]),
+    ],
+)
+def test_a_file_is_taken_statement_by_statement(text: str, found: list[str]) -> None:
+    assert statements_in(text) == found
+
+
+def test_no_two_statements_of_a_migration_are_sent_as_one_text(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes of a cluster take no more than one, of those that change a table that is spread."""
+    sent: list[str] = []
+    execute = TextCursor.execute
+
+    def noted(self: TextCursor, query: Any, *rest: Any, **options: Any) -> Any:
+        sent.append(query if isinstance(query, str) else query.as_string())
+        return execute(self, query, *rest, **options)
+
+    monkeypatch.setattr(TextCursor, "execute", noted)
+    database = Database(postgresql.empty())
+    migrate(database, partitions=2)
+    database.close()
+    made = [text for text in sent if text.startswith(("CREATE", "ALTER", "INSERT INTO mixdown", "DO "))]
+    assert len(made) > 90
+    assert [text for text in made if ";" in text and "$$" not in text] == []

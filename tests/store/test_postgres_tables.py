@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import mixdown.store.moving
 import mixdown.store.postgres
 from mixdown.store.postgres.connection import Database
 from mixdown.store.postgres.migrating import migrations
@@ -81,10 +82,11 @@ def functions(statements: str) -> str:
 
 
 def test_each_statement_that_writes_a_table_of_partitions_names_one() -> None:
-    folder = Path(mixdown.store.postgres.__file__).parent
+    rooms = (mixdown.store.postgres, mixdown.store.moving)
     found = {
         f"{path.name}: {fault}"
-        for path in sorted(folder.glob("*.py"))
+        for room in rooms
+        for path in sorted(Path(str(room.__file__)).parent.glob("*.py"))
         for text in texts(path.read_text("utf-8"))
         for fault in faults(text)
     }

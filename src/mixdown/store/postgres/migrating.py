@@ -23,6 +23,8 @@ PARTITIONS: Final = 32
 # Any number will do that nobody else locks: "mixdown" in bytes.
 _LOCK: Final = int.from_bytes(b"mixdown", "big")
 _NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+# What is no end of a statement: comments, texts, bodies of functions; then that end, and all else.
+_PIECE: Final = re.compile(r"--[^\n]*|'[^']*'|\$(\w*)\$.*?\$\1\$|;|[^;'$-]+|.", re.DOTALL)
 _MADE: Final = "SELECT to_regclass('mixdown.migrations') IS NOT NULL"
 
 
@@ -45,6 +47,18 @@ def migrations() -> list[Migration]:
     numbers = [each.number for each in found]
     assert len(set(numbers)) == len(numbers), "two migrations have one number"
     return found
+
+
+def statements_in(text: str) -> list[str]:
+    """The statements of a file, one by one."""
+    found, statement = [], ""
+    for piece in _PIECE.finditer(text):
+        if piece[0] == ";":
+            found.append(statement.strip())
+            statement = ""
+        elif not piece[0].startswith("--"):
+            statement += piece[0]
+    return [*found, statement.strip()] if statement.strip() else found
 
 
 def waiting(database: Database) -> list[Migration]:
@@ -100,9 +114,12 @@ def _waiting(cursor: Cursor, what: str) -> list[Migration]:
 def _take(cursor: Cursor, step: Migration, partitions: int) -> None:
     if step.number == 1:
         cursor.execute("SELECT set_config('mixdown.partitions', %s, true)", (str(partitions),))
-    # several statements and no parameters: `sql.SQL` wants a literal, and this is a file of our own
-    statements: sql.SQL = sql.SQL(step.statements)
-    cursor.execute(statements)
+    # one by one: what changes a table that is spread a coordinator passes on with all that stands in the same
+    # text, and its nodes take no more than one
+    for text in statements_in(step.statements):
+        # no parameters: `sql.SQL` wants a literal, and this is a file of our own
+        statement: sql.SQL = sql.SQL(text)
+        cursor.execute(statement)
     cursor.execute(
         "INSERT INTO mixdown.migrations (number, name, taken_at) VALUES (%s, %s, now())",
         (step.number, step.name),
