@@ -86,12 +86,13 @@ def machine_words(result: Result, *, loads: bool = True) -> str:
 
 
 def facts(machine: Result) -> str:
-    """The machine, and what was measured on it."""
+    """The machine, and what was measured on it: the commit where it is one that others can find."""
+    commit = f" ({machine['commit']})" if machine["commit"] else ""
     return (
         f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gib']:g} GiB, Linux"
         f" {machine['kernel']}, {machine['file_system']}, Python {machine['python']},"
         f" SQLite {machine['sqlite']};"
-        f" Mixdown {machine['mixdown']} ({machine['commit']}), {machine['at'][:10]}"
+        f" Mixdown {machine['mixdown']}{commit}, {machine['at'][:10]}"
     )
 
 

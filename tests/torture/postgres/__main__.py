@@ -51,12 +51,14 @@ def main(arguments: list[str]) -> int:
     return 1 if failures else 0
 
 
-def save(figures: dict[str, Any]) -> None:
-    """Keep the figures of a run beside those of runs with other seeds."""
-    runs = json.loads(RESULT.read_text())["runs"] if RESULT.exists() else []
-    runs = [run for run in runs if run["seed"] != figures["seed"]] + [figures]
-    result = {"machine": facts(RESULT.parent), "runs": sorted(runs, key=lambda run: int(run["seed"]))}
-    RESULT.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+def save(figures: dict[str, Any], result: Path = RESULT) -> None:
+    """Keep the figures of a run beside those of runs with other seeds, each with what was run, and when."""
+    machine = facts(result.parent)
+    own = {name: machine.pop(name) for name in ("mixdown", "commit", "at", "load_before")}
+    runs = json.loads(result.read_text())["runs"] if result.exists() else []
+    runs = [run for run in runs if run["seed"] != figures["seed"]] + [{**figures, "run": own}]
+    kept = {"machine": machine, "runs": sorted(runs, key=lambda run: int(run["seed"]))}
+    result.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

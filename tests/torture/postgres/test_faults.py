@@ -18,6 +18,7 @@ from mixdown.store.postgres.answers import WatchedConnection
 from tests.serving import TOKEN, Response, Server
 from tests.store.support import append, appending
 from tests.torture.ledger import Account
+from tests.torture.postgres.__main__ import save
 from tests.torture.postgres.clusters import DATABASE, Pair, pair, until
 from tests.torture.postgres.faults import BOUNCED, STRAIGHT
 from tests.torture.postgres.run import Report, Tally, run
@@ -26,6 +27,21 @@ from tests.torture.postgres.stage import Stage
 BROKEN = str(Path(__file__).parent / "broken")
 IN_SHORT = ("processes killed", "failover", "answers cut off")
 IN_SHORT_BOUNCED = ("pgbouncer killed", "answers lost")
+
+
+def test_each_run_that_is_kept_says_what_was_run_and_when(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    for seed, lost in ((7, 1), (5, 2), (7, 3)):
+        save({"seed": seed, "lost": lost}, kept)
+    found = json.loads(kept.read_text())
+    assert [(run["seed"], run["lost"]) for run in found["runs"]] == [(5, 2), (7, 3)]
+    assert {name for run in found["runs"] for name in run["run"]} == {
+        "mixdown",
+        "commit",
+        "at",
+        "load_before",
+    }
+    assert not {"commit", "at"} & found["machine"].keys(), "another run may be of another version"
 
 
 @pytest.mark.slow
