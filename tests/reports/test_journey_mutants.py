@@ -168,7 +168,7 @@ MUTANTS = {
         "k DESC, position",
     ),
     "time of arrival is forgotten in lists": (sequences, "| ({arrival} <<", "| ((0 * {arrival}) <<"),
-    "lists are the other way round": (sequences, "list_reverse_sort(", "list_sort("),
+    "lists are the other way round": (sequences, "list_reverse(", "("),
     "the first of a share is in none": (sequences, "rowid >= {first}", "rowid > {first}"),
     "the last share is all": (funnels, "one + int(more or 0)", "int(more or 0)"),
     "the window is open at its end": (funnels, "- k <= {query.window_ms:d}", "- k < {query.window_ms:d}"),
@@ -201,6 +201,7 @@ MUTANTS = {
     ),
     "persons share what they did where all is sorted": (sequences, "((n::{kind} <<", "((0 * n::{kind} <<"),
     "persons of lists share what they did": (sequences, "(({count} - n)::", "((0 * n)::"),
+    "a name is that of one step": (sequences, "bits.get(name, 0) | 1 << step", "1 << step"),
     "an event serves two steps": (funnels, "lag(passed{later}) OVER ()", "passed{later}"),
     "steps are always apart": (funnels, "return None not in names and", "return None not in names or"),
     "persons are too close to each other": (
@@ -225,11 +226,16 @@ MUTANTS = {
     "stretches are one day": (periods, "* buckets.every:d}", ":d}"),
     "a beginning is a return": (
         retention,
-        "seen.moment > births.moment",
-        "seen.moment >= births.moment",
+        "seen.arrival > births.arrival",
+        "seen.arrival >= births.arrival",
     ),
+    "arrival counts wherever times differ": (retention, "(seen.us > births.us OR ", "("),
     "the last beginning counts": (retention, "min({moments.sql}", "max({moments.sql}"),
-    "all begin in the first stretch": (retention, "SELECT *, {place} AS place", "SELECT *, 0 AS place"),
+    "all begin in the first stretch": (
+        retention,
+        "SELECT *, {place_sql(query.buckets, 'ms')} AS",
+        "SELECT *, 0 AS",
+    ),
     "returns after the span are not seen": (retention, "span.until_ms + later_ms", "span.until_ms"),
     "the second number of bits is the first": (retention, "divmod(interval, _BITS)", "(0, interval % _BITS)"),
     "unbounded is not": (retention, "if not query.unbounded:", "if True:"),
@@ -241,8 +247,8 @@ MUTANTS = {
     "compounded begins once": (retention, "    if query.compounded:", "    if False:"),
     "intervals are a millisecond too long": (
         retention,
-        "// {query.interval_ms:d})",
-        "// {query.interval_ms + 1:d})",
+        "// {query.interval_ms * 1000:d})",
+        "// {query.interval_ms * 1000 + 1000:d})",
     ),
     "exactly, not at least": (addiction, "list(accumulate(reversed(exact)))[::-1]", "exact"),
     "hours are those of UTC": (

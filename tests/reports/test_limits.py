@@ -417,7 +417,10 @@ RETENTION_FAULTS = (
     ("later_ms = query.intervals", "later_ms = 0 * query.intervals"),
     ("divmod(interval, _BITS)", "(0, interval % _BITS)"),
     ("return f\"count(*) FILTER ({' OR '.join([", "return f\"count(*) FILTER ({' AND '.join(["),
-    ("place_sql(query.buckets, 'time')", "place_sql(query.buckets._replace(every=1), 'time')"),
+    (
+        'place_sql(query.buckets, ms_sql("time"))',
+        'place_sql(query.buckets._replace(every=1), ms_sql("time"))',
+    ),
 )
 
 

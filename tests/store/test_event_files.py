@@ -246,6 +246,16 @@ def test_a_span_of_time_is_read_from_all_forms(opened: Held) -> None:
         assert stored(opened, since_ms, until_ms) == wanted
 
 
+def test_a_span_may_end_with_a_file_or_a_millisecond_before(opened: Held) -> None:
+    written = [event(position) for position in range(6)]
+    write(opened, written)
+    for _ in range(2):
+        for since_ms, until_ms in [(0, 5), (0, 6), (1, 6), (1, 5)]:
+            found = stored(opened, NOW_MS + since_ms, NOW_MS + until_ms)
+            assert found == written[since_ms:until_ms]
+        tend(opened)
+
+
 def test_files_of_a_day_are_merged_and_the_old_ones_go_after_a_grace(opened: Held) -> None:
     written = [event(n) for n in range(20)]
     for start in range(0, 20, 5):

@@ -22,15 +22,25 @@ def integer_of(bits: int) -> str:
     return "BIGINT" if bits <= NUMBER_BITS else "HUGEINT"
 
 
-def place_sql(buckets: Buckets, time: str) -> str:
-    """SQL for the place of a column of times among the buckets, from 0."""
+def ms_sql(time: str) -> str:
+    """SQL for a time in milliseconds, as a number.
+
+    Times are whole milliseconds: what a double loses of their microseconds, rounding gives back. `epoch_ms`
+    says the same and takes several times as long.
+    """
+    return f"CAST(epoch_us({time}) / 1000 AS BIGINT)"
+
+
+def place_sql(buckets: Buckets, ms: str, since_ms: int = 0) -> str:
+    """SQL for the place of a time among the buckets, from 0; it is given in milliseconds since `since_ms`."""
     first = next(buckets.starts(), None)
     if first is None:
         return "NULL::BIGINT"
     shifts = offsets(buckets.span, buckets.zone)
     if len(shifts) == 1 and buckets.unit in _EVEN_MS:  # a division takes a third of what the calendar does
-        past_ms = shifts[0][1] - (first - _BARE_EPOCH) // _MS
-        return f"((epoch_ms({time}) + {past_ms:d}) // {_EVEN_MS[buckets.unit] * buckets.every:d})"
+        past_ms = since_ms + shifts[0][1] - (first - _BARE_EPOCH) // _MS
+        return f"(({ms} + {past_ms:d}) // {_EVEN_MS[buckets.unit] * buckets.every:d})"
+    time = f"CAST(make_timestamp_ms({ms} + {since_ms:d}) AS TIMESTAMP_MS)"
     since = f"TIMESTAMP '{first.isoformat(sep=' ')}'"
     return f"(date_diff('{buckets.unit}', {since}, {buckets.sql(time)}) // {buckets.every:d})"
 

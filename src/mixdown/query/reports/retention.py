@@ -25,7 +25,7 @@ from mixdown.query.events.figures import bounded
 from mixdown.query.events.reader import EventReads
 from mixdown.query.events.where import Selector
 from mixdown.query.reports import periods
-from mixdown.query.reports.periods import integer_of, place_sql, refuse_too_many_cells
+from mixdown.query.reports.periods import integer_of, ms_sql, place_sql, refuse_too_many_cells
 from mixdown.query.reports.rows import ReportRows, Wanted, report_rows
 from mixdown.store.duck.table import at_time
 from mixdown.store.events import LAST_MS
@@ -95,10 +95,11 @@ def retention(reads: EventReads, query: RetentionQuery, *, now_ms: int) -> dict[
 class _Moments(NamedTuple):
     """SQL for the place of an event in the order of time and then of arrival, as one number: a moment.
 
-    Its lowest `bits` are the arrival, what is above them the time since `since_ms`.
+    Its lowest `bits` are the `arrival`, what is above them the time since `since_ms`.
     """
 
     sql: str
+    arrival: str
     bits: int
     since_ms: int
 
@@ -107,6 +108,11 @@ class _Moments(NamedTuple):
         """SQL for the time of a moment."""
         return f"((moment >> {self.bits})::BIGINT + {self.since_ms:d})"
 
+    @property
+    def arrived(self) -> str:
+        """SQL for the arrival of a moment."""
+        return f"(moment & {(1 << self.bits) - 1:d})::BIGINT"
+
 
 def _moments_of(rows: ReportRows, query: RetentionQuery) -> _Moments:
     since_ms = query.buckets.span.since_ms
@@ -114,40 +120,59 @@ def _moments_of(rows: ReportRows, query: RetentionQuery) -> _Moments:
     time_bits = length_ms.bit_length()
     arrival, bits = rows.arrival(periods.NUMBER_BITS - time_bits)
     kind = integer_of(time_bits + bits)
-    return _Moments(f"(((epoch_ms(time) - {since_ms:d})::{kind} << {bits}) + {arrival})", bits, since_ms)
+    sql = f"((({ms_sql('time')} - {since_ms:d})::{kind} << {bits}) + {arrival})"
+    return _Moments(sql, arrival, bits, since_ms)
 
 
 def _find_births(rows: ReportRows, query: RetentionQuery, moments: _Moments) -> None:
-    """Make the table `births`: person, their number n, place, ms, and the moment."""
+    """Make the table `births`: person, their number n, place; us, until_us and arrival: see `_born_sql`."""
     until_ms = query.buckets.span.until_ms
     source = f"FROM {rows.relation.sql} WHERE match0 AND time < {at_time(until_ms)}"
     first = f"min({moments.sql}) AS moment"
     if query.compounded:
-        begun = f"SELECT person, {place_sql(query.buckets, 'time')} AS place, {first} {source} GROUP BY 1, 2"
+        place = place_sql(query.buckets, ms_sql("time"))
+        begun = f"SELECT person, {place} AS place, {first} {source} GROUP BY 1, 2"
         rows.run(f"CREATE TEMP TABLE begun AS {begun}", rows.relation.parameters)
         numbers = "SELECT person, row_number() OVER () AS n FROM (SELECT DISTINCT person FROM begun)"
-        told = f"SELECT person, n, place, {moments.ms} AS ms, moment FROM begun"
-        rows.run(f"CREATE TEMP TABLE births AS {told} JOIN ({numbers}) USING (person)")
+        told = f"SELECT *, {moments.ms} AS ms FROM begun JOIN ({numbers}) USING (person)"
+        rows.run(f"CREATE TEMP TABLE births AS {_born_sql(told, query, moments)}")
         rows.run("DROP TABLE begun")
     else:
         begun = f"SELECT person, row_number() OVER () AS n, {first} {source} GROUP BY person"
         told = f"SELECT person, n, moment, {moments.ms} AS ms FROM ({begun})"
-        place = place_sql(query.buckets, "CAST(make_timestamp_ms(ms) AS TIMESTAMP_MS)")
-        rows.run(
-            f"CREATE TEMP TABLE births AS SELECT *, {place} AS place FROM ({told})", rows.relation.parameters
-        )
+        placed = f"SELECT *, {place_sql(query.buckets, 'ms')} AS place FROM ({told})"
+        rows.run(f"CREATE TEMP TABLE births AS {_born_sql(placed, query, moments)}", rows.relation.parameters)
+
+
+def _born_sql(told: str, query: RetentionQuery, moments: _Moments) -> str:
+    """SQL of beginnings with what each event is compared to.
+
+    Microseconds, because DuckDB has times so and nothing is to be computed of each event; and the arrival
+    apart, because it counts only where two times are equal.
+    """
+    later_ms = query.intervals * query.interval_ms
+    return (
+        f"SELECT person, n, place, ms * 1000 AS us, (ms + {later_ms:d}) * 1000 AS until_us, "
+        f"{moments.arrived} AS arrival FROM ({told})"
+    )
 
 
 def _find_returns(rows: ReportRows, query: RetentionQuery, moments: _Moments) -> None:
     """Make the table `returns`: n, place, value, and the intervals in which there was one as bits."""
     value = ", value0 AS value" if query.on is not None else ""
-    by = "births.n, births.place" + (", value" if query.on is not None else "")
-    seen = f"SELECT person, {moments.sql} AS moment{value} FROM {rows.relation.sql} WHERE match1"
-    who = "person"
+    by = [
+        "births.n",
+        *(["births.place"] if query.compounded else []),
+        *(["value"] if query.on is not None else []),
+    ]
+    source = f"FROM {rows.relation.sql} WHERE match1"
     if query.compounded:
-        who, seen = "n", _outermost_sql(seen, query, moments.bits)
-    told = f"SELECT *, {moments.ms} AS ms FROM ({seen})"
-    interval = f"((seen.ms - births.ms) // {query.interval_ms:d})"
+        few = _outermost_sql(f"SELECT person, {moments.sql} AS moment{value} {source}", query, moments.bits)
+        who, seen = "n", f"SELECT *, {moments.ms} * 1000 AS us, {moments.arrived} AS arrival FROM ({few})"
+    else:
+        who = "person"
+        seen = f"SELECT person, epoch_us(time) AS us, {moments.arrival} AS arrival{value} {source}"
+    interval = f"((seen.us - births.us) // {query.interval_ms * 1000:d})"
     bits = [
         f"bit_or(CASE WHEN {interval} BETWEEN {low} AND {low + _BITS - 1} "
         f"THEN 1::BIGINT << ({interval} - {low})::BIGINT ELSE 0 END) AS bits{number}"
@@ -155,12 +180,17 @@ def _find_returns(rows: ReportRows, query: RetentionQuery, moments: _Moments) ->
     ]
     if len(bits) == 1:
         bits = [f"bit_or(1::BIGINT << {interval}::BIGINT) AS bits0"]
-    later = f"seen.moment > births.moment AND seen.ms < births.ms + {query.intervals * query.interval_ms:d}"
-    rows.run(
-        f"CREATE TEMP TABLE returns AS SELECT {by}, {', '.join(bits)} FROM ({told}) AS seen "
-        f"JOIN births ON births.{who} = seen.{who} WHERE {later} GROUP BY {by}",
-        rows.relation.parameters,
+    later = (
+        "seen.us >= births.us AND seen.us < births.until_us "
+        "AND (seen.us > births.us OR seen.arrival > births.arrival)"
     )
+    found = (
+        f"SELECT {', '.join([*by, *bits])} FROM ({seen}) AS seen "
+        f"JOIN births ON births.{who} = seen.{who} WHERE {later} GROUP BY {', '.join(by)}"
+    )
+    if not query.compounded:  # each n has one place: to group by that as well costs something for each row
+        found = f"SELECT found.*, place FROM ({found}) AS found JOIN births USING (n)"
+    rows.run(f"CREATE TEMP TABLE returns AS {found}", rows.relation.parameters)
 
 
 def _outermost_sql(seen: str, query: RetentionQuery, bits: int) -> str:

@@ -188,10 +188,17 @@ def _relation(
 
 
 def _named(table: OpenEvents, wanted: Wanted, source: str = "") -> Relation:
-    """The events of the span that have one of the names; of another relation than the table's where told."""
+    """The events that have one of the names; of another relation than the table's where told.
+
+    The table has those of the span alone.
+    """
     names, parameters = names_sql(wanted.selectors)
-    sql = f"(SELECT * FROM {source or table.relation} WHERE {names} AND {table.within})"
-    return Relation(sql, (*parameters, *wanted.span))
+    if len(parameters) > 1:  # a function of the name alone is asked once for each name of a group of rows
+        names = (
+            f"event >= ? AND event <= ? AND list_position([{', '.join('?' * len(parameters))}], event) > 0"
+        )
+        parameters = [min(parameters), max(parameters), *parameters]
+    return Relation(f"(SELECT * FROM {source or table.relation} WHERE {names})", tuple(parameters))
 
 
 def _person(table: OpenEvents, wanted: Wanted) -> str:

@@ -16,7 +16,7 @@ import msgspec
 
 from mixdown.model.errors import TooMuchAtOnceError
 from mixdown.query.reports import periods
-from mixdown.query.reports.periods import integer_of, place_sql
+from mixdown.query.reports.periods import integer_of, ms_sql, place_sql
 from mixdown.query.reports.rows import ReportRows
 from mixdown.store.duck.table import at_time
 
@@ -62,25 +62,25 @@ def _gathered(rows: ReportRows, query: FunnelQuery) -> Sequences | None:
     high = low + arrival_bits
     if high + bits > periods.NUMBER_BITS:
         return None
-    matches = " | ".join(f"(match{step}::BIGINT << {step})" for step in steps)
-    packed = f"((epoch_ms(time) - {span.since_ms:d}) << {high}) | ({arrival} << {low}) | {matches}"
+    matches, names = _matches_sql(query)
+    past_ms = f"({ms_sql('time')} - {span.since_ms:d})"
+    packed = f"({past_ms} << {high}) | ({arrival} << {low}) | {matches}"
     try:
         rows.run(
-            f"CREATE TEMP TABLE gathered AS SELECT list_reverse_sort(list({packed})) AS seen "
+            f"CREATE TEMP TABLE gathered AS SELECT list_reverse(list_sort(list({packed}))) AS seen "
             f"FROM {rows.relation.sql} GROUP BY person",
-            rows.relation.parameters,
+            (*names, *rows.relation.parameters),
         )
     except TooMuchAtOnceError:
         return None
     ((count,),) = rows.rows("SELECT count(*) FROM gathered")
     kind = integer_of(bits + int(count).bit_length())
-    time = f"CAST(make_timestamp_ms(ms + {span.since_ms:d}) AS TIMESTAMP_MS)"
     begins = f"ms < {span.until_ms - span.since_ms:d}" + (" AND match0" if query.order == "loose" else "")
     told = ", ".join(f"(packed & {1 << step}) <> 0 AS match{step}" for step in steps)
     ends = [count * share // _SHARES for share in range(_SHARES + 1)]
     shares = [
         f"SELECT (({count} - n)::{kind} << {bits}) + ms AS k, "
-        f"CASE WHEN {begins} THEN {place_sql(query.buckets, time)} END AS place, "
+        f"CASE WHEN {begins} THEN {place_sql(query.buckets, 'ms', span.since_ms)} END AS place, "
         f"{', '.join(f'match{step}' for step in steps)} FROM (SELECT n, packed >> {high} AS ms, {told} FROM "
         f"(SELECT rowid AS n, unnest(seen) AS packed FROM gathered WHERE rowid >= {first} AND rowid < {end}))"
         for first, end in pairwise(ends)
@@ -88,16 +88,33 @@ def _gathered(rows: ReportRows, query: FunnelQuery) -> Sequences | None:
     return Sequences(tuple(shares), bits)
 
 
+def _matches_sql(query: FunnelQuery) -> tuple[str, tuple[str, ...]]:
+    """SQL for the steps that an event is of, as bits, and its parameters.
+
+    Names alone are looked up by a function of nothing else: DuckDB asks it once for each different name of a
+    group of rows, where it compares the texts of each row.
+    """
+    bits: dict[str, int] = {}
+    for step, each in enumerate(query.steps):
+        if not each.selector.where.is_blank or each.selector.events is None:
+            return " | ".join(f"(match{place}::BIGINT << {place})" for place in range(len(query.steps))), ()
+        for name in each.selector.events:
+            bits[name] = bits.get(name, 0) | 1 << step
+    values = ", ".join(map(str, bits.values()))
+    names = ", ".join("?" * len(bits))
+    return f"list_extract([{values}]::BIGINT[], list_position([{names}]::VARCHAR[], event))", tuple(bits)
+
+
 def _sorted(rows: ReportRows, query: FunnelQuery) -> Sequences:
     """Number the persons, and sort all events by these numbers."""
     span, bits = query.buckets.span, _moment_bits(query)
     kind = integer_of(bits + rows.number_persons().bit_length())
-    k = f"((n::{kind} << {bits}) + (epoch_ms(time) - {span.since_ms:d}))"
+    k = f"((n::{kind} << {bits}) + ({ms_sql('time')} - {span.since_ms:d}))"
     begins = f"time < {at_time(span.until_ms)}" + (" AND match0" if query.order == "loose" else "")
     value = ", value0 AS value" if query.on is not None else ""
     matches = "".join(f", match{step}" for step in range(len(query.steps)))
     share = (
-        f"SELECT {k} AS k, CASE WHEN {begins} THEN {place_sql(query.buckets, 'time')} END AS place"
+        f"SELECT {k} AS k, CASE WHEN {begins} THEN {place_sql(query.buckets, ms_sql('time'))} END AS place"
         f"{value}{matches} FROM {rows.relation.sql} AS seen JOIN numbered ON numbered.person = seen.person "
         "ORDER BY k DESC, position DESC"
     )

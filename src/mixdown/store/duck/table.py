@@ -322,9 +322,10 @@ class EventTable:
                 for (form, name), own in self._asked.items()
             ]
             own += [f"{columns.whole_of_file(file)} AS properties"] if self._whole else []
-            groups.setdefault((tuple(own), self._is_doubtful(file), file.begin_ms), []).append(file)
-        for (own, dead, begin_ms), files in groups.items():
-            selects.append(self._select(_parquet(files), own, dead=dead, begin_ms=begin_ms))
+            since_ms = None if self._is_whole(file) else self._since_ms(file.begin_ms)
+            groups.setdefault((tuple(own), self._is_doubtful(file), since_ms), []).append(file)
+        for (own, dead, since_ms), files in groups.items():
+            selects.append(self._from(_parquet(files), own, dead=dead, since_ms=since_ms))
         return " UNION ALL ".join(selects)
 
     def _is_doubtful(self, file: EventFile) -> bool:
@@ -341,10 +342,22 @@ class EventTable:
         )
 
     def _select(self, source: str, own: Sequence[str], *, dead: bool, begin_ms: int | None) -> str:
-        since_ms = max(self._parts.since_ms, begin_ms) if begin_ms is not None else self._parts.since_ms
-        in_time = f"time >= {at_time(since_ms)} AND time < {at_time(self._parts.until_ms)}"
+        return self._from(source, own, dead=dead, since_ms=self._since_ms(begin_ms))
+
+    def _from(self, source: str, own: Sequence[str], *, dead: bool, since_ms: int | None) -> str:
+        """The rows of a source from `since_ms` on; None: all of them."""
         living = " ANTI JOIN dead USING (position)" if dead else ""
-        return f"SELECT {', '.join((*BASE, *own))} FROM {source}{living} WHERE {in_time}"
+        found = f"SELECT {', '.join((*BASE, *own))} FROM {source}{living}"
+        if since_ms is None:
+            return found
+        return f"{found} WHERE time >= {at_time(since_ms)} AND time < {at_time(self._parts.until_ms)}"
+
+    def _since_ms(self, begin_ms: int | None) -> int:
+        return self._parts.since_ms if begin_ms is None else max(self._parts.since_ms, begin_ms)
+
+    def _is_whole(self, file: EventFile) -> bool:
+        """Whether all rows of a file lie in the span: then no row's time needs to be looked at."""
+        return file.first_ms >= self._since_ms(file.begin_ms) and file.last_ms < self._parts.until_ms
 
 
 @contextmanager
