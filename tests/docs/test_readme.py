@@ -46,13 +46,17 @@ SHAPES = [
 def shape(text: str) -> str:
     """A text with what differs from run to run replaced by its kind.
 
-    PostgreSQL has an order of its own for the names within a profile: there JSON is compared as what it says.
+    PostgreSQL has an order of its own for the names within a profile: there JSON is compared as what it says,
+    and a table of properties as what its rows are.
     """
     for pattern, kind in SHAPES:
         text = pattern.sub(kind, text)
     text = text.strip("\n")
     if not engine.ON_POSTGRES:
         return text
+    if text.lstrip().startswith("property "):
+        head, rule, *rows = text.split("\n")
+        return "\n".join([head, rule, *sorted(rows)])
     whole = sorted_names(text)
     return whole if whole != text else "\n".join(map(sorted_names, text.split("\n")))
 

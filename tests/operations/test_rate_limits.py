@@ -230,6 +230,9 @@ def test_every_kind_of_write_counts_as_a_request(
 def test_events_count_whosever_token_they_bring_and_however_they_come(start_server: StartServer) -> None:
     server = start_server(arguments=["--rate-limit-records-per-s", "5"])
     other = server.command("project", "create", "other", "--json")["token"]
+    # with its commit the worker sees the project: records of both, judged before, may be turned away
+    seen = server.post("/engage", {"$token": other, "$distinct_id": "ada", "$set": {}})
+    assert seen.body == b"1"
 
     def event(token: str, **more: Any) -> dict[str, Any]:
         return {"event": "E", "properties": {"token": token, **more}}
