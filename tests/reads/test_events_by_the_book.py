@@ -36,7 +36,7 @@ from mixdown.store.events import EventsWrite, batch_of
 from mixdown.store.memory import MemoryStore
 from mixdown.store.places import first_of, profile_key_text, views_of
 from mixdown.store.protocols import Store
-from tests.engine import open_store
+from tests.engine import ON_POSTGRES, open_store
 from tests.reads import event_reference as book
 from tests.reads.event_reference import Stored
 from tests.store.support import append, appending_events
@@ -51,6 +51,11 @@ NAMES = ("a", "b", "Ünï \"c'")
 PROPERTIES = ("plan", "n", 'o"d d', "/~1", "mp_processing_time_ms")
 IDS = ("u1", "u2", "$device:d1", "$device:d2", "alias")
 GENERATED = settings(deadline=None, suppress_health_check=list(HealthCheck))
+MANY_STORES = 20 if ON_POSTGRES else 60
+"""Examples of about a second, each with a store of its own: on PostgreSQL fewer, or each test takes minutes.
+
+There only what reads events, links and profiles out of the store is another; of folders all are tried.
+"""
 
 scalars = st.one_of(
     st.none(),

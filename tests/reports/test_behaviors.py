@@ -224,7 +224,7 @@ def test_counts_over_files_and_what_is_beside_them_choose_whom_the_book_chooses(
 ) -> None:
     with (
         TemporaryDirectory() as name,
-        kept(events, cuts, linked, Path(name), cuts[:1], partitions=PARTITIONS) as world,
+        kept(events, cuts, linked, Path(name) / "data", cuts[:1], partitions=PARTITIONS) as world,
     ):
         prepare(world, zone)
         for _ in range(2):

@@ -22,7 +22,7 @@ from mixdown.store.dialect import NEVER, Bound
 from mixdown.store.duck import expressions
 from mixdown.store.events import FIRST_MS, LAST_MS, EventsWrite, batch_of
 from mixdown.store.protocols import State
-from mixdown.store.sqlite.store import open_store
+from tests.engine import open_store
 from tests.model.expression_reference import ABSENT, Moment, World, storable, value_of
 from tests.model.expression_rows import NOW_S
 from tests.model.expression_strategies import (

@@ -38,6 +38,7 @@ from tests.reads.test_events_by_the_book import (
     GENERATED,
     HOUR_MS,
     IDS,
+    MANY_STORES,
     MIDNIGHT_MS,
     PROJECT,
     Kept,
@@ -472,7 +473,7 @@ def test_of_what_happens_at_one_time_the_later_is_a_return(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKS)
-@settings(GENERATED, max_examples=60)
+@settings(GENERATED, max_examples=MANY_STORES)
 @given(stored(), st.lists(st.integers(1, 20), max_size=2), links, layouts, st.data())
 def test_figures_of_files_and_what_is_beside_them_are_as_by_the_book(
     name: str,

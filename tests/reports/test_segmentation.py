@@ -44,6 +44,7 @@ from tests.reads import event_reference as book
 from tests.reads.event_reference import Stored
 from tests.reads.test_events_by_the_book import (
     GENERATED,
+    MANY_STORES,
     MIDNIGHT_MS,
     NAMES,
     PROJECT,
@@ -188,7 +189,7 @@ def test_segmentation_is_as_by_the_book(
 
 
 @pytest.mark.slow
-@settings(GENERATED, max_examples=60)
+@settings(GENERATED, max_examples=MANY_STORES)
 @given(
     stored(), st.lists(st.tuples(st.integers(1, 14), st.booleans()), max_size=4), links, moments, st.data()
 )
