@@ -508,6 +508,7 @@ def test_notes_stand_in_charts_at_their_moment(world: World) -> None:
         text = get(world, "reports/segmentation/figures", event="visit").text
         assert str(escape(NASTY)) in text
         assert NASTY not in text
+        assert 'data-note-date="Europe/Berlin"' in text
         post(world, "reports/notes/change", id=note["id"], description="mended", back=back)
         assert "mended" in get(world, "reports/funnel/trend", event1="visit", event2="pay", unit="week").text
         post(world, "reports/notes/delete", id=note["id"], back=back)

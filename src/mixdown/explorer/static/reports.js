@@ -93,8 +93,8 @@ document.addEventListener(
   (event) => {
     const field = event.target.querySelector?.("[data-note-date]");
     if (!field || field.value || !event.target.open) return;
-    const now = new Date(Date.now() - new Date().getTimezoneOffset() * 60_000);
-    field.value = now.toISOString().slice(0, 16);
+    const now = new Date().toLocaleString("sv-SE", { timeZone: field.dataset.noteDate }); // written 2026-01-31 12:00:00
+    field.value = now.replace(" ", "T").slice(0, 16);
   },
   true,
 );

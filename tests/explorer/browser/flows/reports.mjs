@@ -57,7 +57,10 @@ async function filtering(site) {
 async function noting(site) {
   const { page } = site;
   await page.click(".note-add > summary");
-  await site.until(async () => (await page.inputValue("#note-date")) !== "", "a note begins at this moment");
+  await site.until(async () => {
+    const late = Date.now() - Date.parse(`${await page.inputValue("#note-date")}Z`); // the project's zone is UTC
+    return late > -600_000 && late < 3_600_000;
+  }, "a note begins at this moment");
   await page.fill("#note-text", "Released <b>2.0</b>");
   await site.leads(() => page.click(".note-add button:text-is('Add')"));
   await site.shows("Released <b>2.0</b>");
