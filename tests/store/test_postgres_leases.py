@@ -202,6 +202,33 @@ def test_a_transaction_at_work_is_waited_for_and_its_partition_taken_later(
     advance(other, 3, 1)
 
 
+def test_a_connection_of_its_own_that_was_cut_off_holds_no_partition_for_ever(
+    opening: Callable[[], PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database is told nothing, and takes an open pipeline for work: each write waits for it in vain."""
+    own = opening()
+    a = leasing(own, "a")
+    assert len(a.tend()) == PARTITIONS
+    monkeypatch.setattr("mixdown.store.postgres.leases.LOST_S", 0.2)
+    monkeypatch.setattr("mixdown.store.postgres.leases.LOOK_EVERY_S", 0.1)
+    with pytest.raises(StoreError), own.database.pipeline() as cut_off:  # noqa: PT012 - it is ended meanwhile
+        cut_off.execute(
+            "SELECT 1 FROM mixdown.watermarks WHERE partition = 2 AND kind = %s FOR UPDATE", (EVENTS,)
+        ).fetchone()
+        began = time.monotonic()
+        while held_by_others(own, 2):
+            assert time.monotonic() - began < 60
+            assert len(a.tend()) == PARTITIONS, "the lease is renewed all the same"
+            time.sleep(0.05)
+        advance(own, 2, 1)
+        cut_off.execute("SELECT 1").fetchone()
+
+
+def held_by_others(store: PostgresStore, partition: int) -> bool:
+    free = "SELECT 1 FROM mixdown.watermarks WHERE partition = %s AND kind = %s FOR UPDATE SKIP LOCKED"
+    return store.database.value(free, (partition, EVENTS)) is None
+
+
 def test_where_nobody_ever_asked_for_leases_anybody_may_write(opening: Callable[[], PostgresStore]) -> None:
     alone = opening()
     advance(alone, 1, 4)

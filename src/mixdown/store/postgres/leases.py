@@ -11,7 +11,8 @@ process that was stopped for a while writes nothing after another has begun, how
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -65,12 +66,16 @@ _RAISE: Final = """
 # What holds a fence, and hears nothing from its process for so long. A process that is stopped while it sends
 # a step leaves its transaction open; PostgreSQL takes that for work, so its own limits do not end it.
 STUCK_S: Final = 3.0
+LOST_S: Final = 10.0
+"""The same of what holds the fence of a partition that this process has: a connection of its own that was cut
+off, and nobody told the database."""
+LOOK_EVERY_S: Final = 5.0
 _END_STUCK: Final = """
     SELECT pg_terminate_backend(a.pid)
     FROM mixdown.watermarks AS w
     JOIN pg_locks AS l ON l.locktype = 'transactionid' AND l.transactionid = w.xmax AND l.granted
     JOIN pg_stat_activity AS a ON a.pid = l.pid
-    WHERE w.partition = %(partition)s AND w.kind = %(kind)s
+    WHERE w.partition = ANY(%(partitions)s) AND w.kind = %(kind)s
     AND a.wait_event = 'ClientRead' AND a.query_start < clock_timestamp() - %(stuck)s * interval '1 second'
 """
 # On a cluster the rows are in shards, and whose a lock on one is can be asked of nobody. Where the
@@ -131,6 +136,7 @@ class Leases:
         self._of = {"kind": kind, "holder": holder, "life": life_s}
         self._kind = kind
         self._guard = threading.Lock()
+        self._looked_s = 0.0
         self.held: dict[int, int] = {}
         """Partition: fence. One value, replaced as a whole."""
         fences.hold(kind, {})
@@ -191,9 +197,12 @@ class Leases:
                 if self._raise_fence(partition, fence):
                     held[partition] = fence
             except StoreDownError:  # the holder before is at work still: at the next call
-                self._end_stuck(partition)
+                self._end_stuck([partition], STUCK_S)
         self.held = held
         self._fences.hold(self._kind, held)
+        if held and time.monotonic() - self._looked_s >= LOOK_EVERY_S:
+            self._looked_s = time.monotonic()
+            self._end_stuck([*held], LOST_S)  # between steps none of ours is at work
         return held
 
     def _raise_fence(self, partition: int, fence: int) -> bool:
@@ -203,14 +212,16 @@ class Leases:
             cursor.execute(_RAISE, {"partition": partition, "kind": self._kind, "fence": fence})
             return cursor.rowcount == 1
 
-    def _end_stuck(self, partition: int) -> None:
-        """End a transaction that holds a partition's fence and whose process is silent: it was stopped.
+    def _end_stuck(self, partitions: Sequence[int], stuck_s: float) -> None:
+        """End transactions that hold the fences of partitions, and of which nothing is heard any more.
 
-        It had lost its lease, so nothing of it counts. On a cluster the nodes themselves end what is silent
-        (`IDLE_LIMIT_MS`), but for a coordinator that is one of them.
+        Their process was stopped, and has lost its lease; or it is this one, and the connection was cut off.
+        Nothing of them counts. On a cluster the nodes themselves end what is silent (`IDLE_LIMIT_MS`), but
+        for a coordinator that is one of them.
         """
         with suppress(StoreError):
             if self._database.is_cluster:
                 self._database.rows(_END_SILENT, {"silent": SILENT_S})
                 return
-            self._database.rows(_END_STUCK, {"partition": partition, "kind": self._kind, "stuck": STUCK_S})
+            asked = {"partitions": [*partitions], "kind": self._kind, "stuck": stuck_s}
+            self._database.rows(_END_STUCK, asked)
