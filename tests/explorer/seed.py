@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tests import engine
 from tests.explorer import hostile as attack
 from tests.explorer import pleasant as ordinary
 from tests.serving import Server
@@ -33,6 +34,7 @@ class Seeded:
         """What a flow is told of the server, as plain JSON."""
         return {
             "url": self.server.base_url,
+            "isOfFolder": not engine.ON_POSTGRES,
             "project": self.server.project_id,
             "token": self.server.token,
             "secret": self.server.secret,

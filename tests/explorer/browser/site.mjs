@@ -44,8 +44,8 @@ export class Site {
     this.width = width;
     this.patience = PATIENCE_MS * (config.slow ?? 1);
     this.faults = new Faults();
-    const { url, project, token, secret, accounts, people } = config;
-    Object.assign(this, { base: url, project, token, secret, accounts, people });
+    const { url, project, token, secret, accounts, people, isOfFolder } = config;
+    Object.assign(this, { base: url, project, token, secret, accounts, people, isOfFolder });
     this.contexts = [];
     this.websites = [];
   }
