@@ -152,7 +152,8 @@ def _born_sql(told: str, query: RetentionQuery, moments: _Moments) -> str:
     """
     later_ms = query.intervals * query.interval_ms
     return (
-        f"SELECT person, n, place, ms * 1000 AS us, (ms + {later_ms:d}) * 1000 AS until_us, "
+        "SELECT person, n, place, ms * 1000 AS us, "
+        f"least(ms + {later_ms:d}, {LAST_MS:d}) * 1000 AS until_us, "  # no longer than times are
         f"{moments.arrived} AS arrival FROM ({told})"
     )
 
