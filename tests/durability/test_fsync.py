@@ -78,10 +78,10 @@ def noting() -> Iterator[NotingVfs]:
 
 
 def record(endpoint: str, marker: str) -> tuple[str, dict[str, Any]]:
-    """An update or an event that carries a marker, and where it goes."""
+    """An update or an event that carries a marker, twice: one of them may lie across two pages of the WAL."""
     if endpoint == "track":
-        return endpoint, {"event": "E", "properties": {"token": "TOK", "distinct_id": marker}}
-    return endpoint, {"$token": "TOK", "$distinct_id": marker, "$set": {"a": 1}}
+        return endpoint, {"event": "E", "properties": {"token": "TOK", "distinct_id": marker, "a": marker}}
+    return endpoint, {"$token": "TOK", "$distinct_id": marker, "$set": {"a": marker}}
 
 
 def replies_before_their_sync(

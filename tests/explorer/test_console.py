@@ -215,7 +215,8 @@ def test_somebody_of_another_project_finds_nothing_here(world: World) -> None:
     assert send(world, "sql/run", STRANGER, page="/projects", q="select 1").status_code == 404
     spare = number_of(world, SPARE)
     assert see(world, f"/account?id={spare}", STRANGER).status_code == 404
-    assert "default" not in see(world, "/health", STRANGER).text
+    assert ">default<" in see(world, "/health", ADMIN).text
+    assert ">default<" not in see(world, "/health", STRANGER).text
 
 
 # --- settings

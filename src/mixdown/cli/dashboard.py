@@ -104,7 +104,7 @@ def change(  # noqa: PLR0913 - each is a flag
     as_json: bool,
     data_dir: str | None,
 ) -> None:
-    """Change a dashboard, by its id or its title, and print it; what no flag names stays as it was.
+    """Change a dashboard, by its id or title; what no flag names stays.
 
     \b
     Examples:

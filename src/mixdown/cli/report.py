@@ -226,7 +226,7 @@ def change(
     data_dir: str | None,
     **flags: Any,
 ) -> None:
-    """Change what a saved report asks for, or its name, and print it; its id and its kind stay.
+    """Change what a saved report asks for, or its name; id and kind stay.
 
     What no flag names stays as it was. --step replaces all steps.
 
