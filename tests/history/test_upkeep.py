@@ -53,6 +53,7 @@ def test_merging_leaves_few_segments_and_changes_no_answer(way: Way) -> None:
     ) == before
 
 
+@pytest.mark.slow
 @on_disk
 def test_a_merge_in_many_pieces_gives_the_same(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mixdown.store.history_upkeep.PIECE_BYTES", 3000)

@@ -271,6 +271,7 @@ def asked(server: Server, document: Document, path: str, method: str) -> Iterato
             yield server.request(method.upper(), target, body, {**headers, "Content-Type": content_type})
 
 
+@pytest.mark.slow
 def test_every_example_really_works_and_is_answered_as_described(
     example_server: Server, document: Document
 ) -> None:
