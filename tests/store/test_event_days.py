@@ -35,8 +35,7 @@ def test_days_that_are_kept_no_longer_are_dropped_and_their_files_go_after_a_gra
     tend(opened)
     assert stored(opened) == written, "all are kept where no number is set"
     held = opened.events.parts(stored_project(opened), FIRST_MS, LAST_MS)
-    opened.events.keep_days = 2
-    opened.events.on_expiry = lambda *what: told.append(what)
+    opened.events.keep_for(2, lambda *what: told.append(what))
     tend(opened, now_ms=NOW_MS + 1)
     assert stored(opened) == [one for one in written if one["time"] // DAY_MS >= TODAY - 2]
     assert told == [(4, day_name(TODAY - 2))]
@@ -49,7 +48,7 @@ def test_a_day_goes_when_the_last_moment_of_it_is_too_old_and_not_before(opened:
     written = [event(n, NOW_MS - 3 * DAY_MS) for n in range(4)]
     write(opened, written)
     tend(opened)
-    opened.events.keep_days = 3
+    opened.events.keep_for(3)
     tend(opened, now_ms=(TODAY + 1) * DAY_MS - 1)
     assert stored(opened) == written
     tend(opened, now_ms=(TODAY + 1) * DAY_MS)
@@ -57,7 +56,7 @@ def test_a_day_goes_when_the_last_moment_of_it_is_too_old_and_not_before(opened:
 
 
 def test_late_events_go_once_they_are_filed_and_their_neighbours_stay(opened: Held) -> None:
-    opened.events.keep_days = 2
+    opened.events.keep_for(2)
     late = [event(n, NOW_MS - 30 * DAY_MS * (n % 2)) for n in range(8)]
     write(opened, late)
     tend(opened)

@@ -24,6 +24,7 @@ from mixdown.fold.profiles import ProfileFold
 from mixdown.model.errors import StoreError
 from mixdown.store.chunk import FOR_ALL
 from mixdown.store.duck.writing import DAY_MS
+from mixdown.store.event_upkeep import first_kept_day
 from mixdown.store.events import FIRST_MS
 from mixdown.store.moving import checks, events, rows, source
 from mixdown.store.moving.catalog import copy_catalog
@@ -292,8 +293,7 @@ class Move:
         here = checks.profiles_in_folder(self._source, digests=digests)
         there = checks.profiles_in_database(self._target, digests=digests)
         # days that either may have dropped by now, or not yet, count for neither
-        kept = _now_ms() // DAY_MS - self._event_days
-        since_ms = kept * DAY_MS if self._event_days else FIRST_MS
+        since_ms = first_kept_day(_now_ms(), self._event_days) * DAY_MS if self._event_days else FIRST_MS
         here |= checks.events_in(self._source, projects, since_ms=since_ms)
         there |= checks.events_in(self._as_store(), projects, since_ms=since_ms)
         found = checks.differences(here, there)

@@ -159,7 +159,7 @@ class Upkeep:
         keep_days = self._store.keep_days
         if not keep_days:
             return False
-        first_day = now_ms // writing.DAY_MS - keep_days
+        first_day = first_kept_day(now_ms, keep_days)
         gone = self._listing.before_day(first_day, _REMOVED_AT_ONCE)
         if not gone:
             return False
@@ -316,6 +316,11 @@ class Upkeep:
                     changes.count_as_written(new.place.number, like=numbers)
                 changes.remove(numbers, now_ms)
         self._days_of_all()[new.place.project, day] = 0
+
+
+def first_kept_day(now_ms: int, keep_days: int) -> int:
+    """The first day that is kept, as UTC days since 1970, where events are kept for so many days."""
+    return now_ms // writing.DAY_MS - keep_days
 
 
 def _is_due(waiting: Waiting, now_ms: int, *, busy: bool) -> bool:

@@ -27,22 +27,18 @@ class FiledEvents:
     `before_commit`, when set, is called inside each write transaction just before its COMMIT, and `at_step`
     with a name between the steps of what happens to files: fault tests put their faults there. No file is
     unlinked while a read of `longest_read_ms` may have it on its list, unless `grace_ms` is less.
-
-    Days of UTC that ended over `keep_days` days ago are dropped, each as a whole; 0 keeps all. `on_expiry` is
-    then told how many events went, and the first day that is kept, as its name.
     """
 
     before_commit: Callable[[], None] | None = None
     at_step: Callable[[str], None] | None = None
-    on_expiry: Callable[[int, str], None] | None = None
     grace_ms = GRACE_MS
     longest_read_ms = 0
-    keep_days = 0
 
     def __init__(self, listing: Listing, shelf: Shelf) -> None:
         self.listing = listing
         self._turn = threading.RLock()  # what changes files and hot batches that are there
         self._upkeep = Upkeep(self, listing, shelf)
+        self.keep_for(0)
 
     def watermark(self) -> int:
         return self.listing.watermark()
@@ -145,10 +141,17 @@ class FiledEvents:
         if self.at_step is not None:
             self.at_step(name)
 
+    def keep_for(self, days: int, on_expiry: Callable[[int, str], None] | None = None) -> None:
+        """Drop days of UTC that ended over so many days ago, each as a whole; 0 keeps all.
+
+        `on_expiry` is told how many events went, and the first day that is kept, as its name.
+        """
+        self.keep_days, self._on_expiry = days, on_expiry
+
     def expired(self, events: int, first_day: str) -> None:
         """Days before one were dropped, with so many events."""
-        if self.on_expiry is not None:
-            self.on_expiry(events, first_day)
+        if self._on_expiry is not None:
+            self._on_expiry(events, first_day)
 
     def committing(self) -> None:
         """Just before a COMMIT, inside its transaction."""

@@ -87,10 +87,7 @@ def read_for_at_most(store: Store, longest_read_ms: int) -> None:
 def keep_events_for(store: Store, days: int, on_expiry: Callable[[int, str], None]) -> None:
     """Have the upkeep of events drop days that ended so many days ago; 0 keeps all. See `FiledEvents`."""
     events: Any = store.events
-    if hasattr(events, "keep_for"):
-        events.keep_for(days, on_expiry)
-    else:
-        events.keep_days, events.on_expiry = days, on_expiry
+    events.keep_for(days, on_expiry)
 
 
 def holding_of(store: Store, kind: Literal["fold", "events"], name: str) -> Holding | None:

@@ -95,7 +95,7 @@ class WholeEvents:
     def keep_for(self, days: int, on_expiry: Callable[[int, str], None]) -> None:
         """Let all partitions drop days that are older: see `FiledEvents`."""
         for view in self._views:
-            view.keep_days, view.on_expiry = days, on_expiry
+            view.keep_for(days, on_expiry)
 
     def watermark(self) -> int:
         """A number that grows whenever any partition's watermark does."""
