@@ -8,16 +8,15 @@ its /64, of which one subscriber has all. It must never keep more than a fixed n
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import ipaddress
 import mmap
 import os
 import secrets
-from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
+
+from mixdown.http.rates import alone
 
 FAILURES_ALLOWED: Final = 10
 ADDRESS_FAILURES_ALLOWED: Final = 100
@@ -51,7 +50,7 @@ class Attempts:
                 os.ftruncate(self._fd, _FILE_BYTES)
             memory = mmap.mmap(self._fd, _FILE_BYTES)
         view = memoryview(memory)
-        with self._alone():
+        with alone(self._fd):
             if not any(view[:_SALT_BYTES]):
                 view[:_SALT_BYTES] = secrets.token_bytes(_SALT_BYTES)
         self._salt = bytes(view[:_SALT_BYTES])
@@ -60,31 +59,31 @@ class Attempts:
     def may_try(self, address: str, name: str, *, now_s: float) -> bool:
         """Whether this name, and this address, have failed seldom enough within the last minute."""
         where = network_of(address)
-        with self._alone():
+        with alone(self._fd):
             return self._has_room(_NAMED, now_s, where, name) and self._has_room(_ADDRESS, now_s, where)
 
     def failed(self, address: str, name: str, *, now_s: float) -> None:
         """Count a failure; of an attempt under way, before it is known, so that many at once are counted."""
         where = network_of(address)
-        with self._alone():
+        with alone(self._fd):
             self._put(_NAMED, now_s, 1, where, name)
             self._put(_ADDRESS, now_s, 1, where)
 
     def forgive(self, address: str, name: str, *, now_s: float) -> None:
         """Take a failure back: the attempt was none."""
         where = network_of(address)
-        with self._alone():
+        with alone(self._fd):
             self._put(_NAMED, now_s, -1, where, name)
             self._put(_ADDRESS, now_s, -1, where)
 
     def may_call(self, address: str, *, now_s: float) -> bool:
         """Whether calls of the API from this address have failed seldom enough."""
-        with self._alone():
+        with alone(self._fd):
             return self._has_room(_CALLS, now_s, network_of(address))
 
     def call_failed(self, address: str, *, now_s: float) -> None:
         """Count a call whose credentials were wrong."""
-        with self._alone():
+        with alone(self._fd):
             self._put(_CALLS, now_s, 1, network_of(address))
 
     def _has_room(self, kind: _Kind, now_s: float, *key: str) -> bool:
@@ -102,17 +101,6 @@ class Attempts:
         text = "\0".join(key).encode("utf-8", "replace")
         digest = blake2b(text, digest_size=8, key=self._salt).digest()
         return kind[0] * BUCKETS + int.from_bytes(digest, "big") % BUCKETS
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._fd < 0:
-            yield
-            return
-        fcntl.lockf(self._fd, fcntl.LOCK_EX)  # held for microseconds, and freed when its holder dies
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
 
 def network_of(address: str) -> str:

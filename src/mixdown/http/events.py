@@ -101,16 +101,21 @@ def _endpoint(
         form = one_of(read.parameters, "format", FORMATS)
         find = question(asked_of(services, read))
         found = await in_event_thread(services, find)
-        if not isinstance(found, Series):
-            return json_response(orjson.dumps(found), behind=read.behind)
-        if form == "json":
-            return json_response(orjson.dumps(found.answer()), behind=read.behind)
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        if read.behind:
-            headers[BEHIND_HEADER] = str(read.behind)
-        return Response(found.csv(), headers=headers, media_type="text/csv")
+        return figures_response(found, form, behind=read.behind)
 
     return answer
+
+
+def figures_response(found: Any, form: str, *, behind: int) -> Response:
+    """The answer to a question: a `Series` as `form` says, "json" or "csv", and all else as JSON."""
+    if not isinstance(found, Series):
+        return json_response(orjson.dumps(found), behind=behind)
+    if form == "json":
+        return json_response(orjson.dumps(found.answer()), behind=behind)
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    if behind:
+        headers[BEHIND_HEADER] = str(behind)
+    return Response(found.csv(), headers=headers, media_type="text/csv")
 
 
 # --- what may be asked

@@ -211,16 +211,20 @@ def _analysis_view(steps: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
+def _over_bookmark(asked: Asked, kind: str) -> Asked:
+    """A question over the report of a kind that `bookmark_id` names, if it names one. Raises `QueryError`."""
+    number = number_of(asked.parameters, "bookmark_id")
+    if not number:
+        return over_saved(asked, None)
+    return over_saved(asked, find_report(asked.reads.store, asked.project, kind, number, "bookmark_id"))
+
+
 # --- retention
 
 
 def retention_report(asked: Asked, tables: Tables) -> dict[str, Any]:
     """`retention`, by its parameters or saved."""
-    number = number_of(asked.parameters, "bookmark_id")
-    report = None
-    if number:
-        report = find_report(asked.reads.store, asked.project, "retention", number, "bookmark_id")
-    return run_retention(over_saved(asked, report), tables)
+    return run_retention(_over_bookmark(asked, "retention"), tables)
 
 
 def run_retention(asked: Asked, tables: Tables) -> dict[str, Any]:
@@ -271,11 +275,7 @@ def _selector(parameters: Parameters, tables: Tables, event: str, where: str) ->
 
 def addiction_report(asked: Asked, tables: Tables) -> dict[str, Any]:
     """`retention/addiction`, by its parameters or saved."""
-    number = number_of(asked.parameters, "bookmark_id")
-    report = None
-    if number:
-        report = find_report(asked.reads.store, asked.project, "addiction", number, "bookmark_id")
-    return run_addiction(over_saved(asked, report), tables)
+    return run_addiction(_over_bookmark(asked, "addiction"), tables)
 
 
 def run_addiction(asked: Asked, tables: Tables) -> dict[str, Any]:

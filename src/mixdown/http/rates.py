@@ -82,7 +82,7 @@ class Buckets:
         Returns:
             None; or kind and project of the bucket that lacks most, and after how many seconds to ask again.
         """
-        with self._alone():
+        with alone(self._fd):
             now = self._clock()
             worst: tuple[str, int, float] | None = None
             taken: list[tuple[int, float]] = []
@@ -98,16 +98,18 @@ class Buckets:
                     self._full_at[index] = full_at
             return worst
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._fd < 0:
-            yield
-            return
-        fcntl.lockf(self._fd, fcntl.LOCK_EX)  # held for microseconds, and freed when its holder dies
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+@contextlib.contextmanager
+def alone(fd: int) -> Iterator[None]:
+    """Hold a file of buckets against all other processes; nothing is held where `fd` is less than 0."""
+    if fd < 0:
+        yield
+        return
+    fcntl.lockf(fd, fcntl.LOCK_EX)  # held for microseconds, and freed when its holder dies
+    try:
+        yield
+    finally:
+        fcntl.lockf(fd, fcntl.LOCK_UN)
 
 
 def _index(kind: str, project: int) -> int:

@@ -10,22 +10,20 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from mixdown.http.date_ranges import date_range
-from mixdown.http.events import FORMATS, Asked, asked_of, buckets_of, one_of
+from mixdown.http.events import FORMATS, Asked, asked_of, buckets_of, figures_response, one_of
 from mixdown.http.parameters import Parameters
 from mixdown.http.paths import QUERY_PREFIXES
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import BEHIND_HEADER, begin_read, in_report_thread, json_response
+from mixdown.http.reading import begin_read, in_report_thread
 from mixdown.http.services import Services
 from mixdown.model.expression import Expression
 from mixdown.model.lookup import Tables
 from mixdown.query.events.buckets import BUCKETS_LIMIT, UNITS, Buckets, span_of_days, today
-from mixdown.query.events.figures import Series
 from mixdown.query.reports.rows import segment_by
 from mixdown.store.chunk import FOR_ALL
 
@@ -59,14 +57,7 @@ def report_endpoint(services: Services, report: Report) -> Callable[[Request], A
             return report(asked, services.store.lookup_tables.tables(asked.project))
 
         found = await in_report_thread(request, services, find)
-        if not isinstance(found, Series):
-            return json_response(orjson.dumps(found), behind=read.behind)
-        if form == "json":
-            return json_response(orjson.dumps(found.answer()), behind=read.behind)
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        if read.behind:
-            headers[BEHIND_HEADER] = str(read.behind)
-        return Response(found.csv(), headers=headers, media_type="text/csv")
+        return figures_response(found, form, behind=read.behind)
 
     return answer
 
