@@ -55,7 +55,11 @@ def _moment_bits(query: FunnelQuery) -> int:
 
 
 def _gathered(rows: ReportRows, query: FunnelQuery) -> Sequences | None:
-    """Make the table `gathered`: a list for each person; None where that cannot be."""
+    """Make the table `gathered`: a list for each person; None where that cannot be.
+
+    Lists are sorted where a share reads them: DuckDB gives out what it has grouped by as many threads as
+    memory has room for its partitions, which may be one.
+    """
     span, steps, bits = query.buckets.span, range(len(query.steps)), _moment_bits(query)
     low = len(query.steps)
     arrival, arrival_bits = rows.arrival(periods.NUMBER_BITS - bits - low)
@@ -67,7 +71,7 @@ def _gathered(rows: ReportRows, query: FunnelQuery) -> Sequences | None:
     packed = f"({past_ms} << {high}) | ({arrival} << {low}) | {matches}"
     try:
         rows.run(
-            f"CREATE TEMP TABLE gathered AS SELECT list_reverse(list_sort(list({packed}))) AS seen "
+            f"CREATE TEMP TABLE gathered AS SELECT list({packed}) AS seen "
             f"FROM {rows.relation.sql} GROUP BY person",
             (*names, *rows.relation.parameters),
         )
@@ -82,7 +86,8 @@ def _gathered(rows: ReportRows, query: FunnelQuery) -> Sequences | None:
         f"SELECT (({count} - n)::{kind} << {bits}) + ms AS k, "
         f"CASE WHEN {begins} THEN {place_sql(query.buckets, 'ms', span.since_ms)} END AS place, "
         f"{', '.join(f'match{step}' for step in steps)} FROM (SELECT n, packed >> {high} AS ms, {told} FROM "
-        f"(SELECT rowid AS n, unnest(seen) AS packed FROM gathered WHERE rowid >= {first} AND rowid < {end}))"
+        f"(SELECT rowid AS n, unnest(list_reverse(list_sort(seen))) AS packed FROM gathered "
+        f"WHERE rowid >= {first} AND rowid < {end}))"
         for first, end in pairwise(ends)
     ]
     return Sequences(tuple(shares), bits)
