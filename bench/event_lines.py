@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from bench.records import SALT
 from mixdown.store.events import EventBatch
 
 DAY_MS: Final = 24 * 3600 * 1000
@@ -110,7 +111,8 @@ def imports(
 ) -> Iterator[bytes]:
     """The same events as bodies for `/import`, `size` in each, of the last `days` before `last_ms`.
 
-    `user` gives a person's distinct_id, so that events belong to profiles that are in place.
+    `user` gives a person's distinct_id, so that events belong to profiles that are in place. Insert_ids have
+    a salt (`bench.records`): sent round and round by a `Pool`, no event is one that was sent before.
     """
     source = random.Random(2)
     persons = [_person(number, source)[1].partition('"$os"')[2] for number in range(people)]
@@ -124,6 +126,6 @@ def imports(
             time_ms = last_ms - int((count - position) * step_ms)
             rows.append(
                 f'{{"event":"{name}","properties":{{"time":{time_ms},"distinct_id":"{user(number)}",'
-                f'"$user_id":"{user(number)}","$insert_id":"{position:012x}",{more},"$os"{persons[number]}}}}}'
+                f'"$user_id":"{user(number)}","$insert_id":"{position:012x}{SALT}",{more},"$os"{persons[number]}}}}}'
             )
         yield f"[{','.join(rows)}]".encode()

@@ -126,10 +126,15 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def _living(pids: list[int]) -> list[int]:
+    """Those that have not ended: a database begins and ends processes of its own (vacuum) as it pleases."""
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
 def memory_mib(pids: list[int]) -> float:
     """The memory of the processes together, pages that they share counted once (PSS)."""
     total = 0
-    for pid in pids:
+    for pid in _living(pids):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1])
@@ -139,7 +144,7 @@ def memory_mib(pids: list[int]) -> float:
 def cpu_s(pids: list[int]) -> dict[str, float]:
     """Processor time that the processes have taken, by what they do (`_ROLES`, or "other")."""
     spent = dict.fromkeys((*_ROLES, "database", "other"), 0.0)
-    for pid in pids:
+    for pid in _living(pids):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         role = next((role for role in _ROLES if role.encode() in words), "other")
         if b"postgres" in words[0]:
@@ -152,7 +157,7 @@ def cpu_s(pids: list[int]) -> dict[str, float]:
 def written_bytes(pids: list[int]) -> int:
     """What the processes have had written to the disk."""
     total = 0
-    for pid in pids:
+    for pid in _living(pids):
         for line in Path(f"/proc/{pid}/io").read_text().splitlines():
             if line.startswith("write_bytes:"):
                 total += int(line.split()[1])
