@@ -229,7 +229,13 @@ MUTANTS = {
         "seen.arrival > births.arrival",
         "seen.arrival >= births.arrival",
     ),
-    "arrival counts wherever times differ": (retention, "(seen.us > births.us OR ", "("),
+    "arrival counts wherever times differ": (
+        retention,
+        "(seen.us - births.us) + (seen",
+        "(seen.us - births.us) * (seen",
+    ),
+    "arrival is not heard": (retention, "(seen.arrival > births.arrival)::BIGINT", "0"),
+    "what nobody returned with is told": (retention, " WHERE {some}", ""),
     "the last beginning counts": (retention, "min({moments.sql}", "max({moments.sql}"),
     "all begin in the first stretch": (
         retention,
@@ -247,8 +253,8 @@ MUTANTS = {
     "compounded begins once": (retention, "    if query.compounded:", "    if False:"),
     "intervals are a millisecond too long": (
         retention,
-        "// {query.interval_ms * 1000:d})",
-        "// {query.interval_ms * 1000 + 1000:d})",
+        "interval_us = query.interval_ms * 1000",
+        "interval_us = query.interval_ms * 1000 + 1000",
     ),
     "exactly, not at least": (addiction, "list(accumulate(reversed(exact)))[::-1]", "exact"),
     "hours are those of UTC": (

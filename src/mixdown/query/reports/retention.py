@@ -125,7 +125,7 @@ def _moments_of(rows: ReportRows, query: RetentionQuery) -> _Moments:
 
 
 def _find_births(rows: ReportRows, query: RetentionQuery, moments: _Moments) -> None:
-    """Make the table `births`: person, their number n, place; us, until_us and arrival: see `_born_sql`."""
+    """Make the table `births`: person, their number n, place; us and arrival: see `_born_sql`."""
     until_ms = query.buckets.span.until_ms
     source = f"FROM {rows.relation.sql} WHERE match0 AND time < {at_time(until_ms)}"
     first = f"min({moments.sql}) AS moment"
@@ -135,37 +135,35 @@ def _find_births(rows: ReportRows, query: RetentionQuery, moments: _Moments) -> 
         rows.run(f"CREATE TEMP TABLE begun AS {begun}", rows.relation.parameters)
         numbers = "SELECT person, row_number() OVER () AS n FROM (SELECT DISTINCT person FROM begun)"
         told = f"SELECT *, {moments.ms} AS ms FROM begun JOIN ({numbers}) USING (person)"
-        rows.run(f"CREATE TEMP TABLE births AS {_born_sql(told, query, moments)}")
+        rows.run(f"CREATE TEMP TABLE births AS {_born_sql(told, moments)}")
         rows.run("DROP TABLE begun")
     else:
         begun = f"SELECT person, row_number() OVER () AS n, {first} {source} GROUP BY person"
         told = f"SELECT person, n, moment, {moments.ms} AS ms FROM ({begun})"
         placed = f"SELECT *, {place_sql(query.buckets, 'ms')} AS place FROM ({told})"
-        rows.run(f"CREATE TEMP TABLE births AS {_born_sql(placed, query, moments)}", rows.relation.parameters)
+        rows.run(f"CREATE TEMP TABLE births AS {_born_sql(placed, moments)}", rows.relation.parameters)
 
 
-def _born_sql(told: str, query: RetentionQuery, moments: _Moments) -> str:
+def _born_sql(told: str, moments: _Moments) -> str:
     """SQL of beginnings with what each event is compared to.
 
     Microseconds, because DuckDB has times so and nothing is to be computed of each event; and the arrival
     apart, because it counts only where two times are equal.
     """
-    later_ms = query.intervals * query.interval_ms
-    return (
-        "SELECT person, n, place, ms * 1000 AS us, "
-        f"least(ms + {later_ms:d}, {LAST_MS:d}) * 1000 AS until_us, "  # no longer than times are
-        f"{moments.arrived} AS arrival FROM ({told})"
-    )
+    return f"SELECT person, n, place, ms * 1000 AS us, {moments.arrived} AS arrival FROM ({told})"
 
 
 def _find_returns(rows: ReportRows, query: RetentionQuery, moments: _Moments) -> None:
-    """Make the table `returns`: n, place, value, and the intervals in which there was one as bits."""
+    """Make the table `returns`: n, place, value, and the intervals in which there was one as bits.
+
+    An event is compared to the beginning by one number, `past`: the microseconds since then, and one more
+    where it arrived later. It follows the beginning where that is not less than one, and as times are whole
+    milliseconds, the one moves no event to another interval.
+    """
     value = ", value0 AS value" if query.on is not None else ""
-    by = [
-        "births.n",
-        *(["births.place"] if query.compounded else []),
-        *(["value"] if query.on is not None else []),
-    ]
+    interval_us = query.interval_ms * 1000
+    by = ["n", *(["place"] if query.compounded else []), *(["value"] if query.on is not None else [])]
+    names = ", ".join(by)
     source = f"FROM {rows.relation.sql} WHERE match1"
     if query.compounded:
         few = _outermost_sql(f"SELECT person, {moments.sql} AS moment{value} {source}", query, moments.bits)
@@ -173,25 +171,33 @@ def _find_returns(rows: ReportRows, query: RetentionQuery, moments: _Moments) ->
     else:
         who = "person"
         seen = f"SELECT person, epoch_us(time) AS us, {moments.arrival} AS arrival{value} {source}"
-    interval = f"((seen.us - births.us) // {query.interval_ms * 1000:d})"
-    bits = [
-        f"bit_or(CASE WHEN {interval} BETWEEN {low} AND {low + _BITS - 1} "
-        f"THEN 1::BIGINT << ({interval} - {low})::BIGINT ELSE 0 END) AS bits{number}"
-        for number, low in enumerate(range(0, query.intervals, _BITS))
-    ]
-    if len(bits) == 1:
-        bits = [f"bit_or(1::BIGINT << {interval}::BIGINT) AS bits0"]
-    later = (
-        "seen.us >= births.us AND seen.us < births.until_us "
-        "AND (seen.us > births.us OR seen.arrival > births.arrival)"
+    past = "(seen.us - births.us) + (seen.arrival > births.arrival)::BIGINT AS past"
+    told = (
+        f"SELECT births.n, {', '.join([*by[1:], past])} "
+        f"FROM ({seen}) AS seen JOIN births ON births.{who} = seen.{who}"
     )
-    found = (
-        f"SELECT {', '.join([*by, *bits])} FROM ({seen}) AS seen "
-        f"JOIN births ON births.{who} = seen.{who} WHERE {later} GROUP BY {', '.join(by)}"
-    )
+    if query.compounded:  # most beginnings of a person are too early or too late for an event
+        told = f"SELECT * FROM ({told}) WHERE past BETWEEN 1 AND {query.intervals * interval_us}"
+    bits = _bits_sql(query, interval_us)
+    found = f"SELECT {names}, {', '.join(bits)} FROM ({told}) GROUP BY {names}"
     if not query.compounded:  # each n has one place: to group by that as well costs something for each row
         found = f"SELECT found.*, place FROM ({found}) AS found JOIN births USING (n)"
-    rows.run(f"CREATE TEMP TABLE returns AS {found}", rows.relation.parameters)
+    some = " OR ".join(f"bits{number} <> 0" for number in range(len(bits)))
+    rows.run(f"CREATE TEMP TABLE returns AS SELECT * FROM ({found}) WHERE {some}", rows.relation.parameters)
+
+
+def _bits_sql(query: RetentionQuery, interval_us: int) -> list[str]:
+    """SQL of the intervals in which something happened, of the times `past` when it did, as `bits0`, ...
+
+    What lies in no interval is no bit: to pass such rows by before they are grouped costs more, as nearly all
+    are within.
+    """
+    return [
+        f"bit_or(CASE WHEN past BETWEEN {max(1, low * interval_us)} "
+        f"AND {min(low + _BITS, query.intervals) * interval_us - 1} "
+        f"THEN 1::BIGINT << (past // {interval_us} - {low}) ELSE 0 END) AS bits{number}"
+        for number, low in enumerate(range(0, query.intervals, _BITS))
+    ]
 
 
 def _outermost_sql(seen: str, query: RetentionQuery, bits: int) -> str:
