@@ -9,24 +9,45 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
+import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
+from mixdown.store.postgres import connection as connections
 from mixdown.store.postgres.connection import Database
-from mixdown.store.postgres.distributing import distribute
+from mixdown.store.postgres.distributing import distribute, require_nodes
 from mixdown.store.postgres.migrating import migrate, migrations
 from mixdown.store.postgres.tables import DISTRIBUTED, PLAIN, SCHEMA
 
-URL: Final = os.environ.get("MIXDOWN_TEST_CITUS_URL", "")
+
+def as_libpq_has_it(url: str, environment: Mapping[str, str]) -> str:
+    """A URL as `psql` understands it, for whoever is given it.
+
+    Clusters mostly sign their certificates themselves, which Mixdown would verify where nothing else is said.
+    """
+    if not url or "PGSSLMODE" in environment or "sslmode" in conninfo_to_dict(url):
+        return url
+    return f"{url}{'&' if '?' in url else '?'}sslmode=prefer"
+
+
+URL: Final = as_libpq_has_it(os.environ.get("MIXDOWN_TEST_CITUS_URL", ""), os.environ)
 CLUSTER: Final = ("cluster",) if URL else ()
 """The stores to try beside those of `MIXDOWN_TEST_STORES`."""
 _KEPT: Final = ("migrations", "layout", "leases")
 _EMPTIED: Final = [table for table in (*DISTRIBUTED, *PLAIN) if table not in _KEPT]
 _TURN: Final = int.from_bytes(b"mixtests", "big") >> 1
+
+
+def greet_as_citus(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    """Have stores take any server for the coordinator of a cluster of this version."""
+    asked = "current_setting('citus.version', true)"
+    assert asked in connections._GREETING
+    monkeypatch.setattr(connections, "_GREETING", connections._GREETING.replace(asked, f"'{version}'"))
 
 
 class Cluster:
@@ -65,6 +86,7 @@ class Cluster:
     def _make(self, partitions: int, version: str) -> None:
         database = Database(self._url)
         try:
+            require_nodes(database)
             migrate(database, partitions=partitions)
             held = {table: rows for table in _EMPTIED if (rows := database.rows(_all_of(table)))}
             distribute(database)

@@ -1,7 +1,7 @@
 """What the coordinator of a Citus cluster refuses of a statement, or takes over the network without need.
 
 Enters: a statement, as PostgreSQL has understood it (`trees`), with its parameters. Leaves: what is wrong
-with it, in words. The rules are those of Citus 11 to 13 (its sources: `multi_router_planner.c`,
+with it, in words. The rules are those of Citus 12 and 13 (their sources: `multi_router_planner.c`,
 `query_pushdown_planning.c`, `recursive_planning.c`), or stricter where a statement would be taken, and slow.
 Two ways are open to a statement about tables of partitions: it names one partition for each of them, always
 the same, and goes to one node as it is; or it reads several, and each node does its part of it,

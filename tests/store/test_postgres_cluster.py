@@ -23,7 +23,7 @@ from mixdown.store import event_upkeep
 from mixdown.store.chunk import FOR_PROFILES
 from mixdown.store.events import FIRST_MS, LAST_MS, EventsWrite, batch_of
 from mixdown.store.places import all_views, first_of
-from mixdown.store.postgres import PostgresStore, connection, open_postgres
+from mixdown.store.postgres import PostgresStore, open_postgres
 from mixdown.store.postgres.answers import WatchedConnection
 from mixdown.store.postgres.connection import Database
 from mixdown.store.postgres.events import PostgresEvents, WholeEvents
@@ -34,7 +34,7 @@ from mixdown.store.protocols import Store
 from mixdown.store.selection import Selection
 from mixdown.store.shelves import FolderShelf
 from tests.reads.support import NOON_MS, TOKEN, World, group, user
-from tests.store.cluster import CLUSTER
+from tests.store.cluster import CLUSTER, greet_as_citus
 from tests.store.coordinator import Coordinator
 from tests.store.postgres import Server
 from tests.store.support import append, appending, read_all, refusal
@@ -262,8 +262,7 @@ def test_a_lost_lease_is_known_by_what_a_node_says_of_its_shard(postgresql: Serv
 @pytest.fixture
 def as_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stores take the server for the coordinator of a cluster."""
-    greeting = connection._GREETING.replace("current_setting('citus.version', true) IS NOT NULL", "true")
-    monkeypatch.setattr(connection, "_GREETING", greeting)
+    greet_as_citus(monkeypatch, "13.0.1")
 
 
 ASKED: Final = (
@@ -277,6 +276,25 @@ def test_one_postgresql_is_no_cluster(postgresql: Server) -> None:
     own.run("SELECT 1")
     assert not own.is_cluster
     own.close()
+
+
+@pytest.mark.parametrize("version", ["10.2.9", "11.0.8", "11.1.7"])
+def test_nodes_that_read_no_moment_are_refused(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    greet_as_citus(monkeypatch, version)
+    old = Database(postgresql.migrated())
+    with pytest.raises(StoreError, match=f"a cluster of Citus {version}: Mixdown needs 11.2"):
+        old.run("SELECT 1")
+    old.close()
+
+
+@pytest.mark.parametrize("version", ["11.2.0", "12.1.6", "13.0.1", "13.3devel"])
+def test_newer_ones_are_taken(postgresql: Server, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    greet_as_citus(monkeypatch, version)
+    new = Database(postgresql.migrated())
+    assert (new.value("SELECT 1"), new.is_cluster) == (1, True)
+    new.close()
 
 
 @pytest.mark.usefixtures("as_a_cluster")

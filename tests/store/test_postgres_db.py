@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
 from mixdown.cli.root import root
+from mixdown.model.errors import StoreError
 from mixdown.store.places import all_views, first_of
 from mixdown.store.postgres import open_postgres
+from mixdown.store.postgres.address import address_of
 from mixdown.store.postgres.connection import Database
 from mixdown.store.postgres.distributing import distribute, moves
 from mixdown.store.postgres.migrating import migrate, migrations
 from mixdown.store.postgres.tables import DISTRIBUTED, PLAIN
-from tests.store.cluster import Cluster
+from tests.store.cluster import Cluster, as_libpq_has_it, greet_as_citus
 from tests.store.postgres import Server
 from tests.store.support import append, appending, read_all, refusal
 
@@ -67,6 +69,16 @@ BEGIN
     INSERT INTO public.moved SELECT shard, count(*) FROM public.pg_dist_partition;
 END
 $$;
+"""
+OVERHEARING: Final = """
+CREATE TABLE public.overheard (statement text);
+CREATE FUNCTION public.overhear() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.overheard VALUES (current_query());
+END
+$$;
+CREATE EVENT TRIGGER overhear ON ddl_command_end WHEN TAG IN ('ALTER TABLE')
+    EXECUTE FUNCTION public.overhear();
 """
 
 
@@ -163,6 +175,63 @@ def test_where_shards_cannot_be_moved_tables_are_spread_all_the_same(
     assert json.loads(done.stdout)["nodes"] == {"a:5432": 25, "b:5432": 9, "c:5432": 14, "d:5432": 16}
 
 
+def test_where_no_node_is_to_hold_parts_none_are_spread(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Citus would put all of them on the coordinator itself."""
+    url = postgresql.migrated(partitions=3)
+    standing_in(url, monkeypatch)
+    for change in ("isactive = false", "isactive = true, shouldhaveshards = false"):
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"UPDATE pg_dist_node SET {change}".encode())
+        done = run(url, "distribute")
+        assert done.exit_code == 1
+        assert "knows no active node" in done.stderr
+        assert "citus_add_node" in done.stderr
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_dist_partition").fetchone() == (0,)
+
+
+def test_no_store_is_opened_of_which_a_part_alone_is_spread(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is after an update that brought new tables."""
+    greet_as_citus(monkeypatch, "13.0.1")
+    url = postgresql.migrated(partitions=3)
+    open_postgres(url, role="worker", create=True).close()
+    standing_in(url, monkeypatch)
+    open_postgres(url, role="worker", create=True).close()
+    assert run(url, "distribute").exit_code == 0
+    open_postgres(url, role="worker", create=True).close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM pg_dist_partition WHERE logicalrelid = 'mixdown.keys'::regclass")
+    for create in (True, False):
+        with pytest.raises(StoreError, match=r"not yet: keys\n") as refused:
+            open_postgres(url, role="worker", create=create)
+        assert "mixdown db distribute" in refused.value.hint
+    assert json.loads(run(url, "distribute", "--json").stdout)["distributed"] == ["keys"]
+    open_postgres(url, role="worker", create=False).close()
+
+
+def test_nodes_are_told_how_often_to_vacuum_what_is_stored_apart(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Citus makes parts of a table with its own settings, and without those of the table beside it."""
+    url = postgresql.migrated()
+    standing_in(url, monkeypatch)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(OVERHEARING.encode())
+    told = (
+        'ALTER TABLE "mixdown"."event_hot" SET'
+        """ ("toast"."autovacuum_vacuum_threshold" = '5000',"""
+        """ "toast"."autovacuum_vacuum_scale_factor" = '0')"""
+    )
+    for times in (1, 2):  # parts that were moved meanwhile were made anew
+        assert run(url, "distribute").exit_code == 0
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT statement FROM overheard").fetchall() == times * [(told,)]
+
+
 @pytest.mark.parametrize(
     ("held", "at", "nodes", "loads"),
     [
@@ -233,6 +302,37 @@ def test_a_test_on_the_cluster_waits_for_that_of_another_process(postgresql: Ser
             order.append("one")
         waiting.result(60)
     assert order == ["one", "another"]
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "wanted"),
+    [
+        ("postgresql://db/x", {}, "postgresql://db/x?sslmode=prefer"),
+        ("postgresql://db/x?port=6432", {}, "postgresql://db/x?port=6432&sslmode=prefer"),
+        ("postgresql://db/x?sslmode=require", {}, "postgresql://db/x?sslmode=require"),
+        ("postgresql://db/x", {"PGSSLMODE": "disable"}, "postgresql://db/x"),
+        ("", {}, ""),
+    ],
+)
+def test_certificates_of_a_cluster_of_tests_are_not_looked_at(
+    url: str, environment: dict[str, str], wanted: str
+) -> None:
+    assert as_libpq_has_it(url, environment) == wanted
+    if "?" in wanted:
+        assert address_of(wanted).parameters["sslmode"] in ("prefer", "require")
+
+
+def test_a_cluster_without_nodes_says_so_before_tables_are_made(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.straight(postgresql.empty())
+    standing_in(url, monkeypatch)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM pg_dist_node")
+    with pytest.raises(StoreError, match="knows no active node"):
+        Cluster(url).emptied()
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT to_regnamespace('mixdown')").fetchone() == (None,)
 
 
 def test_a_cluster_keeps_a_log_and_refusals(cluster: Cluster) -> None:

@@ -79,7 +79,7 @@ def profiles_in_folder(store: SqliteStore, *, digests: bool) -> Found:
 
 
 def profiles_in_database(store: PostgresStore, *, digests: bool) -> Found:
-    """The profiles of a database."""
+    """The profiles of a database: of one moment, on a cluster for each partition by itself."""
     if not digests:
         return _counted(store.database.rows(_COUNTED_IN_DATABASE))
     lots = store.database.stream(_IN_DATABASE, binary=True)

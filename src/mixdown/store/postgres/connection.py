@@ -9,6 +9,7 @@ with their schema, `mixdown.chunks`, since a search path would be such a setting
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, LiteralString
@@ -32,6 +33,8 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 POOL_SIZE: Final = 8
 OLDEST_VERSION: Final = 140_000
+OLDEST_CITUS: Final = (11, 2)
+"""Before it nodes read no moment: they were told READ COMMITTED, whatever a transaction asked for."""
 _STREAMED_ROWS: Final = 2000
 _BEGIN: Final = sql.SQL("BEGIN")
 _BEGIN_READING: Final = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -50,7 +53,7 @@ _TELL_NODES: Final = sql.SQL("SET LOCAL citus.propagate_set_commands = 'local'")
 # Whether the default of this server loses acknowledged transactions in a crash. And it is to notice within
 # half a minute that a client is cut off: a setting that may outlive the client, behind a pooler.
 _GREETING: Final = """
-    SELECT current_setting('synchronous_commit') = 'off', current_setting('citus.version', true) IS NOT NULL,
+    SELECT current_setting('synchronous_commit') = 'off', current_setting('citus.version', true),
         set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
         set_config('tcp_keepalives_count', '3', false)
 """
@@ -162,6 +165,8 @@ class Database:
     ) -> Generator[list[Row], None, None]:
         """The rows of a SELECT, so many at a time, all of one moment; memory holds one lot.
 
+        On a cluster those of each partition are of one moment, and the coordinator's disk holds what is more
+        than its `work_mem`: it collects all before it gives the first.
         Its snapshot keeps PostgreSQL from tidying up behind it: what may take minutes asks for pages by key.
         Close it when you leave it early. Looks at the thread's deadline (`store.patience`) at each lot.
         """
@@ -232,7 +237,9 @@ class Database:
             _refuse_unfit(connection, self.what)
             found = connection.execute(_GREETING).fetchone()
             if found is not None:
-                self._commits_lightly, self.is_cluster = found[:2]
+                self._commits_lightly, citus = found[:2]
+                self.is_cluster = citus is not None
+                _refuse_old_citus(citus, self.what)
             connection.answer_limit_s = self._answer_limit_s
             connection.look = self._opened
             connection.watch_commits()
@@ -260,4 +267,14 @@ def _refuse_unfit(connection: Connection, what: str) -> None:
         raise StoreError(
             f"{what} has the encoding {encoding}, and Mixdown needs UTF8",
             hint="Make another: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+        )
+
+
+def _refuse_old_citus(version: str | None, what: str) -> None:
+    numbers = re.match(r"(\d+)\.(\d+)", version or "")
+    if numbers is not None and (int(numbers[1]), int(numbers[2])) < OLDEST_CITUS:
+        oldest = ".".join(map(str, OLDEST_CITUS))
+        raise StoreError(
+            f"{what} is a cluster of Citus {version}: Mixdown needs {oldest} or newer",
+            hint="Upgrade Citus on all nodes: to 12 or 13, which Mixdown is written for.",
         )

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from psycopg import sql
+
 from mixdown.model.errors import StoreError
 from mixdown.store.postgres.connection import Database
 from mixdown.store.postgres.migrating import require_migrated
@@ -27,6 +29,11 @@ _ALONE: Final = (
     "SELECT create_distributed_table(%s::regclass, %s, colocate_with => 'none', shard_count => %s)"
 )
 _BESIDE: Final = "SELECT create_distributed_table(%s::regclass, %s, colocate_with => %s)"
+# What Citus leaves out when it makes parts of a table: the settings of the table beside it, for large values.
+_BESIDES: Final = """
+    SELECT c.relname, t.reloptions FROM pg_class AS c JOIN pg_class AS t ON t.oid = c.reltoastrelid
+    WHERE c.relnamespace = %s::regnamespace AND c.relname = ANY(%s) AND t.reloptions IS NOT NULL
+"""
 _NODES: Final = """
     SELECT nodeid, nodename, nodeport FROM pg_dist_node
     WHERE isactive AND shouldhaveshards AND noderole = 'primary' ORDER BY nodeid
@@ -68,15 +75,12 @@ def distribute(
 
     `shards` counts the first time: into how many parts each table is cut, as many as partitions where it is
     not given. `warn` is told where nodes could not be given the same number of partitions, which costs speed
-    and nothing else. Raises `StoreError` where the database is no cluster, or its tables are not up to date.
+    and nothing else. Raises `StoreError` where the database is no cluster, or has no nodes, or its tables are
+    not up to date.
     """
     require_migrated(database)
-    if database.value(_EXTENSION) is None:
-        raise StoreError(
-            f"{database.what} has no Citus: there are no nodes to spread tables over",
-            hint="On one PostgreSQL nothing is to be done. On a cluster: CREATE EXTENSION citus.",
-        )
-    done = {name for (name,) in database.rows(_DONE, (SCHEMA,))}
+    require_nodes(database)
+    done = _spread(database)
     taken = []
     if _FIRST not in done:
         count = shards or _partitions(database)
@@ -95,7 +99,39 @@ def distribute(
         if table not in done:
             database.value(_BESIDE, (f"{SCHEMA}.{table}", DISTRIBUTION_COLUMN, f"{SCHEMA}.{_FIRST}"))
             taken.append(table)
+    _tell_settings(database)
     return taken
+
+
+def require_nodes(database: Database) -> None:
+    """Raises `StoreError` where the database is no cluster, or one without a node to hold parts of tables."""
+    if not _has_citus(database):
+        raise StoreError(
+            f"{database.what} has no Citus: there are no nodes to spread tables over",
+            hint="On one PostgreSQL nothing is to be done. On a cluster: CREATE EXTENSION citus.",
+        )
+    if not database.rows(_NODES):  # Citus would take the coordinator itself, and call it localhost
+        raise StoreError(
+            f"{database.what} knows no active node that holds parts of tables",
+            hint="On the coordinator, as a superuser: SELECT citus_add_node('HOST', 5432) for each.",
+        )
+
+
+def require_whole(database: Database) -> None:
+    """Raises `StoreError` where some tables of partitions are spread over nodes, and others are not.
+
+    So they are after an update that brought new ones. A transaction would then write a node and the
+    coordinator, and a crash between the two commits leave one of them.
+    """
+    if not _has_citus(database):
+        return
+    done = _spread(database)
+    missing = [table for table in DISTRIBUTED if table not in done]
+    if missing and len(missing) < len(DISTRIBUTED):
+        raise StoreError(
+            f"{database.what} is spread over nodes, and these tables are not yet: {', '.join(missing)}",
+            hint="While no server runs: mixdown db distribute.",
+        )
 
 
 def partitions_on_nodes(database: Database) -> dict[str, int]:
@@ -131,6 +167,15 @@ def moves(held: Mapping[int, int], at: Mapping[int, int], nodes: Sequence[int]) 
         load[target] += held[shard]
 
 
+def _has_citus(database: Database) -> bool:
+    return database.value(_EXTENSION) is not None
+
+
+def _spread(database: Database) -> set[str]:
+    """The tables that are distributed."""
+    return {name for (name,) in database.rows(_DONE, (SCHEMA,))}
+
+
 def _partitions(database: Database) -> int:
     return int(database.value(f"SELECT partitions FROM {SCHEMA}.layout"))
 
@@ -142,6 +187,17 @@ def _placed(database: Database) -> tuple[dict[int, Node], dict[int, int], dict[i
     at: dict[int, int] = dict(database.rows(_PLACES, (name,)))
     held: dict[int, int] = dict(database.rows(_HELD, (name, _partitions(database))))
     return nodes, {shard: node for shard, node in at.items() if node in nodes}, held
+
+
+def _tell_settings(database: Database) -> None:
+    """Give parts of tables what they were made without: each time, for what was moved was made anew."""
+    for table, settings in database.rows(_BESIDES, (SCHEMA, list(DISTRIBUTED))):
+        wanted = [
+            sql.SQL("{} = {}").format(sql.Identifier("toast", name), sql.Literal(value))
+            for name, value in (each.split("=", 1) for each in settings)
+        ]
+        statement = sql.SQL("ALTER TABLE {} SET ({})")
+        database.run(statement.format(sql.Identifier(SCHEMA, table), sql.SQL(", ").join(wanted)))
 
 
 def _even_out(database: Database) -> None:

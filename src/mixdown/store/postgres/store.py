@@ -17,6 +17,7 @@ from mixdown.store.postgres.catalog import PostgresCatalog
 from mixdown.store.postgres.cohorts import PostgresCohorts
 from mixdown.store.postgres.connection import ANSWER_LIMIT_S, POOL_SIZE, Database
 from mixdown.store.postgres.dictionary import PostgresDictionary
+from mixdown.store.postgres.distributing import require_whole
 from mixdown.store.postgres.events import PostgresEvents, WholeEvents, check_shelf
 from mixdown.store.postgres.filling import refuse_unfinished
 from mixdown.store.postgres.history import Shares
@@ -230,8 +231,9 @@ def open_postgres(
 
     `partitions` counts where it is made; `shelf` is where files of events lie (`store.shelves`). Several
     processes may open it at the same time. Raises `SettingsError`, `StoreDownError`, `SchemaTooNewError`, and
-    `StoreError` where the tables are not those of this version and `create` is false, or where a data folder
-    is being copied into them, unless it is who copies that asks (`filling`).
+    `StoreError` where the tables are not those of this version and `create` is false, where they are spread
+    over the nodes of a cluster in part alone, or where a data folder is being copied into them, unless it is
+    who copies that asks (`filling`).
     """
     database = Database(
         url,
@@ -245,6 +247,8 @@ def open_postgres(
             migrate(database, partitions=partitions)
         else:
             require_migrated(database)
+        if database.is_cluster:
+            require_whole(database)
         if not filling:
             refuse_unfinished(database)
         if shelf is not None:
