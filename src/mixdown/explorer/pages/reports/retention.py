@@ -18,7 +18,8 @@ from mixdown.store.zones import zone_of
 
 RETENTION: Final = f"{QUERY}/retention"
 UNITS: Final = ("day", "week", "month")
-TYPES: Final = (("birth", "the first time"), ("compounded", "in each stretch"))
+COMPOUNDED: Final = "compounded"
+TYPES: Final = (("birth", "the first time"), (COMPOUNDED, "in each stretch"))
 MOST_INTERVALS: Final = 12
 WEEKS_FROM: Final = 21
 MONTHS_FROM: Final = 150
@@ -34,10 +35,10 @@ class Retention(Asked):
     def __init__(self, visit: Visit) -> None:
         super().__init__(visit)
         length = (self.range.last - self.range.first).days + 1
-        self.born_event = name_of(visit, "born_event")
-        self.born_where = expression_of(visit, "born_where")
-        self.event = name_of(visit, "event")
         self.type = one_of(visit, "retention_type", dict(TYPES), TYPES[0][0])
+        self.born_event = "" if self.is_compounded else name_of(visit, "born_event")
+        self.born_where = "" if self.is_compounded else expression_of(visit, "born_where")
+        self.event = name_of(visit, "event")
         self.unit_of_range = "day" if length < WEEKS_FROM else "week" if length < MONTHS_FROM else "month"
         self.unit = one_of(visit, "unit", UNITS, self.unit_of_range)
         self.interval = visit.integer("interval", 1, low=1, high=BUCKETS_LIMIT)
@@ -51,9 +52,14 @@ class Retention(Asked):
         return RETENTION
 
     @property
+    def is_compounded(self) -> bool:
+        """Whether each return is a beginning as well: nothing else is one then."""
+        return self.type == COMPOUNDED
+
+    @property
     def is_ready(self) -> bool:
-        """What people begin with, unless each return is a beginning as well."""
-        return bool(self.born_event or (self.type == "compounded" and self.event))
+        """What people begin with, unless each return, of any event if need be, is a beginning as well."""
+        return self.is_compounded or bool(self.born_event)
 
     @property
     def events(self) -> list[str]:
@@ -78,7 +84,8 @@ class Retention(Asked):
     @property
     def filters(self) -> dict[str, str]:
         """What begins, and what is a return."""
-        return {"born_where": self.born_where, "where": self.where}
+        beginning = {} if self.is_compounded else {"born_where": self.born_where}
+        return {**beginning, "where": self.where}
 
     @property
     def params(self) -> dict[str, Any]:
@@ -108,9 +115,9 @@ class _Cohort(NamedTuple):
 
 def own_of(definition: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the page that shows what a definition says."""
+    begun = () if definition.get("retention_type") == COMPOUNDED else ("born_event", "born_where")
     return {
-        "born_event": definition.get("born_event") or None,
-        "born_where": definition.get("born_where") or None,
+        **{name: definition.get(name) or None for name in begun},
         "event": definition.get("event") or None,
         "where": definition.get("where") or None,
         **asking.on_in(definition, DEFAULT_VALUES),
@@ -133,6 +140,7 @@ async def page(visit: Visit) -> Mapping[str, Any]:
         "event": asked.event,
         "type": asked.type,
         "types": TYPES,
+        "is_compounded": asked.is_compounded,
         "unit": asked.unit,
         "units": UNITS,
         "interval": asked.interval,
@@ -162,6 +170,7 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
     figures: dict[str, Any] = {
         "columns": columns,
         "people": asking.people_of(asked.group),
+        "is_compounded": asked.is_compounded,
         "first": sum(each.first for each in cohorts),
         "mean": [_cell(ratio, None, is_over=True) for ratio in mean],
         "rows": [_row(each) for each in cohorts],

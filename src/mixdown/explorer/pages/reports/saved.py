@@ -18,6 +18,7 @@ from mixdown.explorer.pages.event_asking import DAYS
 from mixdown.explorer.pages.reports.asking import KINDS, NUMBER_LIMIT
 from mixdown.explorer.pages.reports.kinds import TABLE
 from mixdown.explorer.pages.reports.notes import back_of
+from mixdown.explorer.pages.reports.retention import COMPOUNDED
 from mixdown.http.auth import ANALYSTS
 from mixdown.http.dashboards import PATH as DASHBOARDS
 from mixdown.http.saved_reports import PATH
@@ -97,7 +98,7 @@ def summary(kind: str, definition: Mapping[str, Any]) -> list[str]:
     """What a report is about, as a few names."""
     if kind == "funnels":
         return [step.get("label") or step["event"] for step in definition["steps"]]
-    if kind == "retention":
+    if kind == "retention" and definition.get("retention_type") != COMPOUNDED:
         return [definition.get("born_event") or "anything", definition.get("event") or "anything"]
     return [definition.get("event") or "anything"]
 
