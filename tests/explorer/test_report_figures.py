@@ -11,7 +11,7 @@ import pytest
 
 from mixdown.explorer import session
 from tests.engine import open_store
-from tests.explorer.test_reports import ANALYST, REPORTS, event, get, made_up, twin
+from tests.explorer.test_reports import ANALYST, REPORTS, event, get, lines, made_up, twin
 from tests.explorer.test_session import sign_in
 from tests.reads.support import READER, World
 
@@ -75,3 +75,39 @@ def test_what_somebody_saved_in_each_stretch_is_told_once(world: World) -> None:
     opened = get(world, "reports/open", status=303, id=number).headers["location"]
     figures = world.get(opened.replace("retention?", "retention.json?"), user=READER).json()["figures"]
     assert sum(row["first"] for row in figures["rows"]) > 15  # of any event, as the API counts it
+
+
+# --- how many in all
+
+
+@pytest.mark.parametrize("limit", [1, 10])
+def test_the_events_of_a_segmentation_by_value_count_once_each(world: World, limit: int) -> None:
+    """Values stand under each element of a list, and rarer ones are left out."""
+    found = twin(world, "reports/segmentation", event="login", on="tags", limit=limit)["figures"]
+    assert [column["total"] for column in found["table"]["columns"]] == [15, 15][:limit]
+    assert found["headline"] == {"number": 15, "text": "events"}
+    some = twin(world, "reports/segmentation", event="visit", on="plan", limit=limit)["figures"]
+    assert some["headline"]["number"] == 40
+
+
+@pytest.mark.parametrize("on", ["", "tags"])
+def test_different_people_of_all_days_are_counted_once(world: World, on: str) -> None:
+    asked: dict[str, Any] = {"event": "login", "measure": "unique", "on": on or None, "unit": "week"}
+    found = twin(world, "reports/segmentation", **asked)["figures"]
+    assert found["people"] == 5
+    assert found["headline"]["number"] == (None if on else 5)
+    text = get(world, "reports/segmentation/figures", **asked).text
+    assert re.search(r'class="figure">5</span> <span dir="auto">users in these days<', text)
+    assert ("5 users at most in a week" in text) == (not on)
+    days = twin(world, "reports/segmentation", event="visit", measure="unique")["figures"]
+    assert (days["people"], days["headline"]["number"]) == (40, 10)
+    assert twin(world, "reports/segmentation", event="visit")["figures"]["people"] is None
+
+
+def test_more_days_than_buckets_are_counted_together_all_the_same(world: World) -> None:
+    days: dict[str, Any] = {"from": "0100-01-01", "to": "9999-12-31"}
+    found = twin(world, "reports/funnel", event1="visit", event2="sign up", **days)["figures"]
+    assert [step["count"] for step in found["steps"]] == [40, 30]
+    assert len(lines(world, "reports/funnel", event1="visit", event2="sign up", **days)) == 3
+    asked: dict[str, Any] = {"event": "login", "measure": "unique", "unit": "month"}
+    assert twin(world, "reports/segmentation", **asked, **days)["figures"]["people"] == 5

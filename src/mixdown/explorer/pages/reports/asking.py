@@ -21,7 +21,7 @@ from mixdown.explorer.pages.event_asking import WAIT, range_of
 from mixdown.explorer.policy import data_headers
 from mixdown.http.reading import TOO_MUCH_MEMORY, TOO_MUCH_TIME
 from mixdown.model.errors import ExpressionError
-from mixdown.query.events.buckets import moment_of
+from mixdown.query.events.buckets import BUCKETS_LIMIT, moment_of
 from mixdown.query.files.cells import safe_csv
 from mixdown.query.reports.rows import segment_by
 from mixdown.store.zones import zone_of
@@ -109,6 +109,13 @@ class Asked(ABC):
             "limit": self.limit if self.on else None,
             "data_group_id": self.group or None,
         }
+
+    @property
+    def one_bucket(self) -> dict[str, Any]:
+        """All of its days as one bucket, as the API takes it: of so many days, or of more months than there are."""
+        days = (self.range.last - self.range.first).days + 1
+        is_long = days > BUCKETS_LIMIT
+        return {"unit": "month" if is_long else "day", "interval": min(days, BUCKETS_LIMIT)}
 
     @property
     def drawn_params(self) -> dict[str, Any]:

@@ -89,8 +89,7 @@ class Funnel(Asked):
             "length": self.length,
             "length_unit": self.length_unit,
             "order": self.order,
-            "unit": "day",
-            "interval": (self.range.last - self.range.first).days + 1,
+            **self.one_bucket,
         }
 
     @property

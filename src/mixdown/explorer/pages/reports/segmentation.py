@@ -71,6 +71,16 @@ class Segmentation(Asked):
         return MEASURES[self.measure]
 
     @property
+    def is_by_value(self) -> bool:
+        """Whether events are told apart by `on`."""
+        return bool(self.on) and not self.measured.wants_number
+
+    @property
+    def counts_people(self) -> bool:
+        """Whether it says how many different ones there were."""
+        return self.measure == "unique"
+
+    @property
     def endpoint(self) -> str:
         """Whom the API's figures are asked of."""
         return _PATHS[self.measured.method]
@@ -179,6 +189,8 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
     if told.trouble is not None:
         return {"figures": {"trouble": told.trouble}}
     keys, values = series_of(asked.params, told.data)
+    is_empty = not any(any(each) for each in values.values())
+    whole = 0 if is_empty else await _whole(visit, asked)
     noted = await notes.of_range(visit, asked)
     figures: dict[str, Any] = {
         "name": asked.event,
@@ -186,7 +198,8 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
         "unit": asked.unit,
         "drawn": asked.drawn,
         "figure": _named(asked),
-        "headline": _headline(asked, keys, values),
+        "headline": _headline(asked, keys, values, whole),
+        "people": whole if asked.counts_people else None,
         "table": _table(asked, keys, values),
         "chart": _chart(visit, asked, keys, values) | {"notes": notes.marks(noted)},
         **asking.cut_of(asked, len(values) if asked.measured.method == "count" else 0),
@@ -198,7 +211,7 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
         "may_write": visit.may(ANALYSTS),
         "empty": None,
     }
-    if not any(any(each) for each in values.values()):
+    if is_empty:
         figures["empty"] = await asking.empty_of(visit, asked)
     return {"figures": figures}
 
@@ -212,12 +225,28 @@ def _adds_up(asked: Segmentation) -> bool:
     return asked.measured.type == "general" and asked.measured.method != "average"
 
 
+async def _whole(visit: Visit, asked: Segmentation) -> float | None:
+    """The figure of all days and values together, where those of the page do not add up to it.
+
+    Rarer values are left out, an event with a list stands under several, and people come on many days.
+    """
+    if not (asked.counts_people or (asked.is_by_value and _adds_up(asked))):
+        return None
+    question = {**asked.params, **asked.one_bucket, "on": None, "limit": None}
+    told = await ask(visit, asked.endpoint, question)
+    if told.trouble is not None:
+        return None
+    return sum(sum(row) for row in series_of(question, told.data)[1].values())
+
+
 def _headline(
-    asked: Segmentation, keys: Sequence[str], values: Mapping[str, Sequence[float]]
+    asked: Segmentation, keys: Sequence[str], values: Mapping[str, Sequence[float]], whole: float | None
 ) -> dict[str, Any]:
-    if _adds_up(asked):
+    if _adds_up(asked) and not asked.is_by_value:
         return {"number": sum(sum(each) for each in values.values()), "text": _named(asked)}
-    if asked.on and not asked.measured.wants_number:
+    if _adds_up(asked) and whole is not None:
+        return {"number": whole, "text": _named(asked)}
+    if asked.is_by_value:
         return {"number": None, "text": _capital(f"{_named(asked)}, by {asked.on}")}
     if asked.measured.method == "numeric" or not keys:
         return {"number": None, "text": _capital(_named(asked))}
