@@ -10,7 +10,7 @@ import asyncio
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, time, timedelta, tzinfo
 from typing import Any, ClassVar, Final, NamedTuple
 
 from starlette.responses import Response
@@ -21,7 +21,7 @@ from mixdown.explorer.pages.event_asking import WAIT, range_of
 from mixdown.explorer.policy import data_headers
 from mixdown.http.reading import TOO_MUCH_MEMORY, TOO_MUCH_TIME
 from mixdown.model.errors import ExpressionError
-from mixdown.query.events.buckets import BUCKETS_LIMIT, moment_of
+from mixdown.query.events.buckets import BUCKETS_LIMIT, Span, following, local_of, moment_of, offsets
 from mixdown.query.files.cells import safe_csv
 from mixdown.query.reports.rows import segment_by
 from mixdown.store.zones import zone_of
@@ -112,7 +112,7 @@ class Asked(ABC):
 
     @property
     def one_bucket(self) -> dict[str, Any]:
-        """All of its days as one bucket, as the API takes it: of so many days, or of more months than there are."""
+        """All of its days as one bucket, as the API takes it: of months where the days are too many."""
         days = (self.range.last - self.range.first).days + 1
         is_long = days > BUCKETS_LIMIT
         return {"unit": "month" if is_long else "day", "interval": min(days, BUCKETS_LIMIT)}
@@ -322,9 +322,26 @@ async def empty_of(visit: Visit, asked: Asked) -> dict[str, Any]:
 
 
 def times_of(visit: Visit, keys: Iterable[str]) -> list[int]:
-    """When each key of a report begins, in unix seconds."""
+    """When each key of a report begins, in unix seconds; of a time that clocks leave out, when they go on."""
     zone = zone_of(visit.project.timezone)
-    return [moment_of(datetime.fromisoformat(key), zone) // 1000 for key in keys]
+    return [_begin_ms(datetime.fromisoformat(key), zone) // 1000 for key in keys]
+
+
+def _begin_ms(local: datetime, zone: tzinfo) -> int:
+    first, second = moment_of(local, zone), moment_of(local.replace(fold=1), zone)
+    return first if first <= second else offsets(Span(second, first), zone)[-1][0]
+
+
+def are_whole(
+    visit: Visit, asked: Asked, keys: Iterable[str], unit: str, *, interval: int = 1, later_ms: int = 0
+) -> list[bool]:
+    """Of each stretch of time whether all of it lies in a report's days, and has been over for `later_ms`."""
+    over = local_of(visit.services.now_ms() - later_ms, zone_of(visit.project.timezone))
+    last = min(asked.range.last, over.date())
+    since = datetime.combine(asked.range.first, time())
+    until = min(over, datetime.combine(last + timedelta(days=1), time()))
+    starts = map(datetime.fromisoformat, keys)
+    return [since <= start and following(unit, start, interval) <= until for start in starts]
 
 
 async def csv_of(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:

@@ -104,9 +104,8 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
         return {"figures": {"trouble": told.trouble}}
     data: dict[str, list[int]] = told.data["data"]
     size = max(map(len, data.values()), default=0)
-    columns = [
-        f"{number}+ {asked.part}s" if number > 1 else f"1 {asked.part}" for number in range(1, size + 1)
-    ]
+    columns = [f"{number}+ {asked.part}s" for number in range(1, size + 1)]
+    whole = dict(zip(data, asking.are_whole(visit, asked, data, asked.unit), strict=True))
     segments: Mapping[str, Mapping[str, list[int]]] = told.data.get("segments", {})
     figures: dict[str, Any] = {
         "columns": columns[:COLUMNS_SHOWN],
@@ -114,9 +113,12 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
         "people": asking.people_of(asked.group),
         "unit": asked.unit,
         "part": asked.part,
-        "rows": [{"key": key, **_row(counts, size)} for key, counts in reversed(data.items())],
+        "rows": [
+            {"key": key, "is_whole": whole[key], **_row(counts, size)}
+            for key, counts in reversed(data.items())
+        ],
         "on": asked.on,
-        "groups": _groups(segments, size),
+        "groups": _groups(segments, size, whole),
         "chart": {
             "x": list(range(size)),
             "labels": columns,
@@ -160,10 +162,12 @@ def _ratios(counts: list[int], size: int) -> list[float | None]:
     return found + [None] * (size - len(found))
 
 
-def _groups(segments: Mapping[str, Mapping[str, list[int]]], size: int) -> list[dict[str, Any]]:
+def _groups(
+    segments: Mapping[str, Mapping[str, list[int]]], size: int, whole: Mapping[str, bool]
+) -> list[dict[str, Any]]:
     """Each value in each stretch in which it occurs."""
     return [
-        {"name": name, "key": key, **_row(counts, size)}
+        {"name": name, "key": key, "is_whole": whole[key], **_row(counts, size)}
         for name, lines in segments.items()
         for key, counts in lines.items()
         if counts and counts[0]

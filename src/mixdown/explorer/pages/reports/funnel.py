@@ -14,10 +14,11 @@ from mixdown.explorer.pages.reports.asking import QUERY, Asked, ask, expression_
 from mixdown.explorer.pages.reports.page import page_of
 from mixdown.http.auth import ANALYSTS
 from mixdown.http.journeys import DEFAULT_VALUES
-from mixdown.query.events.buckets import BUCKETS_LIMIT
+from mixdown.query.events.buckets import BUCKETS_LIMIT, today
 from mixdown.query.reports.funnels import ORDERS, STEPS_LIMIT
 from mixdown.query.reports.saved import DEFAULT_LENGTH, LENGTH_MS
 from mixdown.query.reports.tables import OVERALL, table_of
+from mixdown.store.zones import zone_of
 
 UNITS: Final = ("day", "week", "month")
 FUNNEL: Final = f"{QUERY}/arb_funnels"
@@ -59,6 +60,16 @@ class Funnel(Asked):
     def is_ready(self) -> bool:
         """One step alone tells nothing."""
         return len(self.steps) >= _WANTED
+
+    @property
+    def window(self) -> str:
+        """How long it may take, in words."""
+        return f"{self.length} {self.length_unit}{'s' if self.length > 1 else ''}"
+
+    @property
+    def window_ms(self) -> int:
+        """How long it may take."""
+        return self.length * LENGTH_MS[self.length_unit]
 
     @property
     def events(self) -> list[str]:
@@ -201,6 +212,7 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
         "ratio": overall[-1]["overall_conv_ratio"],
         "took": duration(overall[-1]["avg_time_from_start"]),
         "any_order": asked.order == "any",
+        "unfinished": asked.window if _goes_on(visit, asked) else "",
         "on": asked.on,
         "groups": [
             {"name": name, "steps": [_step_view(each, None) for each in found], "ratio": _overall(found)}
@@ -224,6 +236,12 @@ def _groups(data: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, li
     if OVERALL not in row:
         return row["steps"], {}
     return row[OVERALL], {name: steps for name, steps in row.items() if name != OVERALL}
+
+
+def _goes_on(visit: Visit, asked: Funnel) -> bool:
+    """Whether somebody who began in these days may still go on."""
+    zone = zone_of(visit.project.timezone)
+    return today(visit.services.now_ms() - asked.window_ms, zone) <= asked.range.last
 
 
 def _overall(steps: Sequence[Mapping[str, Any]]) -> float:
@@ -292,15 +310,25 @@ async def _trend(visit: Visit) -> Mapping[str, Any]:
         "zone": visit.project.timezone,
         "notes": notes.marks(noted),
     }
+    whole = asking.are_whole(
+        visit, asked, keys, asked.unit, interval=asked.interval, later_ms=asked.window_ms
+    )
     rows = [
-        {"key": key, "began": steps[0]["count"], "done": steps[-1]["count"], "ratio": _overall(steps)}
-        for key, steps in zip(keys, lines, strict=True)
+        {
+            "key": key,
+            "is_whole": is_whole,
+            "began": steps[0]["count"],
+            "done": steps[-1]["count"],
+            "ratio": _overall(steps),
+        }
+        for key, steps, is_whole in zip(keys, lines, whole, strict=True)
     ]
     return {
         "trend": {
             "chart": chart,
             "rows": rows[::-1],
             "unit": asked.unit,
+            "window": asked.window,
             "csv": visit.path(f"{asked.path}/trend.csv", **asked.own),
             "notes": noted,
             "may_write": visit.may(ANALYSTS),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from mixdown.explorer.frame import Visit
@@ -200,7 +202,7 @@ async def answered(visit: Visit) -> Mapping[str, Any]:
         "figure": _named(asked),
         "headline": _headline(asked, keys, values, whole),
         "people": whole if asked.counts_people else None,
-        "table": _table(asked, keys, values),
+        "table": _table(visit, asked, keys, values),
         "chart": _chart(visit, asked, keys, values) | {"notes": notes.marks(noted)},
         **asking.cut_of(asked, len(values) if asked.measured.method == "count" else 0),
         "notes": noted,
@@ -259,7 +261,9 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _table(asked: Segmentation, keys: Sequence[str], values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def _table(
+    visit: Visit, asked: Segmentation, keys: Sequence[str], values: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
     """Lines of figures, newest first, as many as a page can show."""
     most = max(10, min(ROWS_SHOWN, CELLS_SHOWN // max(len(values), 1)))
     summed = _adds_up(asked)
@@ -268,10 +272,14 @@ def _table(asked: Segmentation, keys: Sequence[str], values: Mapping[str, Sequen
         for name, row in values.items()
     ]
     shown = range(len(keys) - 1, max(-1, len(keys) - 1 - most), -1)
+    whole = asking.are_whole(visit, asked, keys, asked.unit, interval=asked.interval)
     return {
         "columns": columns,
         "summed": summed,
-        "rows": [{"key": keys[at], "figures": [row[at] for row in values.values()]} for at in shown],
+        "rows": [
+            {"key": keys[at], "is_whole": whole[at], "figures": [row[at] for row in values.values()]}
+            for at in shown
+        ],
         "of": len(keys),
     }
 
@@ -283,10 +291,17 @@ def _mean(row: Sequence[float]) -> float:
 def _chart(
     visit: Visit, asked: Segmentation, keys: Sequence[str], values: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
+    """The figures at their times; an hour that clocks leave out begins with the next, and is not drawn."""
+    x = asking.times_of(visit, keys)
+    drawn = [at for at, (this, later) in enumerate(pairwise([*x, math.inf])) if this < later]
     return {
-        "x": asking.times_of(visit, keys),
+        "x": [x[at] for at in drawn],
         "series": [
-            {"label": name, "values": row, **({"total": sum(row)} if _adds_up(asked) else {})}
+            {
+                "label": name,
+                "values": [row[at] for at in drawn],
+                **({"total": sum(row)} if _adds_up(asked) else {}),
+            }
             for name, row in values.items()
         ],
         "unit": _named(asked),
