@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -17,13 +17,13 @@ import pytest
 from psycopg.sql import SQL
 
 from mixdown.fold.loop import catch_up
-from mixdown.model.errors import LeaseLostError, StoreError
+from mixdown.model.errors import LeaseLostError, StoreDownError, StoreError
 from mixdown.model.expression import Context, parse
 from mixdown.store import event_upkeep
 from mixdown.store.chunk import FOR_PROFILES
 from mixdown.store.events import FIRST_MS, LAST_MS, EventsWrite, batch_of
 from mixdown.store.places import all_views, first_of
-from mixdown.store.postgres import PostgresStore, open_postgres
+from mixdown.store.postgres import PostgresStore, answers, open_postgres
 from mixdown.store.postgres.answers import WatchedConnection
 from mixdown.store.postgres.connection import Database
 from mixdown.store.postgres.events import PostgresEvents, WholeEvents
@@ -350,8 +350,68 @@ def test_each_setting_of_a_transaction_is_a_text_of_its_own(
     for opened in (spread.transaction(), spread.pipeline()):
         with opened as held:
             held.execute("SELECT 2")
-    assert sum("SET LOCAL" in text for text in sent) == 6
+    assert sum("SET LOCAL" in text for text in sent) == 10
     assert not [text for text in sent if ";" in text]
+    spread.close()
+
+
+@pytest.mark.usefixtures("as_a_cluster")
+@pytest.mark.parametrize("way", ["transaction", "pipeline"])
+def test_nodes_of_a_cluster_are_told_to_have_a_commit_on_disk(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Their default may be to lose it. What the coordinator alone is to do is said before they are told."""
+    sent: list[str] = []
+    execute = WatchedConnection.execute
+
+    def noted(self: WatchedConnection, query: Any, *rest: Any, **options: Any) -> Any:
+        sent.append(query if isinstance(query, str) else query.as_string())
+        return execute(self, query, *rest, **options)
+
+    spread = Database(postgresql.migrated())
+    spread.run("SELECT 1")
+    monkeypatch.setattr(WatchedConnection, "execute", noted)
+    with getattr(spread, way)() as held:
+        held.execute("SELECT 1").fetchone()
+    hear, tell, disk = (
+        next(place for place, text in enumerate(sent) if name in text)
+        for name in ("client_min_messages", "propagate_set_commands", "synchronous_commit = on")
+    )
+    assert hear < tell < disk
+    spread.close()
+
+
+AT_COMMIT: Final = """
+    CREATE TABLE written (number int);
+    CREATE FUNCTION says() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        RAISE {level} 'es wird nicht gewartet' USING ERRCODE = '01000'; RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER says AFTER INSERT ON written DEFERRABLE INITIALLY {when}
+    FOR EACH ROW EXECUTE FUNCTION says();
+"""
+
+
+@pytest.mark.usefixtures("as_a_cluster")
+@pytest.mark.parametrize("way", ["transaction", "pipeline"])
+@pytest.mark.parametrize(
+    ("level", "when", "counts"), [("DEBUG", "DEFERRED", False), ("WARNING", "IMMEDIATE", True)]
+)
+def test_a_commit_that_a_node_warns_of_does_not_count(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch, way: str, level: str, when: str, *, counts: bool
+) -> None:
+    """Its standby did not confirm it. What it warns of in a statement, of its collations say, is no fault."""
+    url = postgresql.empty()
+    with psycopg.connect(url, autocommit=True) as own:
+        own.execute(AT_COMMIT.format(level=level, when=when).encode())
+    monkeypatch.setattr(answers, "_PASSES_ON", "exec_stmt_raise")  # what passes it on here
+    spread = Database(url)
+    spread.run("SELECT 1")
+    with (
+        nullcontext() if counts else pytest.raises(StoreDownError, match="standby"),
+        getattr(spread, way)() as held,
+    ):
+        held.execute("INSERT INTO written VALUES (1)")
+    assert spread.value("SELECT count(*) FROM written") == 1
     spread.close()
 
 

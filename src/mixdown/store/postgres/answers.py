@@ -33,6 +33,10 @@ _AT_WORK: Final = """
 _TOO_MANY: Final = ("too many clients", "remaining connection slots")
 # The name of a function of PostgreSQL's own, which is in no language: messages are in the database's.
 _GAVE_UP_WAITING: Final = "SyncRepWaitForLSN"
+# Likewise of Citus: it passes on what a node says. What that was in, and of which function, it does not tell;
+# the severity only of what comes within a statement. So a warning that comes as DEBUG is one of a COMMIT.
+_PASSES_ON: Final = "DefaultCitusNoticeReceiver"
+_WARNING: Final = "01"
 _Result = TypeVar("_Result")
 
 
@@ -112,14 +116,24 @@ class WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
     def watch_commits(self) -> None:
         """Take no COMMIT for one that a standby did not confirm, where the database waits for one.
 
-        Whoever cancels a statement ends that wait, and PostgreSQL then says COMMIT, and warns.
+        Whoever cancels a statement ends that wait, and PostgreSQL then says COMMIT, and warns. So does a node
+        of a cluster, whose warning its coordinator passes on.
         """
         self.add_notice_handler(self._noticed)
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
-        if notice.source_function == _GAVE_UP_WAITING:
+        if notice.source_function == _GAVE_UP_WAITING or _is_of_nodes_commit(notice):
             self._is_unconfirmed = True
 
     def _limit_s(self) -> float | None:
         remaining_s = patience.remaining_s()
         return self.answer_limit_s if remaining_s is None else remaining_s + _GRACE_S
+
+
+def _is_of_nodes_commit(notice: psycopg.errors.Diagnostic) -> bool:
+    """Whether a node of a cluster warned while it committed; PostgreSQL does so for one reason alone."""
+    return (
+        notice.source_function == _PASSES_ON
+        and notice.severity_nonlocalized == "DEBUG"
+        and (notice.sqlstate or "").startswith(_WARNING)
+    )

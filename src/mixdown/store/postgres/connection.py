@@ -48,8 +48,11 @@ LOCK_LIMIT_MS: Final = 5_000
 ANSWER_LIMIT_S: Final = 10.0
 _IDLE: Final = sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}")
 _LOCKS: Final = sql.SQL("SET LOCAL lock_timeout = {}")
-# The nodes of a cluster hold the locks: without this they are told no limit.
+# The nodes of a cluster hold locks and rows, and have defaults of their own: without this they are told of no
+# limit, nor that a COMMIT is to be on disk.
 _TELL_NODES: Final = sql.SQL("SET LOCAL citus.propagate_set_commands = 'local'")
+# What a node says while it commits, a coordinator passes on as DEBUG1, whatever it was.
+_HEAR_NODES: Final = sql.SQL("SET LOCAL client_min_messages = debug1")
 # Whether the default of this server loses acknowledged transactions in a crash. And it is to notice within
 # half a minute that a client is cut off: a setting that may outlive the client, behind a pooler.
 _GREETING: Final = """
@@ -224,9 +227,12 @@ class Database:
         return settings
 
     def _held_briefly(self) -> list[sql.SQL | sql.Composed]:
-        """What a transaction that writes says of locks: how long it waits for them, and keeps them idle."""
+        """What a transaction that writes says of locks: how long it waits for them, and keeps them idle.
+
+        On a cluster also what makes its COMMIT count there; to hear of nodes is for the coordinator alone.
+        """
         limits: list[sql.SQL | sql.Composed] = [_IDLE.format(IDLE_LIMIT_MS), _LOCKS.format(LOCK_LIMIT_MS)]
-        return [_TELL_NODES, *limits] if self.is_cluster else limits
+        return [_HEAR_NODES, _TELL_NODES, _ON_DISK, *limits] if self.is_cluster else limits
 
     def _connect(self) -> Connection:
         """A new connection. Raises `psycopg.Error`, `StoreError` where the server is none to use."""
