@@ -221,9 +221,11 @@ def test_a_pipe_joins_an_export_and_an_import(copy: Cli) -> None:
     fill(copy)
     for form, compression in (("ndjson", "zst"), ("csv", "gz"), ("parquet", "none")):
         flags = ["--format", form, "--compression", compression]
-        out = CliRunner().invoke(root, ["profiles", "export", "--project", "shop", *flags], env=_env(copy))
+        out = CliRunner().invoke(
+            root, ["profiles", "export", "--project", "shop", *flags], env=copy.variables()
+        )
         arguments = ["profiles", "import", "-", "--project", "copy", "--replace", "--again", *flags]
-        back = CliRunner().invoke(root, arguments, input=out.stdout_bytes, env=_env(copy))
+        back = CliRunner().invoke(root, arguments, input=out.stdout_bytes, env=copy.variables())
         assert back.exit_code == 0, back.output
         assert exported(copy, project="copy") == expected()
 
@@ -273,16 +275,12 @@ def test_a_row_merges_by_default_and_replaces_when_told(shop: Cli) -> None:
 def test_an_import_that_is_run_again_applies_nothing_twice(shop: Cli) -> None:
     rows = "\n".join(json.dumps({"$distinct_id": f"u{n % 3}", "n": 1}) for n in range(4500))
     add = ("profiles", "import", "-", "--project", "shop", "--operator", "add")
-    assert CliRunner().invoke(root, [*add, "--json"], input=rows, env=_env(shop)).exit_code == 0
-    again = json.loads(CliRunner().invoke(root, [*add, "--json"], input=rows, env=_env(shop)).stdout)
+    assert CliRunner().invoke(root, [*add, "--json"], input=rows, env=shop.variables()).exit_code == 0
+    again = json.loads(CliRunner().invoke(root, [*add, "--json"], input=rows, env=shop.variables()).stdout)
     assert again == {"rows": 4500, "imported": 0, "recognised": 4500, "left_out": 0, "refused": 0}
     assert {name: each["n"] for name, each in exported(shop).items()} == {"u0": 1500, "u1": 1500, "u2": 1500}
     shop(*add, "--again", typed=rows)
     assert exported(shop)["u0"]["n"] == 3000
-
-
-def _env(cli: Cli) -> dict[str, str]:
-    return {"MIXDOWN_DATA_DIR": str(cli.folder)}
 
 
 def test_an_import_that_was_killed_is_continued_by_the_same_command(shop: Cli) -> None:
