@@ -194,6 +194,60 @@ def test_without_days_a_report_is_about_those_it_was_saved_with(asked_world: Wor
     assert len(answer["meta"]["dates"]) == 7
 
 
+@pytest.fixture(scope="module")
+def drawn_id(asked_world: World) -> int:
+    """A funnel that was saved as somebody drew it: by value, in stretches of its own, and filtered."""
+    definition = {
+        "steps": STEPS,
+        "length": 3,
+        "length_unit": "hour",
+        "on": "plan",
+        "limit": 1,
+        "unit": "week",
+        "interval": 2,
+        "where": 'properties["distinct_id"] == "ada" or properties["distinct_id"] == "eve"',
+    }
+    made = asked_world.post(REPORTS, user=ADMIN, json={"name": "drawn", "definition": definition})
+    return int(good(made)["results"]["id"])
+
+
+def test_how_a_funnel_was_drawn_is_nothing_to_clients_that_copy_it(asked_world: World, drawn_id: int) -> None:
+    def counts(**more: Any) -> dict[str, Any]:
+        answer = good(asked_world.get("/api/2.0/funnels", params={"funnel_id": drawn_id, **DAYS, **more}))
+        assert answer["meta"]["dates"] == list(answer["data"])
+        assert all(set(row) == {"steps", "analysis"} for row in answer["data"].values())
+        return {key: [one["count"] for one in row["steps"]] for key, row in answer["data"].items()}
+
+    days = {"2026-01-14": [1, 1], "2026-01-15": [2, 1]}
+    assert counts() == days
+    assert counts(unit="day") == days
+    assert counts(unit="day", interval=1) == days
+    assert counts(interval=2) == {"2026-01-14": [2, 2]}
+    assert counts(unit="week") == {"2026-01-12": [2, 2]}
+    both = 'properties["distinct_id"] != "ada" or false'
+    assert counts(where=both) == {"2026-01-14": [0, 0], "2026-01-15": [1, 1]}, "both filters count"
+    for wrong in ("(", "true) or (true"):
+        reply = asked_world.get("/api/2.0/funnels", params={"funnel_id": drawn_id, **DAYS, "where": wrong})
+        assert refused(reply).startswith("where, ")
+    asked = {"funnel_id": drawn_id, **DAYS, "on": "plan", "unit": "week"}
+    by_value = good(asked_world.get("/api/2.0/funnels", params=asked))["data"]["2026-01-12"]
+    assert set(by_value) == {"$overall", "pro", '"$overall"', "undefined"}, "its limit is the request's too"
+
+
+def test_who_names_a_unit_gets_single_ones(asked_world: World, drawn_id: int) -> None:
+    def dates(**more: Any) -> list[str]:
+        asked = {"bookmark_id": drawn_id, **DAYS, **more}
+        answer = good(asked_world.get("/api/query/insights", params=asked))
+        assert answer["headers"] == ["$funnel", "plan"]
+        return list(answer["series"]["drawn"])
+
+    assert dates() == ["2026-01-12"]
+    assert dates(unit="day") == ["2026-01-14", "2026-01-15"]
+    assert dates(interval=1) == ["2026-01-14", "2026-01-15"]
+    answer = good(asked_world.get(f"{REPORTS}/run", params={"id": drawn_id, **DAYS, "unit": "day"}))
+    assert list(answer["data"]["2026-01-15"]) == ["$overall", '"$overall"'], "the saved limit is one"
+
+
 @pytest.mark.parametrize(
     ("target", "text"),
     [

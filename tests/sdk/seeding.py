@@ -187,10 +187,12 @@ def seeded(start_module_server: StartServer) -> Seeded:
 
 
 def create_funnel(server: Server) -> int:
-    """Save a funnel; returns its number."""
+    """Save a funnel, and how somebody draws it, which is nothing to clients; returns its number."""
     project = ["--project", str(server.project_id)]
     steps = [argument for name in FUNNEL for argument in ("--step", name)]
     made = server.command("funnel", "create", "Buyers", *steps, "--length", "1", *project, "--json")
+    drawn = ("--on", "n", "--interval", "7", "--limit", "2")
+    server.command("report", "change", "Buyers", *drawn, *project, "--json")
     return int(made["id"])
 
 

@@ -158,7 +158,7 @@ def test_funnels_retention_frequency_and_annotations_are_read(seeded: Seeded, he
     assert [(one["funnel_id"], one["name"]) for one in listed] == [(seeded.funnel, "Buyers")]
     assert [step["event"] for step in found["steps"]] == list(FUNNEL)
     assert [step["count"] for step in found["steps"]] == seeded.counts()
-    assert saved["headers"] == ["$funnel"]
+    assert saved["headers"] == ["$funnel", "n"]
     viewers = {each["properties"]["distinct_id"] for each in seeded.earlier if each["event"] == "View"}
     assert sum(cohort["size"] for cohort in back["cohorts"]) == len(viewers)
     assert {len(cohort["retention"]) for cohort in back["cohorts"]} == {4}

@@ -6,7 +6,7 @@ saved report says counts where the request does not. Days are those of the proje
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -50,6 +50,9 @@ DAYS_LIMIT: Final = 36_500
 """More days than any event is old."""
 DEFAULT_DAYS: Final = 30
 RETENTION_TYPES: Final = ("birth", "compounded")
+SAVED_OF_FUNNELS: Final = ("steps", "length", "length_unit", "order", "data_group_id", "days")
+"""What `funnels` takes of a saved one as it is: no more, so that its answer is of the shape that is asked."""
+STRETCHES: Final = ("unit", "interval")
 OVERALL: Final = "$overall"
 _STEPS: Final = "steps"
 NO_FUNNEL: Final = "funnel_id, missing: name the funnel"
@@ -93,8 +96,16 @@ def number_of(parameters: Parameters, name: str) -> int:
 
 
 def over_saved(asked: Asked, report: SavedReport | None) -> Asked:
-    """A question with what a saved report says where it says nothing itself, its days included."""
-    definition = {} if report is None else orjson.loads(report.definition)
+    """A question with what a saved report says where it says nothing itself, its days included.
+
+    How days are taken together is one thing, though two parameters say it: of one is asked, so is all of it.
+    """
+    return _over(asked, {} if report is None else orjson.loads(report.definition))
+
+
+def _over(asked: Asked, definition: Mapping[str, Any]) -> Asked:
+    if any(asked.parameters.given(name) for name in STRETCHES):
+        definition = {name: value for name, value in definition.items() if name not in STRETCHES}
     parameters = asked.parameters.over(definition)
     days = parameters.integer("days", DEFAULT_DAYS, low=1, high=DAYS_LIMIT)
     given = date_range(parameters)
@@ -108,12 +119,28 @@ def over_saved(asked: Asked, report: SavedReport | None) -> Asked:
 
 
 def saved_funnel(asked: Asked, tables: Tables) -> dict[str, Any]:
-    """`funnels`: one that was saved."""
+    """`funnels`: one that was saved, over the days and by the values that are asked for.
+
+    Clients that copy a project ask for days and take `steps` and `analysis` of each, whatever people had it
+    drawn by when they saved it.
+    """
     number = number_of(asked.parameters, "funnel_id")
     if not number:
         raise QueryError(NO_FUNNEL, status=400)
     report = find_report(asked.reads.store, asked.project, FUNNELS, number, "funnel_id")
-    return run_funnel(over_saved(asked, report), tables)
+    saved = orjson.loads(report.definition)
+    where = _both(str(saved.get("where", "")), asked.parameters.text("where"), tables)
+    definition = {name: saved[name] for name in SAVED_OF_FUNNELS if name in saved}
+    if where:
+        asked = asked._replace(parameters=asked.parameters.saying("where", where))
+    return run_funnel(_over(asked, definition), tables)
+
+
+def _both(saved: str, asked: str, tables: Tables) -> str:
+    """A filter that was saved and one that is asked for. Raises `QueryError` (400): the latter is wrong."""
+    read_expression("where", asked, tables)
+    texts = [text for text in (saved, asked) if text.strip()]
+    return " and ".join(f"({text})" for text in texts) if len(texts) > 1 else "".join(texts)
 
 
 def any_funnel(asked: Asked, tables: Tables) -> dict[str, Any]:

@@ -158,7 +158,8 @@ def _reports(prefix: str, suffix: str) -> dict[str, dict[str, Operation]]:
                 f"funnel{suffix}",
                 f"{prefix}/funnels",
                 "Count a saved funnel",
-                "What the request says goes before what was saved.",
+                "What the request says goes before what was saved; both filters count. How it was drawn when "
+                "it was saved (`on`, `unit`, `interval`, `limit`) does not.",
                 content(ref("FunnelAnswer"), _FUNNEL),
                 (funnel_id, *_SHARED, *_LENGTH),
             )

@@ -39,6 +39,10 @@ class Parameters:
         """These, and `defaults` where they say nothing."""
         return Parameters({**defaults, **self._values})
 
+    def saying(self, name: str, text: str) -> Parameters:
+        """These, but for one that says something else."""
+        return Parameters({**self._values, name: (text,)})
+
     def value(self, name: str) -> Any:
         """The parameter as a JSON value, sent as such or as its text; None when absent."""
         value = self._values.get(name)
