@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from mixdown.http import lookup_tables
@@ -390,6 +391,39 @@ def test_a_cohort_outlives_its_table(people: World) -> None:
     people.run(people.ask(f"{OWN}/{table.id}", method="DELETE", user=ADMIN))
     assert people.get("/api/mixdown/cohorts").json()["results"][0]["count"] == 1
     assert ids_of(people.page(filter_by_cohort=f'{{"id":{made["id"]}}}')) == ["cyd"]
+
+
+def test_a_cohort_that_counts_events_outlives_the_table_that_it_joins_them_with(people: World) -> None:
+    people.store_events(
+        [
+            {
+                "position": number,
+                "arrived": people.now_ms,
+                "event": "buy",
+                "time": people.now_ms - 1000,
+                "distinct_id": who,
+                "insert_id": who,
+                "properties": {"plan": plan},
+            }
+            for number, (who, plan) in enumerate([("ada", "pro"), ("bob", "free"), ("eve", "none")])
+        ]
+    )
+    dear = {"event": "buy", "selector": 'lookup["plans"]["price"] > 10 or properties["plan"] == "none"'}
+    counts = [{"name": "dear", "window": "1d", "event_selectors": [dear]}]
+    given = {"name": "dear", "where": 'behaviors["dear"] > 0', "behaviors": counts}
+    path = "/api/mixdown/cohorts"
+    made = people.post(path, json=given, user=ADMIN).json()["results"]
+    plain = people.post(path, json={"name": "plain", "where": "true"}, user=ADMIN).json()["results"]
+    assert made["count"] == 2
+    [table] = people.store.lookup_tables.listing(people.project.id)
+    people.run(people.ask(f"{OWN}/{table.id}", method="DELETE", user=ADMIN))
+    assert people.get(path).json()["results"] == [{**made, "count": 1}, plain]
+    for target in ("/api/query/cohorts/list", "/api/2.0/cohorts/list"):
+        assert [each["count"] for each in people.get(target).json()] == [1, 4]
+    assert ids_of(people.page(filter_by_cohort=f'{{"id":{made["id"]}}}')) == ["eve"]
+    asked = {"where": given["where"], "behaviors": orjson.dumps(counts).decode()}
+    refused = people.get("/api/query/engage", params=asked)
+    assert "there is no lookup table" in refused.json()["error"], "what is asked now is refused"
 
 
 def test_the_first_rows_may_be_fetched_alone(world: World) -> None:

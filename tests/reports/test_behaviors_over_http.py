@@ -9,7 +9,11 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from msgspec import structs
 
+from mixdown.model.errors import QueryError, ReadTimeoutError, TooMuchAtOnceError
+from mixdown.query import cohorts
+from mixdown.store.protocols import Cohort
 from tests.reads.support import ADMIN, DAY_MS, NOON_MS, READER, TOKEN, World, shared_world
 
 ENGAGE = "/api/query/engage"
@@ -20,6 +24,7 @@ COUNTS = [
     {"window": "90d", "name": "behaviors_1", "event_selectors": [CART]},
     {"window": "1d", "name": "bought", "event_selectors": [{"event": "Purchase"}]},
 ]
+DATED = {"name": "behaviors_1", "event_selectors": [CART]}
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +150,8 @@ def test_pages_are_those_of_one_answer_and_order_and_ids_narrow_it(world: World)
         ([{**COUNTS[0], "window": 90}], "behaviors, window must be"),
         ([{**COUNTS[0], "from_date": "2026-01-01"}], "behaviors, from_date and to_date"),
         ([{"name": "behaviors_1", "event_selectors": [CART], "to_date": "soon"}], "behaviors, from_date and"),
+        ([{**DATED, "from_date": "2026-01-02", "to_date": "2026-01-01"}], "behaviors, from_date is later"),
+        ([{**DATED, "from_date": "2026-01-17"}], "behaviors, from_date is later"),
         ([{**COUNTS[0], "event_selectors": []}], "behaviors, event_selectors must be"),
         ([{**COUNTS[0], "event_selectors": [{"selector": "true"}]}], "behaviors, event_selectors must be"),
         ([{**COUNTS[0], "event_selectors": [{"event": "a", "selector": "("}]}], "behaviors, selector, "),
@@ -159,6 +166,18 @@ def test_what_is_wrong_with_behaviors_is_named(world: World, behaviors: Any, tex
     if behaviors != "x":
         own = {"name": "c", "where": params["where"], "behaviors": behaviors}
         assert text in refused(world.post(COHORTS, user=ADMIN, json=own))
+
+
+def test_days_that_have_begun_somewhere_may_be_asked_for(world: World) -> None:
+    where = 'behaviors["behaviors_1"] == 0'
+    for dates in (
+        {"from_date": "2026-01-16"},  # it is in the easternmost zone
+        {"from_date": "2027-01-01", "to_date": "2027-01-01"},
+        {"from_date": "2300-01-01", "to_date": "9999-12-31"},
+        {"to_date": "1969-12-31"},
+    ):
+        found = good(world.get(ENGAGE, params=asked(where, [{**DATED, **dates}])))
+        assert who(found) == ["ada", "bob", "eve", "zoe"], dates
 
 
 def test_behaviors_stand_alone_and_empty_ones_say_nothing(world: World) -> None:
@@ -220,6 +239,92 @@ def test_what_a_cohort_counts_is_changed(world: World) -> None:
     assert good(patch(where='behaviors["bought"] == 0'))["results"]["count"] == 2
     ids = {"name": "listed", "distinct_ids": ["ada"], "behaviors": COUNTS}
     assert "behaviors, where must say" in refused(world.post(COHORTS, user=ADMIN, json=ids))
+
+
+@pytest.mark.parametrize(
+    "error", [ReadTimeoutError.after(60), TooMuchAtOnceError("too much"), QueryError("no", status=400)]
+)
+def test_a_cohort_that_cannot_be_counted_keeps_no_other_from_being_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    world = shared_world(tmp_path / "data")
+    done = {"event": "buy", "time": NOON_MS - 1000, "distinct_id": "ada", "insert_id": "1", "properties": {}}
+    world.store_events([{"position": 0, "arrived": NOON_MS, **done}])
+    counts = [{"name": "n", "window": "7d", "event_selectors": [{"event": "buy"}]}]
+    for name in ("first", "second"):
+        given = {"name": name, "where": 'behaviors["n"] > 0', "behaviors": counts}
+        assert good(world.post(COHORTS, user=ADMIN, json=given))["results"]["count"] == 1
+    good(world.post(COHORTS, user=ADMIN, json={"name": "plain", "where": "true"}))
+    counted = cohorts.members
+    asked: list[str] = []
+
+    def members(store: Any, cohort: Any, **more: Any) -> Any:
+        asked.append(cohort.name)
+        if cohort.name == "first":
+            raise error
+        return counted(store, cohort, **more)
+
+    def told() -> list[Any]:
+        cohorts_ = good(world.get(COHORTS))["results"]
+        figures = [each["count"] for each in cohorts_]
+        of_clients = [each["count"] for each in good(world.get("/api/2.0/cohorts/list"))]
+        assert of_clients == [figure or 0 for figure in figures]
+        return figures
+
+    monkeypatch.setattr(cohorts, "members", members)
+    monkeypatch.setattr(cohorts, "KEPT_TIMES", 0)  # how long counting took is no matter of this test
+    assert told() == [1, 1, 0], "the count that was last known"
+    cohorts._kept.clear()
+    assert told() == [None, 1, 0]
+    name = {"name": "first of all", "id": 1}
+    renamed = good(world.run(world.ask(COHORTS, method="PATCH", user=ADMIN, json=name)))["results"]
+    assert (renamed["name"], renamed["count"]) == ("first of all", 1)
+    assert set(asked) == {"first", "second", "first of all"}
+    again = {"name": "first", "where": 'behaviors["n"] > 0', "behaviors": counts}
+    assert world.post(COHORTS, user=ADMIN, json=again).status_code == 400, "a new one is refused"
+    assert [each.name for each in world.store.cohorts.listing(world.project.id)] == [
+        "first of all",
+        "second",
+        "plain",
+    ]
+    world.close()
+
+
+def test_a_cohort_that_took_all_of_the_time_is_counted_last_and_not_at_once_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = shared_world(tmp_path / "data")
+    counts = orjson.dumps([{"name": "n", "event_selectors": [{"event": "buy"}]}]).decode()
+    where, project, store = 'behaviors["n"] > 0', world.project.id, world.store
+    for name in ("slow", "late"):
+        made = Cohort(project, name, "", "", where, NOON_MS)
+        store.cohorts.create(structs.replace(made, behaviors=counts), [])
+    now_s, left_s = 1000.0, 0.0
+    asked: list[str] = []
+
+    def members(_store: Any, cohort: Any, **_more: Any) -> Any:
+        nonlocal now_s, left_s
+        asked.append(cohort.name)
+        took_s = min(left_s, 90.0 if cohort.name == "slow" else 1.0)
+        now_s, left_s = now_s + took_s, left_s - took_s
+        if not left_s:
+            raise ReadTimeoutError.after(60)
+        return iter(["ada"])
+
+    def told(later_s: float) -> tuple[list[Any], list[str]]:
+        nonlocal now_s, left_s
+        now_s, left_s = now_s + later_s, 60.0
+        asked.clear()
+        listed = store.cohorts.listing(project)
+        found = cohorts.counted(store, listed, now_ms=NOON_MS, clock=lambda: now_s, lenient=True)
+        return [each.count for each in found], list(asked)
+
+    monkeypatch.setattr(cohorts, "members", members)
+    assert told(0) == ([None, None], ["slow", "late"])
+    assert told(1) == ([None, 1], ["late"]), "who had no turn has one now"
+    assert told(10) == ([None, 1], [])
+    assert told(60) == ([None, 1], ["late", "slow"])
+    world.close()
 
 
 def test_groups_are_counted_for_a_cohort_of_groups(tmp_path: Path) -> None:

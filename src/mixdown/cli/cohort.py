@@ -157,7 +157,8 @@ def list_cohorts(*, project_ref: str, as_json: bool, data_dir: str | None) -> No
         settle_and_tell(settings, store)
         with reading_events(settings, store) as reads:
             listed = store.cohorts.listing(project.id)
-            found = [cohort_view(each) for each in counted(store, listed, now_ms=_now_ms(), reads=reads)]
+            told = counted(store, listed, now_ms=_now_ms(), reads=reads, lenient=True)
+            found = [cohort_view(each) for each in told]
     if as_json:
         emit(found)
         return

@@ -80,8 +80,7 @@ def _own(services: Services) -> Callable[[Request], Any]:
             found = await _counts(services, read.project)
             return ok_response([cohort_view(each) for each in found], behind=read.behind)
         listed = await in_thread(services, services.store.cohorts.listing, read.project.id)
-        uncounted = [{**cohort_view(Counted(cohort, 0)), "count": None} for cohort in listed]
-        return ok_response(uncounted, behind=read.behind)
+        return ok_response([cohort_view(Counted(cohort, None)) for cohort in listed], behind=read.behind)
 
     async def create(request: Request) -> Response:
         project, parameters = await _writing(request, services)
@@ -94,10 +93,10 @@ def _own(services: Services) -> Callable[[Request], Any]:
         made = await _changed(services, call, status=400)
         try:
             found = await _count(services, [made])
-        except ReadTimeoutError:
-            # one that cannot be counted would keep all of them from being listed
+        except (ReadTimeoutError, QueryError) as error:
+            # nobody would ever see a figure of one that cannot be counted
             await _changed(services, lambda: services.store.cohorts.delete(project.id, made.id), status=404)
-            raise _took_too_long(services) from None
+            raise (error if isinstance(error, QueryError) else _took_too_long(services)) from None
         return ok_response(cohort_view(found[0]))
 
     async def change(request: Request) -> Response:
@@ -112,7 +111,7 @@ def _own(services: Services) -> Callable[[Request], Any]:
             return services.store.cohorts.change(project.id, number, **wanted._asdict())
 
         changed = await _changed(services, call, status=404 if held is None else 400)
-        found = await _count(services, [changed])
+        found = await _count(services, [changed], lenient=True)
         return ok_response(cohort_view(found[0]))
 
     async def delete(request: Request) -> Response:
@@ -159,13 +158,13 @@ async def _writing(request: Request, services: Services) -> tuple[Project, Param
 async def _counts(services: Services, project: Project) -> list[Counted]:
     try:
         listed = await in_thread(services, services.store.cohorts.listing, project.id)
-        return await _count(services, listed)
+        return await _count(services, listed, lenient=True)
     except ReadTimeoutError:
         raise _took_too_long(services) from None
 
 
 async def _try(services: Services, held: Cohort, wanted: CohortChange) -> None:
-    """Count a cohort as it is to be: one that cannot be counted would keep all of them from being listed."""
+    """Count a cohort as it is to be: of one that cannot be counted nobody would ever see a figure."""
     if held.expression is None or (wanted.expression is None and wanted.behaviors is None):
         return
     trial = structs.replace(
@@ -179,11 +178,12 @@ async def _try(services: Services, held: Cohort, wanted: CohortChange) -> None:
         raise _took_too_long(services) from None
 
 
-async def _count(services: Services, cohorts: Sequence[Cohort]) -> list[Counted]:
-    """Cohorts with their counts; those that count events where events are read. Raises `ReadTimeoutError`."""
+async def _count(services: Services, cohorts: Sequence[Cohort], *, lenient: bool = False) -> list[Counted]:
+    """Cohorts with their counts; those that count events where events are read. Raises as `counted` does."""
     thread = in_event_thread if any(cohort.behaviors for cohort in cohorts) else in_scan_thread
     reads = services.event_reads
-    return await thread(services, counted, services.store, cohorts, now_ms=services.now_ms(), reads=reads)
+    told: dict[str, Any] = {"now_ms": services.now_ms(), "reads": reads, "lenient": lenient}
+    return await thread(services, counted, services.store, cohorts, **told)
 
 
 def _took_too_long(services: Services) -> QueryError:
@@ -218,14 +218,14 @@ def _asked(store: Store, project: int, parameters: Parameters, now_ms: int) -> t
 
 
 def mixpanel_view(counted: Counted, group_keys: Mapping[str, int]) -> dict[str, Any]:
-    """A cohort as Mixpanel's `cohorts/list` shows it."""
+    """A cohort as Mixpanel's `cohorts/list` shows it; a count that is not known is 0 to its clients."""
     cohort = counted.cohort
     created = datetime.fromtimestamp(cohort.created_ms / 1000, UTC)
     return {
         "id": cohort.id,
         "name": cohort.name,
         "description": cohort.description,
-        "count": counted.count,
+        "count": counted.count or 0,
         "is_visible": 1,
         "created": created.strftime("%Y-%m-%d %H:%M:%S"),
         "project_id": cohort.project,

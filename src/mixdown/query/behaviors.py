@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import date, tzinfo
+from datetime import date, timedelta, timezone, tzinfo
 from itertools import islice
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from mixdown.model.expression_nodes import LOOKUP, Access, Logical, Node, parts_
 from mixdown.model.lookup import Tables
 from mixdown.model.values import clean_text
 from mixdown.query.contexts import rules_in
-from mixdown.query.events.buckets import Span, span_of_days
+from mixdown.query.events.buckets import Span, span_of_days, today
 from mixdown.query.events.reader import EventReads
 from mixdown.query.events.where import Selector
 from mixdown.query.reports.rows import ReportRows, Wanted, report_rows
@@ -44,6 +44,7 @@ BAD_WINDOW: Final = (
     f"behaviors, window must be a number of days, hours or weeks as 30d, 12h or 4w, up to {DAYS_LIMIT} days"
 )
 BAD_DATES: Final = "behaviors, from_date and to_date must be days as YYYY-MM-DD, and stand without a window"
+BAD_ORDER: Final = "behaviors, from_date is later than to_date, or than the time that is asked about"
 BAD_NAME: Final = f"behaviors, each needs a name of its own of 1 to {NAME_LIMIT_CHARS} characters"
 BAD_SELECTORS: Final = (
     f"behaviors, event_selectors must be a list of 1 to {SELECTORS_LIMIT} objects as "
@@ -56,6 +57,8 @@ _WINDOW: Final = re.compile(r"([0-9]{1,6})([hdw])")
 _FIELDS: Final = frozenset({"name", "window", "event_selectors", "from_date", "to_date"})
 _SELECTOR_FIELDS: Final = frozenset({"event", "selector"})
 _EARLIEST_MS: Final = 0
+_EASTERNMOST: Final = timezone(timedelta(hours=14))
+"""Where a day begins first: whoever asks may be there."""
 _ROWS_AT_ONCE: Final = 1000
 _KEPT: Final = 10_000
 QUESTION_LIMIT_CHARS: Final = 8192
@@ -89,22 +92,35 @@ def read_definitions(text: str) -> list[dict[str, Any]]:
     return given
 
 
-def read_behaviors(text: str, tables: Tables, *, as_of_ms: int, zone: tzinfo) -> tuple[Behavior, ...]:
-    """The behaviors that a text of JSON defines, as of a time. Raises `QueryError` (400)."""
-    return tuple(
-        Behavior(each["name"], _selectors(each.get("event_selectors"), tables), *_span(each, as_of_ms, zone))
-        for each in read_definitions(text)
-    )
+def read_behaviors(
+    text: str, tables: Tables, *, as_of_ms: int, zone: tzinfo, lenient: bool = False
+) -> tuple[Behavior, ...]:
+    """The behaviors that a text of JSON defines, as of a time. Raises `QueryError` (400).
+
+    Lookup tables and columns that are not there are refused, or, where it is `lenient`, undefined: what was
+    saved may outlive the tables that it names.
+    """
+    found = []
+    for each in read_definitions(text):
+        selectors = _selectors(each.get("event_selectors"), tables, lenient=lenient)
+        span = _span(each, as_of_ms, zone, lenient=lenient)
+        found.append(Behavior(each["name"], selectors, *span))
+    return tuple(found)
 
 
-def _span(given: dict[str, Any], as_of_ms: int, zone: tzinfo) -> Span:
-    """The window that ends with `as_of_ms`, both ends in it; or days of the zone; or all time till then."""
+def _span(given: dict[str, Any], as_of_ms: int, zone: tzinfo, *, lenient: bool) -> Span:
+    """The window that ends with `as_of_ms`, both ends in it; or days of the zone; or all time till then.
+
+    A first day that comes after the last is refused, or, where it is `lenient`, one on which nothing is.
+    """
     window = given.get("window")
     dates = [given.get(name) for name in ("from_date", "to_date")]
     if any(each is not None for each in dates):
         if window is not None:
             raise QueryError(BAD_DATES, status=400)
         first, last = (_day(each) for each in dates)
+        if not lenient and first is not None and first > (last or today(as_of_ms, _EASTERNMOST)):
+            raise QueryError(BAD_ORDER, status=400)
         days = span_of_days(first or date.min, last or date.max, zone)
         return Span(days.since_ms, days.until_ms if last else min(days.until_ms, as_of_ms + 1))
     if window is None:
@@ -125,7 +141,7 @@ def _day(given: Any) -> date | None:
         raise QueryError(BAD_DATES, status=400) from None
 
 
-def _selectors(given: Any, tables: Tables) -> tuple[Selector, ...]:
+def _selectors(given: Any, tables: Tables, *, lenient: bool) -> tuple[Selector, ...]:
     if not isinstance(given, list) or not 0 < len(given) <= SELECTORS_LIMIT:
         raise QueryError(BAD_SELECTORS, status=400)
     found = []
@@ -136,7 +152,7 @@ def _selectors(given: Any, tables: Tables) -> tuple[Selector, ...]:
         if not isinstance(event, str) or not event or not isinstance(text, str | None):
             raise QueryError(BAD_SELECTORS, status=400)
         try:
-            found.append(Selector(parse(text or "", tables), (clean_text(event),)))
+            found.append(Selector(parse(text or "", tables, lenient=lenient), (clean_text(event),)))
         except ExpressionError as error:
             raise QueryError(f"behaviors, selector, {error.message}", status=400) from None
     return tuple(found)

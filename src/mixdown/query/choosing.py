@@ -117,9 +117,8 @@ def choose(
             raise QueryError(ONE_OF_BOTH, status=400)
         if reads is None:
             raise QueryError(NO_EVENTS, status=400)
-        behaviors = read_behaviors(
-            definitions, tables, as_of_ms=filters.as_of_ms or now_ms, zone=context.zone
-        )
+        as_of_ms, saved = filters.as_of_ms or now_ms, not filters.behaviors
+        behaviors = read_behaviors(definitions, tables, as_of_ms=as_of_ms, zone=context.zone, lenient=saved)
         where, counting = split(wanted, frozenset(each.name for each in behaviors))
         if counting:
             who: dict[str, Any] = {"project": project, "group_key": group_key, "now_ms": now_ms}

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 import orjson
 
-from mixdown.model.errors import QueryError
+from mixdown.model.errors import QueryError, ReadTimeoutError, TooMuchAtOnceError
 from mixdown.model.expression import Context
 from mixdown.model.expression_nodes import LOOKUP
 from mixdown.model.times import iso_seconds
@@ -40,20 +40,21 @@ DESCRIPTION_LIMIT_CHARS: Final = 2000
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """A cohort and how many profiles it has; for a list of ids, how many ids."""
+    """A cohort and how many profiles it has; for a list of ids, how many ids. None: that is not known."""
 
     cohort: Cohort
-    count: int
+    count: int | None
 
 
 class _Kept(msgspec.Struct, frozen=True):
     """A count, the watermark and second it was made at, when it was begun, and how long it took.
 
     `contents` are those of the project's lookup tables, where the expression names one; `rules` are how the
-    project read times and texts.
+    project read times and texts. Where counting `failed`, the count is the last that was
+    known, if one was, and the time that of its end.
     """
 
-    count: int
+    count: int | None
     watermark: int
     now_s: int
     at_s: float
@@ -61,6 +62,7 @@ class _Kept(msgspec.Struct, frozen=True):
     contents: frozenset[int]
     rules: Rules
     expression: str | None
+    failed: bool = False
 
 
 _guard: Final = threading.Lock()
@@ -74,56 +76,122 @@ def counted(
     now_ms: int,
     reads: EventReads | None = None,
     clock: Callable[[], float] = time.monotonic,
+    lenient: bool = False,
 ) -> list[Counted]:
     """These cohorts of one project with their counts, made in as few passes over the profiles as can be.
 
-    `reads` is where events are read, for cohorts that count them: each of these takes a pass of its own.
+    `reads` is where events are read, for cohorts that count them: each of these takes a pass of its own, and
+    is counted once all others are. Where it is `lenient`, one that cannot be counted in the time and memory
+    that there are has the count that was last known, or none, and its turn comes again later; so none of
+    these keeps the others from being listed.
     Raises `StoreError`, `ReadTimeoutError`, `QueryError` (400).
     """
     if not cohorts:
         return []
-    context = context_of(store, cohorts[0].project, now_ms=now_ms)
-    rules = rules_in(context)
-    with _guard:
-        known = _kept.setdefault(store.cohorts, {})
-    watermark, now_s, began = store.state.watermark(), now_ms // 1000, clock()
-    counts: dict[int, int] = {}
+    counting = _Counting.of(store, cohorts, now_ms, reads, clock)
+    began = clock()
+    counts: dict[int, int | None] = {}
     wanted: dict[str, list[Cohort]] = {}
-    projects = {cohort.project for cohort in cohorts if LOOKUP in (cohort.expression or "")}
-    tables = [table for project in projects for table in store.lookup_tables.listing(project)]
+    acting: list[Cohort] = []
     for cohort in cohorts:
-        kept = known.get(cohort.id)
+        kept = counting.kept(cohort, began)
         if cohort.expression is None:
             counts[cohort.id] = sum(1 for _ in store.cohorts.ids(cohort.id))
-        elif (
-            kept is not None
-            and (kept.contents, kept.rules, kept.expression)
-            == (_contents(tables, cohort), rules, _asked(cohort))
-            and _is_good(kept, cohort, watermark, now_s, began)
-        ):
+        elif kept is not None and (lenient or not kept.failed):
             counts[cohort.id] = kept.count
         elif cohort.behaviors:
-            begun = clock()
-            count = sum(1 for _ in members(store, cohort, now_ms=now_ms, reads=reads))
-            contents = _contents(tables, cohort)
-            known[cohort.id] = _Kept(
-                count, watermark, now_s, begun, clock() - begun, contents, rules, _asked(cohort)
-            )
-            counts[cohort.id] = count
+            acting.append(cohort)
         else:
             wanted.setdefault(cohort.group_key, []).append(cohort)
     for group_key, some in wanted.items():
         began = clock()
-        selections = [_selection(store, cohort, context) for cohort in some]
+        selections = [_selection(store, cohort, counting.context) for cohort in some]
         tallied = store.state.tally(some[0].project, group_key, selections)
         took = clock() - began
-        if len(known) >= COUNTS_KEPT:
-            known.clear()
+        if len(counting.known) >= COUNTS_KEPT:
+            counting.known.clear()
         for cohort, count in zip(some, tallied, strict=True):
             counts[cohort.id] = count
-            contents = _contents(tables, cohort)
-            known[cohort.id] = _Kept(count, watermark, now_s, began, took, contents, rules, _asked(cohort))
+            counting.keep(cohort, count, began, took)
+    for cohort in sorted(acting, key=counting.took_s):  # what there is time for comes first
+        counts[cohort.id] = counting.count_acting(cohort, lenient=lenient)
     return [Counted(cohort, counts[cohort.id]) for cohort in cohorts]
+
+
+class _Counting(msgspec.Struct, frozen=True):
+    """What cohorts of one project are counted by, and what is known of them."""
+
+    store: Store
+    now_ms: int
+    reads: EventReads | None
+    clock: Callable[[], float]
+    context: Context
+    watermark: int
+    tables: list[LookupTable]
+    known: dict[int, _Kept]
+
+    @classmethod
+    def of(
+        cls,
+        store: Store,
+        cohorts: Sequence[Cohort],
+        now_ms: int,
+        reads: EventReads | None,
+        clock: Callable[[], float],
+    ) -> _Counting:
+        """As things stand now."""
+        context = context_of(store, cohorts[0].project, now_ms=now_ms)
+        with _guard:
+            known = _kept.setdefault(store.cohorts, {})
+        watermark = store.state.watermark()
+        projects = {cohort.project for cohort in cohorts if LOOKUP in _asked(cohort)}
+        tables = [table for project in projects for table in store.lookup_tables.listing(project)]
+        return cls(store, now_ms, reads, clock, context, watermark, tables, known)
+
+    def kept(self, cohort: Cohort, at_s: float) -> _Kept | None:
+        """What is known of a cohort, where that is still good."""
+        kept = self._last(cohort)
+        if kept is None or (kept.contents, kept.rules) != (
+            _contents(self.tables, cohort),
+            rules_in(self.context),
+        ):
+            return None
+        return kept if _is_good(kept, cohort, self.watermark, self.now_ms // 1000, at_s) else None
+
+    def keep(
+        self, cohort: Cohort, count: int | None, at_s: float, took_s: float, *, failed: bool = False
+    ) -> None:
+        """Keep a count."""
+        contents, rules = _contents(self.tables, cohort), rules_in(self.context)
+        self.known[cohort.id] = _Kept(
+            count, self.watermark, self.now_ms // 1000, at_s, took_s, contents, rules, _asked(cohort), failed
+        )
+
+    def took_s(self, cohort: Cohort) -> float:
+        """How long it took to count a cohort, or to find that it could not be done; 0 where it was not."""
+        last = self._last(cohort)
+        return 0.0 if last is None else last.took_s
+
+    def count_acting(self, cohort: Cohort, *, lenient: bool) -> int | None:
+        """A cohort that counts events. Where it is `lenient`, what was last known of one that cannot be."""
+        began = self.clock()
+        try:
+            found = members(self.store, cohort, now_ms=self.now_ms, reads=self.reads)
+            count = sum(1 for _ in found)
+        except (QueryError, ReadTimeoutError, TooMuchAtOnceError):
+            if not lenient:
+                raise
+            last, ended = self._last(cohort), self.clock()
+            known = None if last is None else last.count
+            self.keep(cohort, known, ended, ended - began, failed=True)
+            return known
+        self.keep(cohort, count, began, self.clock() - began)
+        return count
+
+    def _last(self, cohort: Cohort) -> _Kept | None:
+        """What was found when what a cohort asks for was last counted."""
+        kept = self.known.get(cohort.id)
+        return kept if kept is not None and kept.expression == _asked(cohort) else None
 
 
 def cohort_view(counted: Counted) -> dict[str, Any]:
@@ -263,7 +331,7 @@ def _selection(store: Store, cohort: Cohort, context: Context) -> Selection:
 
 def _contents(tables: Sequence[LookupTable], cohort: Cohort) -> frozenset[int]:
     """What its project's lookup tables hold, for a cohort that may name one."""
-    if LOOKUP not in (cohort.expression or ""):
+    if LOOKUP not in _asked(cohort):
         return frozenset()
     return frozenset([table.content for table in tables if table.project == cohort.project])
 
