@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -15,10 +16,11 @@ from mixdown.http.reading import in_report_thread
 from mixdown.model.errors import QueryError, ReadTimeoutError, StoreError, TooMuchAtOnceError
 from mixdown.query.events import figures
 from mixdown.query.events.buckets import Span
+from mixdown.query.events.reader import EventReads
 from mixdown.query.reports import segmentation
 from mixdown.store import patience
 from mixdown.store.events import FIRST_MS, LAST_MS
-from tests.reads.support import World, group, shared_world, user
+from tests.reads.support import SECRET, World, basic, group, shared_world, user
 from tests.reads.test_events import EVENTS
 from tests.reads.test_reports import good, refused
 
@@ -124,6 +126,10 @@ def test_an_event_is_counted_as_asked(world: World, query: str, found: dict[str,
         ("from_date=&to_date=2026-01-10&interval=1", ["2026-01-10"]),
         ("from_date=2026-01-10&to_date=&interval=3", ["2026-01-10", "2026-01-13"]),
         ("from_date=2026-01-20&to_date=&interval=3", ["2026-01-20"]),
+        ("from_date=1969-12-31&to_date=1969-12-31", []),
+        ("from_date=1969-12-31&to_date=1970-01-01", ["1970-01-01"]),
+        ("from_date=2200-01-01&to_date=9999-12-31", ["2200-01-01"]),
+        ("from_date=9999-12-31&to_date=9999-12-31", []),
     ],
 )
 def test_time_is_cut_as_asked(world: World, query: str, keys: list[str]) -> None:
@@ -211,6 +217,70 @@ def test_a_report_that_takes_too_long_or_too_much_memory_is_refused(
     assert told.startswith("this report took longer than 60 s: ask for fewer days")
     raised = TooMuchAtOnceError("more than fits")
     assert "takes more memory than it may" in refused(world.get(SEGMENTATION))
+
+
+OF_EVENTS = (
+    "events?event=a&interval=2",
+    "events/properties?event=a&name=plan&interval=2",
+    "events/names",
+    "events/top",
+    "events/properties/top",
+    "events/properties/values?name=plan",
+)
+
+
+@pytest.mark.parametrize("target", OF_EVENTS)
+def test_figures_of_events_that_take_too_long_are_refused_as_reports_are(
+    world: World, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    def opened(*_: Any, **__: Any) -> Any:
+        raise ReadTimeoutError.after(0)
+
+    monkeypatch.setattr(EventReads, "open", opened)
+    told = refused(world.get(f"/api/query/{target}"))
+    assert told.startswith("this report took longer than 60 s: ask for fewer days")
+
+
+@pytest.mark.parametrize("target", OF_EVENTS)
+def test_figures_of_events_end_when_nobody_waits_for_them(
+    world: World, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    begun = threading.Event()
+    left_s: list[float] = []
+
+    def opened(*_: Any, **__: Any) -> Any:
+        begun.set()
+        try:
+            endless_in_python(world)
+        finally:
+            left_s.append(patience.remaining_s() or 0)
+
+    async def receive() -> dict[str, str]:
+        await asyncio.to_thread(begun.wait, 60)
+        return {"type": "http.disconnect"}
+
+    async def unheard(message: Any) -> None:
+        del message
+
+    monkeypatch.setattr(EventReads, "open", opened)
+    path, _, query = f"/api/query/{target}".partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"host", b"mixdown.test"), (b"authorization", basic(f"{SECRET}:").encode())],
+        "client": ("192.0.2.7", 4711),
+        "server": ("mixdown.test", 80),
+    }
+    world.loop.run_until_complete(world.app(scope, receive, unheard))
+    assert len(left_s) == 1
+    assert left_s[0] > 0, "it ended before its time was over"
 
 
 class Leaving:

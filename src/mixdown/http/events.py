@@ -19,7 +19,7 @@ from mixdown.http.date_ranges import date_range
 from mixdown.http.parameters import Parameters
 from mixdown.http.paths import QUERY_PREFIXES
 from mixdown.http.read_errors import answering
-from mixdown.http.reading import BEHIND_HEADER, Read, begin_read, in_event_thread, json_response
+from mixdown.http.reading import BEHIND_HEADER, Read, begin_read, in_report_thread, json_response
 from mixdown.http.services import Services
 from mixdown.model.errors import QueryError
 from mixdown.model.values import clean_text
@@ -100,7 +100,7 @@ def _endpoint(
         read = await begin_read(request, services, kinds=kinds)
         form = one_of(read.parameters, "format", FORMATS)
         find = question(asked_of(services, read))
-        found = await in_event_thread(services, find)
+        found = await in_report_thread(request, services, find)
         return figures_response(found, form, behind=read.behind)
 
     return answer
@@ -140,7 +140,7 @@ def _properties(asked: Asked) -> Callable[[], Any]:
     parameters = asked.parameters
     event, name = _text(parameters, "event", "the event"), _text(parameters, "name", "the property")
     values = parameters.strings("values", limit=VALUES_LIMIT)
-    limit = limit_of(parameters, DEFAULT_VALUES, VALUES_ANSWERED_LIMIT)
+    limit = limit_of(parameters, VALUES_LIMIT if values else DEFAULT_VALUES, VALUES_ANSWERED_LIMIT)
     kind = one_of(parameters, "type", KINDS)
     buckets = buckets_of(asked)
 

@@ -44,7 +44,7 @@ class Span(NamedTuple):
 
 def span_of_days(first: date, last: date, zone: tzinfo = UTC) -> Span:
     """The days from `first` to `last`, inclusive, as they are in `zone`; none before 1970 and after 2200."""
-    first = min(max(first, EARLIEST), LATEST)
+    first = min(max(first, EARLIEST), LATEST + _DAY)
     last = min(max(last, EARLIEST - _DAY), LATEST)
     return Span(_midnight_ms(first, zone), _midnight_ms(last + _DAY, zone))
 

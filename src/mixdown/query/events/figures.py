@@ -89,7 +89,7 @@ def value_series(
 
     Raises `QueryError` (400), `StoreError`.
     """
-    _refuse_too_many(range(limit) if values is None else values[:limit], buckets.keys())
+    _refuse_too_many(values[:limit] if values is not None else (), buckets.keys())
     events = Relation(
         f"(SELECT * FROM {table.relation} WHERE event = ? AND {table.within})", (event, *buckets.span)
     )

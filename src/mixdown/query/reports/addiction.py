@@ -58,8 +58,7 @@ def addiction(reads: EventReads, query: AddictionQuery, *, now_ms: int) -> Addic
     keys = query.buckets.keys()
     starts = list(query.buckets.starts())
     sizes = [_parts(query, start) for start in starts]
-    segments = 1 + (query.limit if query.on is not None else 0)
-    refuse_too_many_cells(segments * sum(sizes))
+    refuse_too_many_cells(sum(sizes))
     wanted = Wanted(
         project=query.project,
         span=query.buckets.span,
@@ -77,6 +76,7 @@ def addiction(reads: EventReads, query: AddictionQuery, *, now_ms: int) -> Addic
         if query.on is not None:
             _name_values(rows, query)
             labels = [label for (label,) in bounded(rows.rows("SELECT label FROM told ORDER BY number"))]
+            refuse_too_many_cells((1 + len(labels)) * sum(sizes))
             named = {label: [[0] * size for size in sizes] for label in labels}
             few = "(SELECT * FROM labelled SEMI JOIN told USING (label))"
             for label, start, times, count in rows.rows(_counts_sql(query, few, "label, start")):

@@ -86,8 +86,7 @@ def funnel(reads: EventReads, query: FunnelQuery, *, now_ms: int) -> FunnelFigur
     """The figures of a funnel. Blocks. Raises `QueryError` (400), `StoreError`."""
     keys = query.buckets.keys()
     steps = len(query.steps)
-    segments = 1 + (query.limit if query.on is not None else 0)
-    refuse_too_many_cells(segments * len(keys) * steps)
+    refuse_too_many_cells(len(keys) * steps)
     span = query.buckets.span
     wanted = Wanted(
         project=query.project,
@@ -292,6 +291,7 @@ def _by_value(
         [query.limit],
     )
     found = {label: [nothing] * periods for (label,) in bounded(most)}
+    refuse_too_many_cells((1 + len(found)) * periods * len(query.steps))
     rows.run("CREATE TEMP TABLE told AS SELECT unnest(?::VARCHAR[]) AS label", [list(found)])
     steps = len(query.steps)
     few = "(SELECT * FROM labelled SEMI JOIN told USING (label))"

@@ -67,8 +67,7 @@ class Row(msgspec.Struct, frozen=True):
 def retention(reads: EventReads, query: RetentionQuery, *, now_ms: int) -> dict[str, Row]:
     """A row for each stretch, by its key. Blocks. Raises `QueryError` (400), `StoreError`."""
     keys = query.buckets.keys()
-    segments = 1 + (query.limit if query.on is not None else 0)
-    refuse_too_many_cells(segments * len(keys) * query.intervals)
+    refuse_too_many_cells(len(keys) * query.intervals)
     span = query.buckets.span
     later_ms = query.intervals * query.interval_ms
     wanted = Wanted(
@@ -259,6 +258,7 @@ def _tell_values(rows: ReportRows, query: RetentionQuery, found: dict[int, Row])
         [query.limit],
     )
     labels = [label for (label,) in bounded(most)]
+    refuse_too_many_cells((1 + len(labels)) * len(found) * query.intervals)
     for row in found.values():
         row.segments.update((label, [0] * query.intervals) for label in labels)
     rows.run("CREATE TEMP TABLE told AS SELECT unnest(?::VARCHAR[]) AS label", [labels])
