@@ -207,6 +207,13 @@ def test_a_funnel_is_filtered_step_by_step_and_told_by_value(world: World) -> No
     assert none["figures"]["empty"]["title"] == "Nothing matches in these days"
 
 
+@pytest.mark.parametrize("first", ["1900-01-01", "0100-01-01"])
+def test_a_funnel_of_all_time_is_one(world: World, first: str) -> None:
+    days = {"from": first, "to": "9999-12-31"}
+    found = twin(world, "reports/funnel", event1="visit", event2="sign up", **days)
+    assert [step["count"] for step in found["figures"]["steps"]] == [40, 30]
+
+
 def test_steps_that_are_left_blank_say_nothing(world: World) -> None:
     found = twin(world, "reports/funnel", event1="visit", event3="pay")
     assert [step["event"] for step in found["steps"]] == ["visit", "pay"]

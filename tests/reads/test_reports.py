@@ -135,6 +135,7 @@ def test_a_moment_is_one_of_the_projects_time_zone(plain_world: World) -> None:
         "2026-01-05": "2026-01-05 00:00:00",
         "2026-01-05T03:00:00+00:00": "2026-01-04 22:00:00",
         "2026-01-05T03:00:00Z": "2026-01-04 22:00:00",
+        "1970-01-01": "1970-01-01 00:00:00",
     }
     assert {date: note(plain_world, date)["date"] for date in given} == given
 
@@ -145,6 +146,8 @@ def test_a_moment_is_one_of_the_projects_time_zone(plain_world: World) -> None:
         ({"date": "yesterday"}, "date, must be a moment"),
         ({"date": ""}, "date, must be a moment"),
         ({"date": "0001-01-01T00:00:00+14:00"}, "date, must be a moment"),
+        ({"date": "0202-11-22 12:00:00"}, "date, must be a moment from 1970 on"),
+        ({"date": "1970-01-01T01:00:00+02:00"}, "date, must be a moment from 1970 on"),
         ({"description": ""}, "description, must be a text of 1 to 512"),
         ({"description": "x" * 513}, "description, must be a text of 1 to 512"),
         ({"tags": [4711]}, "there is no tag 4711"),

@@ -18,7 +18,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mixdown.model.expression import no_tables, parse
@@ -215,6 +215,10 @@ numbers = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integer
 
 @settings(GENERATED)
 @given(numbers, numbers)
+@example(1e17, 1e17 + 16)
+@example(-1e17, math.nextafter(-1e17, 0))
+@example(1.0, math.nextafter(1.0, 2.0))
+@example(5e-324, 1e-323)
 def test_ranges_are_few_and_of_one_round_width_and_hold_all(one: float, other: float) -> None:
     low, high = sorted((one, other))
     edges = edges_between(low, high)
@@ -224,7 +228,8 @@ def test_ranges_are_few_and_of_one_round_width_and_hold_all(one: float, other: f
     widths = {after - before for before, after in pairwise(edges)}
     assert len(widths) == 1
     assert widths.pop().normalize().as_tuple().digits in ((1,), (2,), (5,))
-    assume(low < high)
+    assert len({float(edge) for edge in edges}) == len(edges)
+    assume(high - low > 100 * math.ulp(max(abs(low), abs(high))))
     assert len(edges) > 5  # and yet they tell numbers apart
 
 

@@ -25,6 +25,7 @@ from mixdown.http.reading import admitted, admitted_caller, in_thread, json_resp
 from mixdown.http.services import Services
 from mixdown.model.errors import CatalogError, QueryError, RequestError
 from mixdown.model.values import clean_text
+from mixdown.query.events.buckets import EARLIEST
 from mixdown.store.annotations import TAGS_PER_ANNOTATION, TAGS_PER_PROJECT, Annotation, Tag
 from mixdown.store.protocols import Account, Project
 from mixdown.store.zones import zone_of
@@ -38,10 +39,9 @@ ID_LIMIT: Final = 2**53
 NOTHING: Final = "description, tags: give what is to change"
 NOTHING_OLD: Final = "date, description: give what is to change"
 NO_ID: Final = "id, missing: name the annotation"
-BAD_MOMENT: Final = "date, must be a moment as YYYY-MM-DD HH:MM:SS"
+BAD_MOMENT: Final = "date, must be a moment from 1970 on, as YYYY-MM-DD HH:MM:SS"
 BAD_DESCRIPTION: Final = f"description, must be a text of 1 to {DESCRIPTION_LIMIT_CHARS} characters"
 BAD_TAGS: Final = "tags, must be a list of numbers of tags"
-_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
 _T = TypeVar("_T")
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -322,7 +322,10 @@ def _moment(parameters: Parameters, project: Project) -> str:
             found = found.astimezone(zone_of(project.timezone))
     except (ValueError, OverflowError):
         raise QueryError(BAD_MOMENT, status=400) from None
-    return datetime.combine(found.date(), time(found.hour, found.minute, found.second)).strftime(_FORMAT)
+    if found.date() < EARLIEST:
+        raise QueryError(BAD_MOMENT, status=400)
+    whole = datetime.combine(found.date(), time(found.hour, found.minute, found.second))
+    return whole.isoformat(sep=" ")
 
 
 def _description(parameters: Parameters) -> str:

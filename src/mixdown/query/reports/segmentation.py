@@ -139,13 +139,15 @@ def _plain(value: float) -> float:
 def edges_between(low: float, high: float) -> list[Decimal]:
     """Where ranges begin, and the last ends: round numbers, the first at most `low`, the last above `high`.
 
-    The ranges are of one width, 1, 2 or 5 times a power of ten, and as narrow as `RANGES_LIMIT` allows.
+    The ranges are of one width, 1, 2 or 5 times a power of ten, and as narrow as `RANGES_LIMIT` allows, and
+    as doubles so large lie apart: of two edges that are one double, the range between them would be empty.
     """
     first, last = Decimal(repr(low)), Decimal(repr(high))
     if first == last:
         width = Decimal(1).scaleb(max(0, first.adjusted() - _DIGITS))
     else:
-        width = _step((last - first) / RANGES_LIMIT)
+        apart = 2 * Decimal(math.ulp(max(abs(low), abs(high))))
+        width = _step(max((last - first) / RANGES_LIMIT, apart))
     while _count(first, last, width) > RANGES_LIMIT:
         width = _step(width * Decimal("1.01"))
     begin = _multiple(first, width)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -49,14 +50,23 @@ async def of_range(visit: Visit, asked: Asked) -> list[dict[str, Any]]:
         {
             "id": each["id"],
             "number": number,
-            "x": moment_of(datetime.fromisoformat(each["date"]), zone) // 1000,
+            "x": moment_of(at, zone) // 1000,
             "date": each["date"],
             "text": each["description"],
             "who": each["user"]["first_name"],
             "tags": [tag["name"] for tag in each["tags"]],
         }
-        for number, each in enumerate(found[-SHOWN:], 1)
+        for number, (each, at) in enumerate(_read(found)[-SHOWN:], 1)
     ]
+
+
+def _read(found: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], datetime]]:
+    """Annotations with their moments; without those of years that older versions kept unpadded."""
+    read = []
+    for each in found:
+        with suppress(ValueError):
+            read.append((each, datetime.fromisoformat(each["date"])))
+    return read
 
 
 def marks(noted: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
