@@ -235,7 +235,6 @@ MUTANTS = {
         "(seen.us - births.us) * (seen",
     ),
     "arrival is not heard": (retention, "(seen.arrival > births.arrival)::BIGINT", "0"),
-    "what nobody returned with is told": (retention, " WHERE {some}", ""),
     "the last beginning counts": (retention, "min({moments.sql}", "max({moments.sql}"),
     "all begin in the first stretch": (
         retention,

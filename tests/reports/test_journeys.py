@@ -425,6 +425,30 @@ def test_a_beginning_at_noon_meets_both_events_of_a_later_day_in_intervals_of_th
     assert (row.first, row.counts) == (1, [0, 1, 1, 0])
 
 
+def test_a_value_that_nobody_returned_with_is_not_told() -> None:
+    events = [
+        Stored(hours, MIDNIGHT_MS, event, MIDNIGHT_MS + hours * HOUR_MS, "ann", f"own{hours}", {"v": value})
+        for hours, event, value in [
+            (0, "b", "before"),
+            (1, "a", "of a"),
+            (2, "b", "after"),
+            (99, "b", "late"),
+        ]
+    ]
+    with kept(events, [], []) as world:
+        query = RetentionQuery(
+            project=PROJECT,
+            born=selector(("a", "")),
+            returning=selector(("b", "")),
+            buckets=Buckets("month", span_of_days(FIRST, FIRST + timedelta(days=9))),
+            interval_ms=DAY_MS,
+            intervals=2,
+            on=parse('properties["v"]'),
+        )
+        (row,) = retention(world.reads, query, now_ms=MIDNIGHT_MS).values()
+    assert (row.first, row.counts, row.segments) == (1, [1, 0], {"after": [1, 0]})
+
+
 OLD = 2**43
 ARRIVALS = {
     "a new log": (range(4), "BIGINT"),
