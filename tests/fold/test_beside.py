@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from mixdown.fold.beside import AT_ONCE, Steps
-from mixdown.model.errors import LeaseLostError, StoreError
+from mixdown.model.errors import LeaseLostError, NodeDownError, StoreError
 from mixdown.store.memory import MemoryStore
 from mixdown.store.protocols import Store
 
@@ -91,4 +91,30 @@ def test_a_database_that_is_away_is_told_once_for_all(monkeypatch: pytest.Monkey
     steps = Steps(store, told.append)
     assert [records() for _, records in steps.of(parts(store, lambda: 1, lambda: 2))] == [0, 0]
     assert [str(error) for error in told] == ["it is away"]
+    steps.close()
+
+
+def test_a_node_that_is_down_holds_up_no_partition_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is asked for all of them at once can answer for none: each step is taken as if something waited."""
+    store = MemoryStore(partitions=3)
+
+    def down(numbers: Sequence[int]) -> object:
+        raise NodeDownError(f"connection to the node of one of {numbers} failed")
+
+    def lost() -> int:
+        raise NodeDownError("connection to the node failed")
+
+    told: list[Exception] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "ends", down)
+        steps = Steps(store, told.append)
+        some = parts(store, lambda: 1, lost, lambda: 3)
+        assert steps.of(some) == [], "that may have taken long: leases are renewed first"
+        (_, one), (_, other), (_, third) = steps.of(some)
+    with pytest.raises(NodeDownError):
+        other()
+    assert (one(), third()) == (1, 3)
+    assert len(told) == 1
+    some[0] = Part(store.partition(0), lambda: 1, waits=False)
+    assert [step() for _, step in steps.of([some[0], some[2]])] == [0, 3], "it is looked again"
     steps.close()

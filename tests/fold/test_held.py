@@ -13,7 +13,7 @@ import pytest
 from mixdown.fold.events_loop import run_events
 from mixdown.fold.held import Held
 from mixdown.fold.loop import run_fold
-from mixdown.model.errors import LeaseLostError, StoreError
+from mixdown.model.errors import LeaseLostError, NodeDownError, StoreError
 from mixdown.store.places import all_views
 from mixdown.store.privacy import PENDING, SUCCESS, Deletion
 from mixdown.store.protocols import Store
@@ -226,3 +226,43 @@ def test_a_partition_that_another_process_has_is_begun_anew_when_it_comes_back(p
     assert [str(error) for error in told] == ["gone"]
     parts.close()
     assert sorted(ended) == [0, 1, 2, 2]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_partitions_whose_node_is_down_are_put_aside_and_taken_up_again(
+    parted: Parted, monkeypatch: pytest.MonkeyPatch, *, before: bool
+) -> None:
+    """Two of three, found down when they are begun, or when a step fails."""
+    monkeypatch.setattr("mixdown.fold.held.ASIDE_S", 3600.0)
+    made: list[int] = []
+    told: list[Exception] = []
+    down = {0, 1} if before else set[int]()
+
+    class Part:
+        def __init__(self, number: int) -> None:
+            made.append(number)
+            if number in down:
+                raise NodeDownError("connection to the node failed")
+            self.number = number
+
+        def close(self) -> None:
+            return
+
+    held = Held(parted.store, Member(Shared(3)), lambda view: Part(view.number), told.append)
+    for _ in range(3):
+        time.sleep(0.03)  # what it was tended for has run out
+        held.now()
+    if not before:
+        for number in (0, 1):
+            with held.unless_lost(number):
+                raise NodeDownError("connection to the node failed")
+    assert [part.number for part in held.now()] == [2]
+    assert len(told) == 2
+    assert sorted(made) == [0, 1, 2], "they are not asked all the time"
+    down.clear()
+    held._aside = dict.fromkeys(held._aside, 0.0)
+    for _ in range(3):
+        time.sleep(0.03)
+        found = {part.number for part in held.now()}
+    assert found == {0, 1, 2}
+    held.close()

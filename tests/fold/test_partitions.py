@@ -14,14 +14,15 @@ import pytest
 
 from mixdown.fold.events import EventsReader
 from mixdown.fold.profiles import ProfileFold
+from mixdown.ingest.commit import Pending
 from mixdown.ingest.direct import append_raw, resend
 from mixdown.ingest.lanes import Lanes
 from mixdown.ingest.pipeline import Ingest, rules_of
-from mixdown.ingest.prepare import Submission
+from mixdown.ingest.prepare import Submission, prepare
 from mixdown.ingest.rows import Import, applied_before, judge
 from mixdown.ingest.rows import append as append_rows
 from mixdown.model import texts
-from mixdown.model.errors import OverloadedError, StoreError
+from mixdown.model.errors import NodeDownError, OverloadedError, StoreDownError, StoreError
 from mixdown.settings import Settings
 from mixdown.store.catalog_cache import CatalogCache
 from mixdown.store.chunk import Outcome, decode_whole
@@ -285,6 +286,40 @@ def test_partitions_commit_beside_each_other(parted: Parted) -> None:
         assert waiting.is_alive()
     waiting.join(60)
     assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize(("fault", "taken"), [(NodeDownError, 1), (StoreDownError, 0)])
+def test_a_partition_whose_node_is_down_fails_no_other_of_its_lane(
+    parted: Parted, monkeypatch: pytest.MonkeyPatch, fault: type[StoreError], taken: int
+) -> None:
+    """A database that is down is waited for once; what lies on another node of a cluster is taken."""
+    lanes = parted.ingest._committer
+    assert isinstance(lanes, Lanes)
+    down, near = (
+        parted.store.partition(parted.store.partition_of(each.id)) for each in (parted.small, parted.other)
+    )
+
+    def lost() -> Any:
+        raise fault("connection to the node failed")
+
+    monkeypatch.setattr(down.log, "turn", lost)
+    batch: list[Pending] = []
+    loop = asyncio.new_event_loop()
+    answers = [loop.create_future() for _ in range(2)]
+    rules = parted.ingest._rules
+    tokens = parted.ingest._tokens
+    for token, answer in zip(("small", "other"), answers, strict=True):
+        submission = Submission(
+            "engage", [add(token, "ada")], ip_flag=False, idempotency_key="", path="/engage"
+        )
+        prepared = prepare(submission, tokens.tokens, rules, None, tokens.projects)
+        batch.append(Pending(submission, None, prepared, tokens.version, answer))
+    lanes._lanes[0]._commit(batch)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert isinstance(answers[0].exception(), OverloadedError)
+    assert (answers[1].exception() is None) == bool(taken)
+    assert near.log.head() - first_of(near.number) == taken
+    loop.close()
 
 
 def test_the_command_line_and_resending_find_the_partitions_too(parted: Parted) -> None:

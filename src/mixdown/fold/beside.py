@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, TypeVar
 
-from mixdown.model.errors import StoreError
+from mixdown.model.errors import NodeDownError, StoreError
 from mixdown.store.protocols import Store
 
 AT_ONCE: Final = 4
@@ -41,6 +41,7 @@ class Steps:
         self._store = store
         self._failed = failed
         self._threads: ThreadPoolExecutor | None = None
+        self._blind = False
 
     def of(self, parts: Sequence[_Part]) -> list[tuple[_Part, Step]]:
         """What gives the records of a step of each; the steps are under way where there are several.
@@ -49,7 +50,10 @@ class Steps:
         """
         if len(parts) == 1:
             return [(parts[0], parts[0].step)]
-        waiting = self._waiting(parts)
+        waiting = list(parts) if self._blind else self._waiting(parts)
+        self._blind = waiting is None
+        if waiting is None:
+            return []
         if len(waiting) < 2:
             return [(part, part.step if part in waiting else no_step) for part in parts]
         if self._threads is None:
@@ -57,10 +61,17 @@ class Steps:
         begun = {part.store.number: self._threads.submit(part.step).result for part in waiting}
         return [(part, begun.get(part.store.number, no_step)) for part in parts]
 
-    def _waiting(self, parts: Sequence[_Part]) -> list[_Part]:
-        """Those for which something waits: one look, however many they are."""
+    def _waiting(self, parts: Sequence[_Part]) -> list[_Part] | None:
+        """Those for which something waits: one look, however many they are.
+
+        None where a node of a cluster is down, and so the look fails for all. The next round does without:
+        each step fails or not. Not this one, which may have taken long: leases are to be renewed between.
+        """
         try:
             ends = self._store.ends([part.store.number for part in parts])
+        except NodeDownError as error:
+            self._failed(error)
+            return None
         except StoreError as error:
             self._failed(error)
             return []

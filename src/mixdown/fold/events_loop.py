@@ -18,7 +18,7 @@ from mixdown.fold.events import EventsReader, Taken
 from mixdown.fold.events_erasure import EventsEraser
 from mixdown.fold.held import Held, Holding
 from mixdown.fold.loop import POLL_S, RETRY_S, BackupsSeen, Wake
-from mixdown.model.errors import LeaseLostError
+from mixdown.model.errors import LeaseLostError, NodeDownError
 from mixdown.store.event_upkeep import CLOSED_EVENTS
 from mixdown.store.protocols import Store
 
@@ -136,7 +136,7 @@ class _Part:
         self._tending.start()
 
     def step(self) -> bool:
-        """Take what waits; whether anything did. Raises `LeaseLostError`."""
+        """Take what waits; whether anything did. Raises `LeaseLostError`, `NodeDownError`."""
         taken = self.reading.step()
         if taken is not None and taken.erasures:
             self._tending.look_now()
@@ -167,7 +167,7 @@ class _Reading:
         began = time.perf_counter()
         try:
             taken = self._reader.step()
-        except LeaseLostError:
+        except (LeaseLostError, NodeDownError):
             raise
         except Exception as error:  # noqa: BLE001 - the reader outlives any fault; it reports and tries again
             self.failed = True

@@ -14,7 +14,7 @@ from mixdown.fold.events import take_all
 from mixdown.fold.held import Held, Holding
 from mixdown.fold.profiles import Folded, ProfileFold
 from mixdown.fold.upkeep import Counting, HistoryKept, HistoryUpkeep, LookupUpkeep
-from mixdown.model.errors import LeaseLostError, StoreError
+from mixdown.model.errors import LeaseLostError, NodeDownError, StoreError
 from mixdown.store.places import all_views
 from mixdown.store.protocols import Store
 
@@ -157,7 +157,7 @@ class _Part:
         self._eraser = Eraser(store, events=events)
 
     def step(self) -> int:
-        """Fold once; how many records. Raises `LeaseLostError`."""
+        """Fold once; how many records. Raises `LeaseLostError`, `NodeDownError`."""
         return _step(self._fold, self._events)
 
     def waits(self, head: int) -> bool:
@@ -240,11 +240,11 @@ class _Pace:
 
 
 def _step(fold: ProfileFold, events: FoldEvents | None) -> int:
-    """Fold once; how many records. Raises `LeaseLostError`."""
+    """Fold once; how many records. Raises `LeaseLostError`, `NodeDownError`."""
     began = time.perf_counter()
     try:
         folded = fold.step()
-    except LeaseLostError:
+    except (LeaseLostError, NodeDownError):
         raise
     except Exception as error:  # noqa: BLE001 - the fold outlives any fault; it reports and tries again
         if events is not None:

@@ -8,13 +8,14 @@ reader that is further behind counts, in all partitions together.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from mixdown.model import texts
-from mixdown.model.errors import OverloadedError
+from mixdown.model.errors import NodeDownError, OverloadedError
 from mixdown.store.protocols import Store
 
 SLOW_FROM: Final = 0.8
@@ -42,7 +43,24 @@ class Gate:
         self._reason = ""
 
     def look(self) -> None:
-        """Measure backlog and free disk."""
+        """Measure backlog and free disk.
+
+        While a node of a cluster is down it cannot be told what waits: the last look stands, and what lies on
+        other nodes is taken on.
+        """
+        fill = self._fill
+        with suppress(NodeDownError):
+            fill = self._backlog()
+        reason = ""
+        if fill >= 1.0:
+            reason = texts.OVERLOADED_BACKLOG
+        elif self._short_of_disk():
+            reason = texts.OVERLOADED_DISK
+        self._fill = fill
+        self._reason = reason  # in one step: requests are checked while this looks
+
+    def _backlog(self) -> float:
+        """What waits, as a part of what may."""
         limits = self._limits
         behind = 0
         size = 0.0
@@ -56,13 +74,7 @@ class Gate:
         fill = behind / limits.backlog_records if limits.backlog_records else 0.0
         if limits.backlog_bytes:
             fill = max(fill, size / limits.backlog_bytes)
-        reason = ""
-        if fill >= 1.0:
-            reason = texts.OVERLOADED_BACKLOG
-        elif self._short_of_disk():
-            reason = texts.OVERLOADED_DISK
-        self._fill = fill
-        self._reason = reason  # in one step: requests are checked while this looks
+        return fill
 
     def _short_of_disk(self) -> bool:
         if self._folder is None:

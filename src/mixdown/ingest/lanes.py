@@ -24,7 +24,7 @@ from mixdown.ingest.commit import (
 from mixdown.ingest.links import SentLinks
 from mixdown.ingest.prepare import Prepared, Rules, Submission
 from mixdown.model import texts
-from mixdown.model.errors import OverloadedError, StoreDownError
+from mixdown.model.errors import NodeDownError, OverloadedError, StoreDownError
 from mixdown.store.chunk import Outcome
 from mixdown.store.places import all_views, partition_at
 from mixdown.store.protocols import Log, Store, Turn
@@ -170,7 +170,8 @@ class _Lane(Committer):
                     fail(pending, down)
                 continue
             error = self._commit_to(self.logs[partition], group, partition)
-            down = error if isinstance(error, StoreDownError) else None
+            if isinstance(error, StoreDownError) and not isinstance(error, NodeDownError):
+                down = error
 
     def _judge_again(
         self, batch: list[Pending], links: SentLinks | None, turn: Turn, partition: int

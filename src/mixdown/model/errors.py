@@ -9,6 +9,7 @@
     │   ├── SchemaTooNewError     the folder was written by a newer Mixdown
     │   ├── ReadTimeoutError      a read that took longer than it may (503)
     │   ├── StoreDownError        the database cannot be reached, or cannot take this now: it passes by itself
+    │   │   └── NodeDownError     likewise one node of a cluster; what lies on others can be asked
     │   ├── LeaseLostError        another process reads this partition of the log now
     │   ├── PartedError           ids were parted while an append was prepared: prepare it anew
     │   └── CorruptStoreError     a file or chunk is damaged, or a watermark is above the log's head
@@ -69,6 +70,10 @@ class ReadTimeoutError(StoreError):
 
 class StoreDownError(StoreError):
     """The database cannot be reached, or cannot take this now: what was asked can be asked again."""
+
+
+class NodeDownError(StoreDownError):
+    """A node of the database's cluster cannot be reached: partitions on other nodes are none the worse."""
 
 
 class LeaseLostError(StoreError):

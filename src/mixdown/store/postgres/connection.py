@@ -54,11 +54,14 @@ _TELL_NODES: Final = sql.SQL("SET LOCAL citus.propagate_set_commands = 'local'")
 # What a node says while it commits, a coordinator passes on as DEBUG1, whatever it was.
 _HEAR_NODES: Final = sql.SQL("SET LOCAL client_min_messages = debug1")
 # Whether the default of this server loses acknowledged transactions in a crash. And it is to notice within
-# half a minute that a client is cut off: a setting that may outlive the client, behind a pooler.
+# half a minute that a client is cut off: a setting that may outlive the client, behind a pooler. Likewise a
+# coordinator is to see within three seconds, not thirty, that a node cannot be reached: leases live for six.
 _GREETING: Final = """
     SELECT current_setting('synchronous_commit') = 'off', current_setting('citus.version', true),
         set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
-        set_config('tcp_keepalives_count', '3', false)
+        set_config('tcp_keepalives_count', '3', false),
+        CASE WHEN current_setting('citus.version', true) IS NOT NULL
+            THEN set_config('citus.node_connection_timeout', '3000', false) END
 """
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import psycopg
 
-from mixdown.model.errors import CorruptStoreError, StoreDownError, StoreError
+from mixdown.model.errors import CorruptStoreError, NodeDownError, StoreDownError, StoreError
 from mixdown.store import patience
 
 SEE_IT_RUNS: Final = "See that it runs and can be reached; nothing else is to be done."
@@ -64,6 +64,9 @@ _REFUSED: Final = (
     ("SSL", "TLS"),
 )
 _CANCELLED: Final = "57014"
+_LOST: Final = ("08", "57P")
+_BROKEN: Final = "08P01"
+"""What was said was not understood: that is this connection's own fault."""
 _OF_VALUES: Final = ("22", "23")
 """Errors about data, and about constraints: their sentences quote what a client sent."""
 
@@ -76,6 +79,8 @@ def store_error(error: psycopg.Error, what: str) -> StoreError:
     if isinstance(error, psycopg.DataError) or (state or "").startswith(_OF_VALUES):
         return _of_values(error, what)
     text = (error.diag.message_primary or str(error)).strip() or type(error).__name__
+    if is_of_a_node(error):
+        return NodeDownError(f"{what}, one of its nodes: {text}", hint=SEE_IT_RUNS)
     if state is None:
         refused = next((known for part, known in _REFUSED if part in text), None)
         if refused is not None:
@@ -120,4 +125,15 @@ def is_lost(error: psycopg.Error) -> bool:
     state = error.sqlstate
     if state is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-    return state.startswith(("08", "57P")) or state in {"25006", "25P03"}
+    if is_of_a_node(error):
+        return False
+    return state.startswith(_LOST) or state in {"25006", "25P03"}
+
+
+def is_of_a_node(error: psycopg.Error) -> bool:
+    """Whether the coordinator of a cluster says that a connection of its own, to a node, was lost.
+
+    A server says so of its connection to us as FATAL; a pooler tells no severity that is in no language.
+    """
+    state = error.sqlstate or ""
+    return error.diag.severity_nonlocalized == "ERROR" and state.startswith(_LOST) and state != _BROKEN

@@ -69,6 +69,8 @@ STUCK_S: Final = 3.0
 LOST_S: Final = 10.0
 """The same of what holds the fence of a partition that this process has: a connection of its own that was cut
 off, and nobody told the database."""
+TRYING_S: Final = 1.0
+"""So long may fences that cannot be raised hold up the next renewal; those that are left wait for it."""
 LOOK_EVERY_S: Final = 5.0
 _END_STUCK: Final = """
     SELECT pg_terminate_backend(a.pid)
@@ -137,6 +139,7 @@ class Leases:
         self._kind = kind
         self._guard = threading.Lock()
         self._looked_s = 0.0
+        self._resisted: set[int] = set()
         self.held: dict[int, int] = {}
         """Partition: fence. One value, replaced as a whole."""
         fences.hold(kind, {})
@@ -185,25 +188,37 @@ class Leases:
 
     def _now_hold(self, leased: Mapping[int, int]) -> dict[int, int]:
         """Of what is leased that is held whose fence is raised: from then on nobody else writes."""
-        held = {}
-        for partition, fence in sorted(leased.items()):
-            known = self.held.get(partition)
-            if known is not None:
-                # one that was lost and taken again is not held for once: whoever reads it is to begin anew
-                if known == fence:
-                    held[partition] = fence
-                continue
+        before = self.held
+        # one that was lost and taken again is not held for once: whoever reads it is to begin anew
+        held = {partition: fence for partition, fence in leased.items() if before.get(partition) == fence}
+        self._publish(held)
+        tried_s = 0.0
+        # those that could not be raised come last: others do not wait for a node of a cluster that is down
+        for partition in sorted(
+            leased.keys() - before.keys(), key=lambda each: (each in self._resisted, each)
+        ):
+            began_s = time.monotonic()
             try:
-                if self._raise_fence(partition, fence):
-                    held[partition] = fence
-            except StoreDownError:  # the holder before is at work still: at the next call
+                if self._raise_fence(partition, leased[partition]):
+                    held[partition] = leased[partition]
+                    self._publish(held)
+                self._resisted.discard(partition)
+            except (
+                StoreDownError
+            ):  # the holder before is at work still, or its node is down: at the next call
+                self._resisted.add(partition)
                 self._end_stuck([partition], STUCK_S)
-        self.held = held
-        self._fences.hold(self._kind, held)
+                tried_s += time.monotonic() - began_s
+                if tried_s >= TRYING_S:
+                    break
         if held and time.monotonic() - self._looked_s >= LOOK_EVERY_S:
             self._looked_s = time.monotonic()
             self._end_stuck([*held], LOST_S)  # between steps none of ours is at work
         return held
+
+    def _publish(self, held: Mapping[int, int]) -> None:
+        self.held = dict(held)
+        self._fences.hold(self._kind, held)
 
     def _raise_fence(self, partition: int, fence: int) -> bool:
         """Keep all writers out whose lease is older; false where this one is older itself by now."""
