@@ -342,6 +342,9 @@ class _Statement:
         if adds_up and self._spread(query) and _links_outside_of_aggregates(query["targetList"]):
             yield "it adds up, and looks up beside it"
         yield from self._of_join(query)
+        below = [entry["subquery"] for _, entry in self._entries(query) if entry["rtekind"] == _SUBQUERY]
+        if any(isinstance(each["limitCount"], Node) and self._meets_spread(each) for each in below):
+            yield "a subquery with LIMIT over several partitions is fetched as a whole"
         if above and self._looks_out(query):
             yield from self._of_correlated(query, above)
 

@@ -132,6 +132,14 @@ BROKEN = [
     ("SELECT EXISTS (SELECT 1 FROM mixdown.profiles)", "fetched as a whole"),
     ("SELECT 1 FROM mixdown.heads WHERE EXISTS (SELECT FROM mixdown.chunks)", "chooses no column"),
     (
+        (
+            "SELECT count(*) FROM (SELECT first FROM mixdown.chunks WHERE partition = $1 UNION ALL"
+            " (SELECT first FROM mixdown.chunks WHERE partition = $2 ORDER BY first LIMIT 9)) AS ahead"
+        ),
+        "LIMIT over several partitions",
+    ),
+    ("SELECT count(*) FROM (SELECT first FROM mixdown.chunks LIMIT 9) AS few", "LIMIT over several"),
+    (
         "SELECT sum(position), (SELECT count(*) FROM mixdown.chunks) FROM mixdown.heads",
         "looks up beside it",
     ),

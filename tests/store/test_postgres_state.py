@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 from mixdown.model.errors import LeaseLostError, StoreError
 from mixdown.model.expression import Context, parse
 from mixdown.store.places import first_of, profile_key_text
-from mixdown.store.postgres import PostgresStore, open_postgres
+from mixdown.store.postgres import PostgresStore, looking, open_postgres
 from mixdown.store.postgres.documents import all_for_jsonb, bytes_for_jsonb
-from mixdown.store.postgres.ids import KEY_BYTES, key_of, keys_of
+from mixdown.store.postgres.ids import KEY_BYTES, key_for_write, key_of, keys_of
 from mixdown.store.postgres.leases import FOLD
 from mixdown.store.protocols import FoldResult, ProfileKey, State
 from mixdown.store.selection import Selection
@@ -221,3 +222,48 @@ def test_a_large_project_is_read_whole_and_written_in_parts(spread: PostgresStor
     assert state.id_after(1, "", "u010", 5) == "u015"
     with pytest.raises(StoreError, match="several partitions"):
         state.write(FoldResult(1, (), (), NOW_MS))
+
+
+@pytest.mark.parametrize(("spare", "room"), [(8, 1 << 25), (1, 1 << 25), (1, 600)])
+def test_pages_over_several_partitions_are_those_of_one(
+    spread: PostgresStore,
+    postgres_store: PostgresStore,
+    monkeypatch: pytest.MonkeyPatch,
+    spare: int,
+    room: int,
+) -> None:
+    """Where a partition is asked for too few, as well, and where few documents are taken at once."""
+    chance = random.Random(7)
+    ids = [f"u{number:05}" for number in chance.sample(range(10**5), 90)] + [
+        f"{'x' * 1500}{n}" for n in range(9)
+    ]
+    rows = [(user(name), orjson.dumps({"n": n % 7, "t": "äb"[n % 2] * n})) for n, name in enumerate(ids)]
+    parts: dict[int, list[tuple[ProfileKey, bytes | None]]] = {number: [] for number in range(PARTITIONS)}
+    for key, document in rows:
+        parts[spread.partition_of(1, profile_key_text("", key[2]))].append((key, document))
+    for number, some in parts.items():
+        fold(spread.partition(number).state, first_of(number), first_of(number) + len(some), *some)
+    fold(postgres_store.state, 0, len(rows), *rows)
+    monkeypatch.setattr(looking, "_SPARE", spare)
+    monkeypatch.setattr(looking, "FOUND_LIMIT_BYTES", room)
+    for where, search in (("", ""), ('properties["n"] == 3', ""), ("false", ""), ("", "ä"), ("", "u001")):
+        selection = Selection(context=CONTEXT, where=(parse(where),) if where else (), search=search)
+        wanted = list(postgres_store.state.matching(1, "", selection))
+        for limit, ahead in ((7, 30), (50, 1000), (400, 60), (400, 99), (9, 5)):
+            found, looked_at, after = [], 0, ""
+            while True:
+                looked = spread.state.look(1, "", selection, after=after, limit=limit, rows=ahead)
+                assert len(looked.profiles) <= limit
+                assert looked.looked_at <= ahead
+                if spare == 8:
+                    assert looked == postgres_store.state.look(
+                        1, "", selection, after=after, limit=limit, rows=ahead
+                    )
+                found += [name for name, _ in looked.profiles]
+                looked_at += looked.looked_at
+                if looked.last is None:
+                    break
+                assert key_for_write(looked.last) > key_for_write(after or "a")
+                after = looked.last
+            assert sorted(found) == sorted(wanted), (where, search, limit, ahead)
+            assert looked_at == len(ids)
