@@ -276,8 +276,8 @@ def test_a_cohort_that_cannot_be_counted_keeps_no_other_from_being_listed(
     assert told() == [1, 1, 0], "the count that was last known"
     cohorts._kept.clear()
     assert told() == [None, 1, 0]
-    name = {"name": "first of all", "id": 1}
-    renamed = good(world.run(world.ask(COHORTS, method="PATCH", user=ADMIN, json=name)))["results"]
+    renaming = {"name": "first of all", "id": 1}
+    renamed = good(world.run(world.ask(COHORTS, method="PATCH", user=ADMIN, json=renaming)))["results"]
     assert (renamed["name"], renamed["count"]) == ("first of all", 1)
     assert set(asked) == {"first", "second", "first of all"}
     again = {"name": "first", "where": 'behaviors["n"] > 0', "behaviors": counts}
