@@ -60,8 +60,8 @@ class Cli:
         return [sys.executable, "-m", "mixdown", *arguments]
 
     def environment(self) -> dict[str, str]:
-        """The variables that a process gets."""
-        return {**os.environ, **self.variables()}
+        """The variables that a process gets: with them, one that is aborted tells where it stood."""
+        return {**os.environ, "PYTHONFAULTHANDLER": "1", **self.variables()}
 
     def variables(self) -> dict[str, str]:
         """The variables that name the data."""

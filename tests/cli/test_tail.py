@@ -50,7 +50,11 @@ class Tail:
     def interrupt(self) -> tuple[int, str]:
         """Ctrl-C; the exit code and what stood on stderr."""
         self.process.send_signal(signal.SIGINT)
-        _, errors = self.process.communicate(timeout=60)
+        try:
+            _, errors = self.process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # it tells where it stands
+            pytest.fail(f"it goes on: {self.process.communicate(timeout=60)[1]}")
         return self.process.returncode, errors
 
 
