@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
 import psycopg
 import pytest
@@ -11,10 +11,13 @@ import pytest
 from mixdown.ingest.gate import Gate, GateLimits
 from mixdown.model import texts
 from mixdown.model.errors import LeaseLostError, NodeDownError, OverloadedError, StoreDownError
+from mixdown.store.memory import MemoryStore
+from mixdown.store.opening import IDLE_POLL_S, idle_poll_s_of
 from mixdown.store.places import Place
 from mixdown.store.postgres import PostgresStore, open_postgres
 from mixdown.store.postgres.connection import Database
 from mixdown.store.postgres.leases import FOLD, Leases
+from mixdown.store.protocols import Store
 from tests.store.cluster import greet_as_citus
 from tests.store.postgres import Server
 
@@ -125,3 +128,10 @@ def test_the_gate_stays_as_it_was_while_what_waits_cannot_be_told(
     gate.look()
     with pytest.raises(OverloadedError, match=texts.OVERLOADED_BACKLOG):
         gate.check()
+
+
+def test_looks_are_dear_on_a_cluster_alone(spread: PostgresStore) -> None:
+    assert idle_poll_s_of(cast("Store", spread)) == IDLE_POLL_S
+    spread.database.is_cluster = False
+    assert idle_poll_s_of(cast("Store", spread)) == 0
+    assert idle_poll_s_of(MemoryStore()) == 0

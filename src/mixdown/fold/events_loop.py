@@ -8,7 +8,6 @@ try again; both may be killed at any moment.
 from __future__ import annotations
 
 import math
-import selectors
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Final, Protocol
 from mixdown.fold.events import EventsReader, Taken
 from mixdown.fold.events_erasure import EventsEraser
 from mixdown.fold.held import Held, Holding
-from mixdown.fold.loop import POLL_S, RETRY_S, BackupsSeen, Wake
+from mixdown.fold.loop import RETRY_S, BackupsSeen, Looks, Wake
 from mixdown.model.errors import LeaseLostError, NodeDownError
 from mixdown.store.event_upkeep import CLOSED_EVENTS
 from mixdown.store.protocols import Store
@@ -77,7 +76,7 @@ class _Silent:
         """Not told."""
 
 
-def run_events(
+def run_events(  # noqa: PLR0913 - each is one thing that the process has
     store: Store,
     wake: Wake,
     *,
@@ -87,18 +86,16 @@ def run_events(
     reports: EventsReports | None = None,
     backups: BackupsSeen | None = None,
     holding: Holding | None = None,
+    idle_poll_s: float = 0.0,
 ) -> None:
     """Take events in until `stopping()` says so (then what waits, for at most `drain_s`) or it is an orphan.
 
     `parent_fd` is the read end of a pipe that the supervisor holds open. What fails as a whole (a full disk)
     is tried again every second; nothing is lost meanwhile. `holding` says which partitions are read here;
-    without it all are.
+    without it all are. `idle_poll_s` is how rarely it may look while nothing comes and nobody wakes it.
     """
     told = reports or _Silent()
-    selector = selectors.DefaultSelector()
-    selector.register(wake.fileno(), selectors.EVENT_READ, "wake")
-    if parent_fd is not None:
-        selector.register(parent_fd, selectors.EVENT_READ, "parent")
+    looks = Looks(wake, parent_fd, idle_poll_s)
     parts = Held(store, holding, lambda view: _Part(view, told, backups), told.failed)
     try:
         while not stopping():
@@ -106,12 +103,10 @@ def run_events(
             for part in parts.now():
                 with parts.unless_lost(part.store.number):
                     some |= part.step()
-            if not some:
-                ready = {key.data for key, _ in selector.select(POLL_S)}
-                if "parent" in ready:
-                    return
-                if "wake" in ready:
-                    wake.drain()
+            if some:
+                looks.begin_anew()
+            elif not looks.wait():
+                return
         until = time.monotonic() + drain_s
         some = True
         while some and time.monotonic() < until:
@@ -123,7 +118,7 @@ def run_events(
             part.reading.finish()
     finally:
         parts.close()
-        selector.close()
+        looks.close()
 
 
 class _Part:

@@ -19,6 +19,8 @@ from mixdown.store.places import all_views
 from mixdown.store.protocols import Store
 
 POLL_S: Final = 0.05
+EMPTY_LOOKS: Final = 40
+"""After so many looks in a row that found nothing they become rarer, where they are dear."""
 TRIM_EVERY_S: Final = 60.0
 RETRY_S: Final = 1.0
 SMALL_STEP_RECORDS: Final = 128
@@ -75,19 +77,18 @@ def run_fold(  # noqa: PLR0913 - each is one thing that the process has
     backups: BackupsSeen | None = None,
     history: HistoryKept = _HISTORY,
     holding: Holding | None = None,
+    idle_poll_s: float = 0.0,
 ) -> None:
     """Fold until `stopping()` says so (then catch up for at most `drain_s`) or the supervisor is gone.
 
     `parent_fd` is the read end of a pipe that the supervisor holds open. A step that fails as a
     whole (a full disk) is tried again every second; nothing is lost meanwhile. `holding` says which
-    partitions are folded here; without it all are.
+    partitions are folded here; without it all are. `idle_poll_s` is how rarely it may look while nothing
+    comes and nobody wakes it.
     """
-    selector = selectors.DefaultSelector()
-    selector.register(wake.fileno(), selectors.EVENT_READ, "wake")
-    if parent_fd is not None:
-        selector.register(parent_fd, selectors.EVENT_READ, "parent")
     trimmed = time.monotonic()
     pace = _Pace()
+    looks = Looks(wake, parent_fd, idle_poll_s)
     if holding is not None and events is not None:
         events = _InTurn(events)
     failed = events.failed if events is not None else _untold
@@ -105,14 +106,13 @@ def run_fold(  # noqa: PLR0913 - each is one thing that the process has
                     more |= part.go_on(busy=folded > 0, held=held)
                     records += folded
             pace.rest_after(records)
-            if not records:
+            if records:
+                looks.begin_anew()
+            else:
                 if events is not None:
                     events.rested()
-                ready = {key.data for key, _ in selector.select(0 if more else POLL_S)}
-                if "parent" in ready:
+                if not looks.wait(at_once=more):
                     return
-                if "wake" in ready:
-                    wake.drain()
             if time.monotonic() - trimmed > TRIM_EVERY_S:
                 trimmed = time.monotonic()
                 _trim_all(parts, retention_ms, events, backups)
@@ -120,7 +120,7 @@ def run_fold(  # noqa: PLR0913 - each is one thing that the process has
     finally:
         steps.close()
         parts.close()
-        selector.close()
+        looks.close()
 
 
 def _trim_all(
@@ -217,6 +217,44 @@ def _but_for_lost_leases(failed: Callable[[Exception], None]) -> Callable[[Excep
 def _untold(error: Exception) -> None:
     """Where nobody asked to be told; what failed is tried again."""
     del error
+
+
+class Looks:
+    """How long to wait before the next look, while nothing comes; on a cluster each is a task for each part.
+
+    `longest_s` bounds how long records wait that other machines have taken.
+    """
+
+    def __init__(self, wake: Wake, parent_fd: int | None, longest_s: float) -> None:
+        self._wake = wake
+        self._longest_s = longest_s
+        self._empty = 0
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(wake.fileno(), selectors.EVENT_READ, "wake")
+        if parent_fd is not None:
+            self._selector.register(parent_fd, selectors.EVENT_READ, "parent")
+
+    def begin_anew(self) -> None:
+        """Something came, or is said to come."""
+        self._empty = 0
+
+    def wait(self, *, at_once: bool = False) -> bool:
+        """The last look found nothing: wait for the next, or to be woken; false where the parent is gone."""
+        ready = {key.data for key, _ in self._selector.select(0 if at_once else self._pause_s())}
+        if "wake" in ready:
+            self._wake.drain()
+            self.begin_anew()
+        return "parent" not in ready
+
+    def close(self) -> None:
+        """No look comes any more."""
+        self._selector.close()
+
+    def _pause_s(self) -> float:
+        self._empty += 1
+        if self._empty <= EMPTY_LOOKS:
+            return POLL_S
+        return max(POLL_S, min(self._longest_s, POLL_S * 2.0 ** min(self._empty - EMPTY_LOOKS, 16)))
 
 
 class _Pace:

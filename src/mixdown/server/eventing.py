@@ -21,6 +21,7 @@ from mixdown.settings import Settings
 from mixdown.store.opening import (
     hear_of_damage,
     holding_of,
+    idle_poll_s_of,
     keep_events_for,
     open_store,
     read_for_at_most,
@@ -91,6 +92,7 @@ def run_eventing(settings: Settings, inheritance: Inheritance) -> None:
                 reports=_Reports(EventsMetrics()),
                 backups=None if settings.on_postgres else BackupWatch(settings.data_dir),
                 holding=holding_of(store, "events", inheritance.name),
+                idle_poll_s=idle_poll_s_of(store),
             )
         finally:
             wake.close()

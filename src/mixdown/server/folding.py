@@ -20,7 +20,7 @@ from mixdown.http.metrics import FoldMetrics, count_as
 from mixdown.server import logs, memory, telemetry
 from mixdown.server.family import METRICS_FOLDER, Inheritance, tell_damage
 from mixdown.settings import Settings
-from mixdown.store.opening import hear_of_damage, holding_of, open_store
+from mixdown.store.opening import hear_of_damage, holding_of, idle_poll_s_of, open_store
 from mixdown.store.sqlite.folder import BackupWatch, WakeReceiver, fold_socket
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def run_folding(settings: Settings, inheritance: Inheritance) -> None:
                 backups=None if settings.on_postgres else BackupWatch(settings.data_dir),
                 history=HistoryKept(settings.history_retention_days, settings.history_limit_gb * _GB),
                 holding=holding_of(store, "fold", inheritance.name),
+                idle_poll_s=idle_poll_s_of(store),
             )
         finally:
             wake.close()

@@ -21,6 +21,8 @@ Role = Literal["worker", "fold", "events", "cli"]
 Damage = Callable[[Sequence[tuple[int, int, str]]], None]
 
 _URL_LIMIT_BYTES: Final = 8192
+IDLE_POLL_S: Final = 0.5
+"""So rarely who reads the log looks for more on a cluster, while nothing comes."""
 _POOLS: Final[dict[Role, int]] = {"worker": 24, "fold": 10, "events": 6, "cli": 4}
 """Connections at most: a worker has lanes and threads that read, each with one in hand; a fold takes two for
 each of four partitions, and two for what it does between their steps."""
@@ -99,6 +101,12 @@ def holding_of(store: Store, kind: Literal["fold", "events"], name: str) -> Hold
 
     holder = f"{socket.gethostname()} {name} {os.getpid()} {os.urandom(6).hex()}"
     return Leases(whole.database, whole.fences, kind, holder, partitions=store.partition_count)
+
+
+def idle_poll_s_of(store: Store) -> float:
+    """How rarely who reads the log may look while nothing comes, in seconds; 0 where looks are cheap."""
+    whole: Any = store
+    return IDLE_POLL_S if hasattr(whole, "fences") and whole.database.is_cluster else 0.0
 
 
 class Holding(Protocol):
