@@ -93,7 +93,7 @@ def test_a_count_is_kept_for_as_long_as_it_is_told(people: World) -> None:
     asked: list[int] = []
     ticks = iter([100.0, 100.0, 101.0, 110.0, 121.5, 121.5, 121.6, 121.7, 121.7])
 
-    def counts(now_ms: int) -> list[int]:
+    def counts(now_ms: int) -> list[int | None]:
         known = store.cohorts.listing(project)
         return [
             each.count for each in cohorts.counted(store, known, now_ms=now_ms, clock=lambda: next(ticks))
