@@ -90,7 +90,6 @@ def test_a_count_is_kept_for_as_long_as_it_is_told(people: World) -> None:
     make(people, name="paying", where='properties["plan"] == "pro"')
     make(people, name="seen lately", where='datetime(properties["$last_seen"]) > NOW - 60')
     store, project = people.store, people.project.id
-    asked: list[int] = []
     ticks = iter([100.0, 100.0, 101.0, 110.0, 121.5, 121.5, 121.6, 121.7, 121.7])
 
     def counts(now_ms: int) -> list[int | None]:
