@@ -203,9 +203,8 @@ class Leases:
                     held[partition] = leased[partition]
                     self._publish(held)
                 self._resisted.discard(partition)
-            except (
-                StoreDownError
-            ):  # the holder before is at work still, or its node is down: at the next call
+            except StoreDownError:
+                # the holder before is at work still, or its node is down: at the next call
                 self._resisted.add(partition)
                 self._end_stuck([partition], STUCK_S)
                 tried_s += time.monotonic() - began_s

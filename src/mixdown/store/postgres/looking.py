@@ -176,6 +176,7 @@ class _Several:
         self._filter = filter_of(asked.selection)
         self._statement = _WANTED.format(_STRETCH.format(_AHEAD), trusted(self._filter.sql))
         self._ahead = self._share(asked.rows)
+        self._room = FOUND_LIMIT_BYTES // len(asked.partitions)
 
     def looked(self) -> Looked:
         """The next profiles that are wanted."""
@@ -238,15 +239,15 @@ class _Several:
         return self._merged(found, at_once)
 
     def _ask(self, connection: Connection, after: str, at_once: int) -> list[Cursor]:
-        asked, room = self._asked, FOUND_LIMIT_BYTES // len(self._asked.partitions)
+        asked = self._asked
         begin = [(partition, *asked.kind, after, self._ahead) for partition in asked.partitions]
-        rest = (self._ahead, *self._filter.bindings, self._share(at_once), room)
+        rest = (self._ahead, *self._filter.bindings, self._share(at_once), self._room)
         return [connection.execute(self._statement, (*each, *rest), binary=True) for each in begin]
 
     def _merged(self, found: Sequence[Cursor], at_once: int) -> _Merged:
-        each, room = self._share(at_once), FOUND_LIMIT_BYTES // len(self._asked.partitions)
+        each = self._share(at_once)
         of_each = [cursor.fetchall() for cursor in found]
-        large = [own[-1][1] for own in of_each if sum(len(row[3]) for row in own) > room]
+        large = [own[-1][1] for own in of_each if sum(len(row[3]) for row in own) > self._room]
         many = [own[-1][1] for own in of_each if len(own) == each]
         complete_to = min(large + many, default=None)
         rows = sorted((key, profile_id, document) for own in of_each for profile_id, key, _, document in own)
